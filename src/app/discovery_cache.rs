@@ -39,13 +39,13 @@ impl<T, E> Default for DiscoveryCache<T, E> {
 impl<T, E: Clone + fmt::Display> DiscoveryCache<T, E> {
     /// The result, if it is not too old.
     pub fn fresh(&self, now: UnixTime) -> Option<Arc<T>> {
-        let found = self.found.load_full()?;
-        (now.seconds_since(found.1) < TTL_SECONDS).then(|| Arc::clone(&found.0))
+        let entry = self.found.load_full()?;
+        (now.seconds_since(entry.1) < TTL_SECONDS).then(|| Arc::clone(&entry.0))
     }
 
     /// The result, however old it is.
     pub fn latest(&self) -> Option<Arc<T>> {
-        self.found.load().as_ref().map(|found| Arc::clone(&found.0))
+        self.found.load().as_ref().map(|entry| Arc::clone(&entry.0))
     }
 
     /// Why the last lookup failed, if that was a moment ago and nothing was found before.
@@ -69,20 +69,20 @@ impl<T, E: Clone + fmt::Display> DiscoveryCache<T, E> {
     }
 
     /// Stores the result of a lookup. If it failed and something was found before, that is returned
-    /// and used until [`RETRY_DELAY_SECONDS`] have passed.
-    pub fn store_result(&self, result: Result<T, E>, now: UnixTime) -> Result<Arc<T>, E> {
-        let (value, since) = match (result, self.latest()) {
+    /// and used until [`RETRY_DELAY_SECONDS`] have passed. `of` names the other side in the log.
+    pub fn store_result(&self, of: &str, result: Result<T, E>, now: UnixTime) -> Result<Arc<T>, E> {
+        let (value, found_at) = match (result, self.latest()) {
             (Ok(value), _) => (Arc::new(value), now),
-            (Err(error), Some(known)) => {
-                tracing::warn!(%error, "a lookup failed; the previous result is used");
-                (known, now.minus_seconds(TTL_SECONDS - RETRY_DELAY_SECONDS))
+            (Err(error), Some(previous)) => {
+                tracing::warn!(of, %error, "a lookup failed; the previous result is used");
+                (previous, now.minus_seconds(TTL_SECONDS - RETRY_DELAY_SECONDS))
             }
             (Err(error), None) => {
                 self.failure.store(Some(Arc::new((error.clone(), now))));
                 return Err(error);
             }
         };
-        self.found.store(Some(Arc::new((Arc::clone(&value), since))));
+        self.found.store(Some(Arc::new((Arc::clone(&value), found_at))));
         Ok(value)
     }
 
@@ -99,13 +99,19 @@ mod tests {
     #[test]
     fn a_failed_lookup_keeps_an_earlier_result_and_is_otherwise_cached() {
         let cache = DiscoveryCache::<u32, String>::default();
-        assert_eq!(cache.store_result(Err("down".to_owned()), UnixTime(1_000)), Err("down".to_owned()));
+        assert_eq!(
+            cache.store_result("docs", Err("down".to_owned()), UnixTime(1_000)),
+            Err("down".to_owned())
+        );
         assert_eq!(cache.recent_failure(UnixTime(1_004)), Some("down".to_owned()));
         assert_eq!(cache.recent_failure(UnixTime(1_005)), None);
         assert!(!cache.is_lookup_due(UnixTime(1_029)) && cache.is_lookup_due(UnixTime(1_030)));
-        assert_eq!(cache.store_result(Ok(7), UnixTime(2_000)).as_deref(), Ok(&7));
+        assert_eq!(cache.store_result("docs", Ok(7), UnixTime(2_000)).as_deref(), Ok(&7));
         assert!(cache.fresh(UnixTime(5_599)).is_some() && cache.fresh(UnixTime(5_600)).is_none());
-        assert_eq!(cache.store_result(Err("down".to_owned()), UnixTime(6_000)).as_deref(), Ok(&7));
+        assert_eq!(
+            cache.store_result("docs", Err("down".to_owned()), UnixTime(6_000)).as_deref(),
+            Ok(&7)
+        );
         assert!(cache.fresh(UnixTime(6_029)).is_some() && cache.fresh(UnixTime(6_030)).is_none());
         assert_eq!(cache.recent_failure(UnixTime(6_001)), None);
         cache.clear();

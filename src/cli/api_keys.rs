@@ -21,8 +21,11 @@ const DAY: u64 = 86_400;
 const MAX_SCOPE_BYTES: usize = 2_048;
 
 /// Runs `api-keys`. An error is a text for the operator.
-pub fn run(action: flags::ApiKeys, at: &Storage) -> Result<(), String> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
+pub fn run(action: flags::ApiKeys, storage: &Storage) -> Result<(), String> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     match action {
         flags::ApiKeys::Add {
             service,
@@ -30,44 +33,44 @@ pub fn run(action: flags::ApiKeys, at: &Storage) -> Result<(), String> {
             name,
             expires,
         } => {
-            let wanted = ApiKeySpec {
+            let spec = ApiKeySpec {
                 service: named(service)?,
                 name: name.map(parse_name).transpose()?,
                 scopes: parse_scopes(&scopes)?,
                 ttl: expires.map(|days| u64::from(days) * DAY),
             };
-            let services = at.services.as_deref();
-            services.map_or(Ok(()), |services| check_accepted(&wanted, services))?;
-            runtime.block_on(async { add(&opened(at).await?, wanted).await })
+            let services = storage.services.as_deref();
+            services.map_or(Ok(()), |services| check_accepted(&spec, services))?;
+            runtime.block_on(async { add(&opened(storage).await?, spec).await })
         }
-        flags::ApiKeys::List => runtime.block_on(async { list(&opened(at).await?).await }),
-        flags::ApiKeys::Revoke { id } => runtime.block_on(async { revoke(&opened(at).await?, &id).await }),
+        flags::ApiKeys::List => runtime.block_on(async { list(&opened(storage).await?).await }),
+        flags::ApiKeys::Revoke { id } => runtime.block_on(async { revoke(&opened(storage).await?, &id).await }),
     }
 }
 
 /// Opens the store and the key ring of an existing gateway, which may be running.
-async fn opened(at: &Storage) -> Result<ApiKeys, String> {
+async fn opened(storage: &Storage) -> Result<ApiKeys, String> {
     let clock = Clock::System;
-    let (store, keys) = at.open_existing(&clock)?;
-    at.check_keys(&store).await?;
+    let (store, keys) = storage.open_existing(&clock)?;
+    storage.check_keys(&store).await?;
     Ok(ApiKeys { store, keys, clock })
 }
 
-async fn add(house: &ApiKeys, wanted: ApiKeySpec) -> Result<(), String> {
-    let CreatedApiKey { id, key, about } = house.add(wanted).await.map_err(|why| match why {
+async fn add(api_keys: &ApiKeys, spec: ApiKeySpec) -> Result<(), String> {
+    let CreatedApiKey { id, key, about: details } = api_keys.add(spec).await.map_err(|error| match error {
         InsertError::AlreadyExists => "the id is taken; try again".to_owned(),
-        InsertError::Store(why) => failed(&why),
+        InsertError::Store(error) => failed(&error),
     })?;
     // Standard output has only the key, so that it can be piped.
     writeln!(std::io::stdout(), "{}", key.expose())
-        .map_err(|why| format!("the key was made and could not be shown: {why}\n  run: mcp-oauth-gateway api-keys revoke {id}"))?;
-    let ends = match about.expires {
+        .map_err(|error| format!("the key was made and could not be shown: {error}\n  run: mcp-oauth-gateway api-keys revoke {id}"))?;
+    let expiry = match details.expires {
         UnixTime::NEVER => "does not end by itself".to_owned(),
         expires => format!("ends on {}", expires.to_date()),
     };
     print_stderr(format_args!(
-        "The key of '{}' for the service '{}', which must have access = \"key\". It {ends}, and is shown only now.",
-        about.name, about.service
+        "The key of '{}' for the service '{}', which must have access = \"key\". It {expiry}, and is shown only now.",
+        details.name, details.service
     ));
     print_stderr(format_args!("  Its caller sends it as    Authorization: Bearer <key>"));
     print_stderr(format_args!(
@@ -76,11 +79,11 @@ async fn add(house: &ApiKeys, wanted: ApiKeySpec) -> Result<(), String> {
     Ok(())
 }
 
-async fn list(house: &ApiKeys) -> Result<(), String> {
-    let now = house.clock.now();
-    let head = ["ID", "STATE", "SERVICE", "NAME", "MADE", "ENDS", "SHA-256", "SCOPES"].map(str::to_owned);
-    let mut rows = vec![head];
-    for (id, record) in house.list().await.map_err(|why| failed(&why))? {
+async fn list(api_keys: &ApiKeys) -> Result<(), String> {
+    let now = api_keys.clock.now();
+    let header = ["ID", "STATE", "SERVICE", "NAME", "MADE", "ENDS", "SHA-256", "SCOPES"].map(str::to_owned);
+    let mut rows = vec![header];
+    for (id, record) in api_keys.list().await.map_err(|error| failed(&error))? {
         rows.push(row(id, &record, now));
     }
     let mut widths = [0; 8];
@@ -92,44 +95,44 @@ async fn list(house: &ApiKeys) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     for row in rows {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end()).map_err(|why| why.to_string())?;
+        writeln!(out, "{}", cells.join("  ").trim_end()).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
 
 fn row(id: Id, record: &ApiKeyRecord, now: UnixTime) -> [String; 8] {
-    let about = record.about();
+    let details = record.about();
     let state = match record.revoked_at() {
         Some(_) => "revoked",
-        None if about.expires <= now => "ended",
+        None if details.expires <= now => "ended",
         None => "works",
     };
-    let ends = match about.expires {
+    let expiry = match details.expires {
         UnixTime::NEVER => "never".to_owned(),
         expires => expires.to_date(),
     };
     [
         id.to_string(),
         state.to_owned(),
-        about.service.clone(),
-        about.name.clone(),
-        about.made.to_date(),
-        ends,
-        fingerprint(&about.digest),
-        about.scopes.to_string(),
+        details.service.clone(),
+        details.name.clone(),
+        details.made.to_date(),
+        expiry,
+        fingerprint(&details.digest),
+        details.scopes.to_string(),
     ]
 }
 
-async fn revoke(house: &ApiKeys, id: &str) -> Result<(), String> {
+async fn revoke(api_keys: &ApiKeys, id: &str) -> Result<(), String> {
     let unknown = || format!("there is no key '{id}'\n  mcp-oauth-gateway api-keys list names them all");
     let id = Id::parse(id).ok_or_else(unknown)?;
-    match house.revoke(id).await {
+    match api_keys.revoke(id).await {
         Ok(()) => print_stderr(format_args!(
             "{id} is taken back; a gateway that runs refuses it within two seconds"
         )),
         Err(TransitionError::WrongState) => print_stderr(format_args!("{id} was taken back before")),
         Err(TransitionError::NotFound) => return Err(unknown()),
-        Err(TransitionError::Store(why)) => return Err(failed(&why)),
+        Err(TransitionError::Store(error)) => return Err(failed(&error)),
         Err(TransitionError::Rejected(never)) => match never {},
     }
     Ok(())
@@ -140,12 +143,12 @@ fn fingerprint(digest: &Digest) -> String {
     format!("{:016x}", u128::from_be_bytes(digest.truncated()) >> 64)
 }
 
-fn failed(why: &StoreError) -> String {
-    match why {
+fn failed(error: &StoreError) -> String {
+    match error {
         StoreError::DoesNotOpen { .. } => {
-            format!("{why}\n  use the whole key ring of the app, with all the keys that it ever had")
+            format!("{error}\n  use the whole key ring of the gateway, with all the keys that it ever had")
         }
-        StoreError::Unavailable(_) | StoreError::NewerVersion { .. } | StoreError::Unreadable { .. } => why.to_string(),
+        StoreError::Unavailable(_) | StoreError::NewerVersion { .. } | StoreError::Unreadable { .. } => error.to_string(),
     }
 }
 
@@ -159,23 +162,23 @@ fn named(service: String) -> Result<String, String> {
 }
 
 /// Checks that one of these services accepts API keys with these scopes.
-fn check_accepted(wanted: &ApiKeySpec, services: &[Service]) -> Result<(), String> {
-    let name = &wanted.service;
-    let taking = || services.iter().filter(|service| service.access == Access::Key);
-    let Some(service) = taking().find(|service| service.name == *name) else {
+fn check_accepted(spec: &ApiKeySpec, services: &[Service]) -> Result<(), String> {
+    let name = &spec.service;
+    let key_services = || services.iter().filter(|service| service.access == Access::Key);
+    let Some(service) = key_services().find(|service| service.name == *name) else {
         let what = if services.iter().any(|service| service.name == *name) {
             format!("the service '{name}' takes no API keys: it has no access = \"key\"")
         } else {
             format!("there is no service '{name}' in the configuration file")
         };
-        let known: Vec<&str> = taking().map(|service| service.name.as_str()).collect();
-        return Err(match known.as_slice() {
+        let names: Vec<&str> = key_services().map(|service| service.name.as_str()).collect();
+        return Err(match names.as_slice() {
             [] => format!("{what}\n  give a service access = \"key\" there"),
-            known => format!("{what}\n  these take keys: {}", known.join(", ")),
+            names => format!("{what}\n  these take keys: {}", names.join(", ")),
         });
     };
-    let (required, had) = (service.required_scopes.list(), wanted.scopes.list());
-    let missing = required.iter().filter(|scope| !had.contains(scope));
+    let (required, key_scopes) = (service.required_scopes.list(), spec.scopes.list());
+    let missing = required.iter().filter(|scope| !key_scopes.contains(scope));
     let missing: Vec<String> = missing.map(|scope| format!("--scope {scope}")).collect();
     if missing.is_empty() {
         return Ok(());
@@ -197,8 +200,8 @@ fn parse_name(name: String) -> Result<String, String> {
     ))
 }
 
-fn parse_scopes(each: &[String]) -> Result<Scopes, String> {
-    for scope in each {
+fn parse_scopes(scopes: &[String]) -> Result<Scopes, String> {
+    for scope in scopes {
         if Scopes::parse(scope).list() != [scope.clone()] {
             return Err(format!(
                 "--scope: '{}' is not one scope\n  give each by itself: --scope read --scope write",
@@ -206,12 +209,12 @@ fn parse_scopes(each: &[String]) -> Result<Scopes, String> {
             ));
         }
     }
-    let all = each.join(" ");
-    if all.len() > MAX_SCOPE_BYTES {
+    let joined = scopes.join(" ");
+    if joined.len() > MAX_SCOPE_BYTES {
         return Err(format!(
             "--scope: {} bytes of scopes do not fit a key\n  use at most {MAX_SCOPE_BYTES}",
-            all.len()
+            joined.len()
         ));
     }
-    Ok(Scopes::parse(&all))
+    Ok(Scopes::parse(&joined))
 }

@@ -6,9 +6,9 @@ use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, AfterConsent, Service};
 
 /// Logs each service's URL for clients and the callback URL to register at the upstream.
-pub fn log_started(site: &PublicUrls, services: &[Service], workers: usize) {
+pub fn log_started(urls: &PublicUrls, services: &[Service], workers: usize) {
     for service in services {
-        let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
+        let (url, callback) = (urls.mcp_endpoint(service), urls.upstream_callback(service));
         match service.upstream.after_consent() {
             AfterConsent::Upstream => {
                 tracing::info!(
@@ -29,16 +29,24 @@ pub fn log_started(site: &PublicUrls, services: &[Service], workers: usize) {
             }
         }
         match service.access {
-            Access::OAuth => {}
+            Access::OAuth | Access::Public => {}
             Access::Key => tracing::info!(
                 service = service.name,
                 "this service takes API keys; make one with the same --config or --data-dir: mcp-oauth-gateway api-keys add {}",
                 service.name
             ),
-            Access::Public => tracing::warn!(
+        }
+    }
+}
+
+/// Warns of what is open: to whom reaches the gateway, or to whom holds a client's token.
+pub fn log_warnings(services: &[Service]) {
+    for service in services {
+        if service.access == Access::Public {
+            tracing::warn!(
                 service = service.name,
                 "this service is public: whoever reaches this gateway may call it, without any token"
-            ),
+            );
         }
         if service.mode.exposes_upstream_tokens() {
             tracing::warn!(
@@ -51,11 +59,11 @@ pub fn log_started(site: &PublicUrls, services: &[Service], workers: usize) {
 }
 
 /// Prints how to trust the self-signed certificate's CA.
-pub fn print_self_signed(made: &SelfSigned) {
-    let ca = made.ca.display();
+pub fn print_self_signed(self_signed: &SelfSigned) {
+    let ca = self_signed.ca.display();
     print_stderr(format_args!(
         "\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n",
-        made.fingerprint
+        self_signed.fingerprint
     ));
     print_stderr(format_args!("  Trust it once, in one of these ways:"));
     print_stderr(format_args!(

@@ -50,7 +50,11 @@ fn add_service(out: &mut String, urls: &PublicUrls, service: &Service) {
     match service.access {
         Access::OAuth => {}
         Access::Key => {
-            let _ = writeln!(out, "  API keys   mcp-oauth-gateway api-keys add {}", service.name);
+            let _ = writeln!(
+                out,
+                "  API keys   mcp-oauth-gateway api-keys add {}\n             with the same --config or --data-dir",
+                service.name
+            );
         }
         Access::Public => {
             let _ = writeln!(

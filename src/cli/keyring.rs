@@ -7,36 +7,36 @@ use crate::cli::{data_dir, print_stdout};
 use crate::config::flags::Keyring;
 
 /// Runs `keyring`. An error is a text for the operator.
-pub(super) fn run(action: Keyring, at: &Storage) -> Result<(), String> {
+pub(super) fn run(action: Keyring, storage: &Storage) -> Result<(), String> {
     match action {
-        Keyring::List => list(&at.load_keys()?.ok_or_else(|| absent(at))?),
-        Keyring::Rotate => rotate(at),
+        Keyring::List => list(&storage.load_keys()?.ok_or_else(|| absent(storage))?),
+        Keyring::Rotate => rotate(storage),
     }
 }
 
 fn list(ring: &KeyRing) -> Result<(), String> {
     let now = Clock::System.now();
-    for (name, made, seals_from) in ring.list() {
+    for (name, created, seals_from) in ring.list() {
         let state = if seals_from <= now {
             "opens and may seal".to_owned()
         } else {
             format!("opens; seals in {} s", seals_from.seconds_since(now))
         };
-        print_stdout(&format!("{name}  made {}  {state}\n", made.to_date()))?;
+        print_stdout(&format!("{name}  made {}  {state}\n", created.to_date()))?;
     }
     Ok(())
 }
 
-fn rotate(at: &Storage) -> Result<(), String> {
+fn rotate(storage: &Storage) -> Result<(), String> {
     if !Storage::has_key_file() {
         let instead = "put the keys into a key file that every instance gets (--key-file, or [keys] file), and unset the variable";
-        return Err(at.keys_at().wrong("it is one key, and cannot rotate", instead).to_string());
+        return Err(storage.keys_at().wrong("it is one key, and cannot rotate", instead).to_string());
     }
-    at.load_keys()?.ok_or_else(|| absent(at))?;
-    let path = at.key_file();
-    let next = data_dir::read_secret(&path)
-        .and_then(|text| keyring::rotate(text.expose(), Clock::System.now()).map_err(|why| format!("{}: {why}", path.display())))?;
-    data_dir::write_secret(&path, &next)?;
+    storage.load_keys()?.ok_or_else(|| absent(storage))?;
+    let path = storage.key_file();
+    let new_ring = data_dir::read_secret(&path)
+        .and_then(|text| keyring::rotate(text.expose(), Clock::System.now()).map_err(|error| format!("{}: {error}", path.display())))?;
+    data_dir::write_secret(&path, &new_ring)?;
     print_stdout(&format!(
         "a new key was added to {}; it seals in {} s, and nobody is signed out\n",
         path.display(),
@@ -44,8 +44,8 @@ fn rotate(at: &Storage) -> Result<(), String> {
     ))
 }
 
-fn absent(at: &Storage) -> String {
-    let what = format!("there is no key file {}", at.key_file().display());
-    let instead = "name the directory or the key file of the app, or start it once: it makes one";
-    at.keys_at().wrong(what, instead).to_string()
+fn absent(storage: &Storage) -> String {
+    let what = format!("there is no key file {}", storage.key_file().display());
+    let instead = "name the directory or the key file of the gateway, or start it once: it makes one";
+    storage.keys_at().wrong(what, instead).to_string()
 }

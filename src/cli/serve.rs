@@ -45,9 +45,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT. An error is a text for the operator.
 pub fn run(flags: &Serve) -> Result<(), String> {
-    let checked = load_config::load(flags)?;
-    log::init(&checked.start.log);
-    serve(flags, &checked, std::io::stderr().is_terminal(), shutdown_signal())
+    let validated = load_config::load(flags)?;
+    log::init(&validated.start.log);
+    serve(flags, &validated, std::io::stderr().is_terminal(), shutdown_signal())
 }
 
 /// Serves until `end` resolves, for a process with its own reason to stop.
@@ -55,32 +55,35 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     serve(flags, &load_config::load(flags)?, false, end)
 }
 
-/// `greets`: a person reads a greeting, instead of the log lines about the start.
-fn serve(flags: &Serve, checked: &Validated, greets: bool, end: impl Future<Output = ()>) -> Result<(), String> {
-    checked.check_features().map_err(|why| why.to_string())?;
-    for warning in &checked.warnings {
+/// `shows_greeting`: a person reads a greeting, instead of the log lines about the start.
+fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl Future<Output = ()>) -> Result<(), String> {
+    validated.check_features().map_err(|error| error.to_string())?;
+    for warning in &validated.warnings {
         tracing::warn!("{warning}");
     }
-    let (kept, user) = (Storage::of(checked), data_dir::user(flags));
-    let _lock = lock_data_dir(checked)?;
+    let (storage, user) = (Storage::of(validated), data_dir::user(flags));
+    let _lock = lock_data_dir(validated)?;
     let clock = Clock::System;
     let background = background_runtime()?;
-    let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(kept.load_or_create_keys(&clock, &background)?));
-    let Users { users, unkept } = reload::users(checked, &checked.start.data_dir, user)?;
-    let server_tls = server_tls(checked)?;
-    let client_tls = client_tls(checked)?;
+    let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(storage.load_or_create_keys(&clock, &background)?));
+    let Users {
+        users,
+        unkept: unsaved_hash,
+    } = reload::users(validated, &validated.start.data_dir, user)?;
+    let server_tls = server_tls(validated)?;
+    let client_tls = client_tls(validated)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let listeners = listeners(checked, workers)?;
+    let listeners = listeners(validated, workers)?;
 
-    let store = kept.open(&keys, &clock)?;
-    background.block_on(kept.ensure_key_check(&store))?;
+    let store = storage.open(&keys, &clock)?;
+    background.block_on(storage.ensure_key_check(&store))?;
     let app = App::new(AppParts {
         store: store.clone(),
         keys: Arc::clone(&keys),
-        urls: checked.start.urls.clone(),
+        urls: validated.start.urls.clone(),
         config: Config {
             users,
-            ..checked.config.clone()
+            ..validated.config.clone()
         },
         clock,
         max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
@@ -88,25 +91,20 @@ fn serve(flags: &Serve, checked: &Validated, greets: bool, end: impl Future<Outp
     });
     let stop = CancellationToken::new();
     // An early return stops what was started.
-    let _stops = stop.clone().drop_guard();
+    let _stop_guard = stop.clone().drop_guard();
     if flags.kept.config.is_some() {
         // Registered before the start is logged: an unhandled SIGHUP would end the process.
-        let _entered = background.enter();
-        background.spawn(reload::reload_on_sighup(Reloader::new(flags, checked), Arc::clone(&app))?);
+        let _runtime_guard = background.enter();
+        background.spawn(reload::reload_on_sighup(Reloader::new(flags, validated), Arc::clone(&app))?);
     }
     spawn_background_work(&background, &app, server_tls.as_ref(), &stop);
     if Storage::has_key_file() {
-        background.spawn(reload::watch_keys(kept.key_file(), store));
+        background.spawn(reload::watch_keys(storage.key_file(), store));
     }
-    if greets {
-        let user = checked.creates_user.then(|| data_dir::user(flags));
-        print_stderr(format_args!("{}", greeting::text(&checked.start.urls, &checked.config, user)));
-    } else {
-        banner::log_started(&checked.start.urls, &checked.config.services, workers);
-    }
+    announce_start(flags, validated, shows_greeting, workers);
     let threads = start_workers(listeners, &app, &client_tls, server_tls.as_ref(), &stop)?;
-    if let Some(hash) = unkept {
-        background.spawn(keep_hash(hash, checked.start.data_dir.clone()));
+    if let Some(hash) = unsaved_hash {
+        background.spawn(keep_hash(hash, validated.start.data_dir.clone()));
     }
     background.block_on(end);
     let outcome = drain(&stop, threads, &background, &app);
@@ -114,14 +112,25 @@ fn serve(flags: &Serve, checked: &Validated, greets: bool, end: impl Future<Outp
     outcome
 }
 
+/// Tells the operator where to connect, and what is open.
+fn announce_start(flags: &Serve, validated: &Validated, shows_greeting: bool, workers: usize) {
+    if shows_greeting {
+        let user = validated.creates_user.then(|| data_dir::user(flags));
+        print_stderr(format_args!("{}", greeting::text(&validated.start.urls, &validated.config, user)));
+    } else {
+        banner::log_started(&validated.start.urls, &validated.config.services, workers);
+    }
+    banner::log_warnings(&validated.config.services);
+}
+
 /// Prepares and locks the data directory, if the store needs one.
-fn lock_data_dir(checked: &Validated) -> Result<Option<std::fs::File>, String> {
-    let (dir, at) = (&checked.start.data_dir, &checked.locations.storage.data_dir);
-    match checked.start.store {
+fn lock_data_dir(validated: &Validated) -> Result<Option<std::fs::File>, String> {
+    let (dir, location) = (&validated.start.data_dir, &validated.locations.storage.data_dir);
+    match validated.start.store {
         StoreConfig::Stateless => Ok(None),
         StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => {
-            data_dir::prepare(dir, at)?;
-            data_dir::lock(dir, at).map(Some)
+            data_dir::prepare(dir, location)?;
+            data_dir::lock(dir, location).map(Some)
         }
     }
 }
@@ -133,7 +142,7 @@ fn background_runtime() -> Result<Runtime, String> {
         .thread_name("background")
         .enable_all()
         .build()
-        .map_err(|why| why.to_string())
+        .map_err(|error| error.to_string())
 }
 
 /// Ends a runtime. Dropping it would wait for threads that wait for a name server.
@@ -157,10 +166,10 @@ fn drain(stop: &CancellationToken, threads: Vec<std::thread::JoinHandle<()>>, ba
 }
 
 fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<ServerTls>>, stop: &CancellationToken) {
-    let (upkeep, ends) = (Arc::clone(app), stop.clone());
-    background.spawn(async move { upkeep.run(ends).await });
-    let finds = Arc::clone(app);
-    background.spawn(async move { finds.prefetch().await });
+    let (app_for_upkeep, stop_for_upkeep) = (Arc::clone(app), stop.clone());
+    background.spawn(async move { app_for_upkeep.run(stop_for_upkeep).await });
+    let app_for_prefetch = Arc::clone(app);
+    background.spawn(async move { app_for_prefetch.prefetch().await });
     if let Some(tls) = tls {
         background.spawn(Arc::clone(tls).watch());
     }
@@ -171,30 +180,30 @@ pub async fn keep_hash(hash: LazyPasswordHash, dir: std::path::PathBuf) {
     let Some(hash) = hash.get(&Arc::new(tokio::sync::Semaphore::new(1))).await.map(str::to_owned) else {
         return;
     };
-    let kept = tokio::task::spawn_blocking(move || data_dir::keep_hash(&dir, &hash)).await;
-    if let Ok(Err(why)) = kept {
-        tracing::error!(%why, "the password's hash is not kept; the next start tries again");
+    let result = tokio::task::spawn_blocking(move || data_dir::keep_hash(&dir, &hash)).await;
+    if let Ok(Err(error)) = result {
+        tracing::error!(why = %error, "the password's hash is not kept; the next start tries again");
     }
 }
 
 /// Binds one listener for each worker and address.
-fn listeners(checked: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+fn listeners(validated: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
     let in_use = "another program may be using the port; stop it, or choose another";
     let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for (i, address) in checked.start.listen.iter().enumerate() {
+    for (i, address) in validated.start.listen.iter().enumerate() {
         match listen::bind_workers(*address, workers) {
             Ok(listeners) => by_worker
                 .iter_mut()
                 .zip(listeners)
                 .for_each(|(worker, listener)| worker.push(listener)),
-            Err(why) if i > 0 && listen::is_missing_address(&why) => tracing::debug!(%address, "this machine has no such address"),
-            Err(why) => {
-                let instead = match &checked.locations.listen {
+            Err(error) if i > 0 && listen::is_missing_address(&error) => tracing::debug!(%address, "this machine has no such address"),
+            Err(error) => {
+                let instead = match &validated.locations.listen {
                     Location::Flag(_) => format!("{in_use} with --port"),
                     Location::Line { .. } => format!("{in_use} at `listen`"),
                 };
-                let what = format!("cannot listen on {address}: {why}");
-                return Err(checked.locations.listen.wrong(what, instead).to_string());
+                let what = format!("cannot listen on {address}: {error}");
+                return Err(validated.locations.listen.wrong(what, instead).to_string());
             }
         }
     }
@@ -216,7 +225,7 @@ fn start_workers(
             std::thread::Builder::new()
                 .name(format!("worker-{i}"))
                 .spawn(worker)
-                .map_err(|why| why.to_string())?,
+                .map_err(|error| error.to_string())?,
         );
     }
     Ok(threads)
@@ -226,11 +235,11 @@ fn start_workers(
 fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &CancellationToken) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(why) => return tracing::error!(%why, "a worker did not start"),
+        Err(error) => return tracing::error!(why = %error, "a worker did not start"),
     };
     runtime.block_on(async {
         let (router, http) = (Router::new(Arc::clone(app)), HttpClient::new(tls));
-        let serving = listeners.into_iter().map(|listener| {
+        let servers = listeners.into_iter().map(|listener| {
             let (router, http) = (router.clone(), http.clone());
             let handler = move |request, peer: server::Peer| {
                 let (router, http) = (router.clone(), http.clone());
@@ -238,9 +247,9 @@ fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, serve
             };
             server::serve(listener, server_tls.cloned(), ServerLimits::default(), stop.clone(), handler)
         });
-        for served in futures_util::future::join_all(serving).await {
-            if let Err(why) = served {
-                tracing::error!(%why, "a listener failed");
+        for result in futures_util::future::join_all(servers).await {
+            if let Err(error) = result {
+                tracing::error!(why = %error, "a listener failed");
             }
         }
     });
@@ -248,35 +257,37 @@ fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, serve
 }
 
 /// The TLS settings for outgoing requests, with the operator's additional CAs.
-pub(super) fn client_tls(checked: &Validated) -> Result<ClientTls, String> {
+pub(super) fn client_tls(validated: &Validated) -> Result<ClientTls, String> {
     let instead = "name a file with certificates in PEM";
-    ClientTls::load(&checked.start.upstream_ca).map_err(|why| checked.locations.upstream_ca.wrong(why.to_string(), instead).to_string())
+    ClientTls::load(&validated.start.upstream_ca)
+        .map_err(|error| validated.locations.upstream_ca.wrong(error.to_string(), instead).to_string())
 }
 
-fn server_tls(checked: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
-    let files = match &checked.start.certificate {
+fn server_tls(validated: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
+    let files = match &validated.start.certificate {
         TlsSource::None => return Ok(None),
         TlsSource::SelfSigned => {
-            let public = crate::base::url::ExactUrl::parse(checked.start.urls.public_url()).ok();
-            let name = public
-                .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
+            let public_url = crate::base::url::ExactUrl::parse(validated.start.urls.public_url()).ok();
+            let name = public_url
+                .and_then(|url| url.url().host_str().map(|host| host.trim_matches(['[', ']']).to_owned()))
                 .unwrap_or_default();
-            let made = self_signed::self_signed(&checked.start.data_dir, &[name]).map_err(|why| {
+            let generated = self_signed::self_signed(&validated.start.data_dir, &[name]).map_err(|error| {
                 let instead = "give the gateway a data directory that it may write to, or a certificate of your own";
-                checked.locations.certificate.wrong(why.to_string(), instead).to_string()
+                validated.locations.certificate.wrong(error.to_string(), instead).to_string()
             })?;
-            banner::print_self_signed(&made);
-            (made.certificate, made.key)
+            banner::print_self_signed(&generated);
+            (generated.certificate, generated.key)
         }
         TlsSource::Files { cert, key } => (cert.clone(), key.clone()),
     };
-    tls_of(checked, &files.0, &files.1).map(Some)
+    tls_of(validated, &files.0, &files.1).map(Some)
 }
 
 /// Loads a certificate chain and its key.
-pub(super) fn tls_of(checked: &Validated, cert: &Path, key: &Path) -> Result<Arc<ServerTls>, String> {
+pub(super) fn tls_of(validated: &Validated, cert: &Path, key: &Path) -> Result<Arc<ServerTls>, String> {
     let instead = "name a certificate chain and the key that belongs to it, both in PEM, in files that the gateway may read";
-    let tls = ServerTls::from_files(cert, key).map_err(|why| checked.locations.certificate.wrong(why.to_string(), instead).to_string());
+    let tls =
+        ServerTls::from_files(cert, key).map_err(|error| validated.locations.certificate.wrong(error.to_string(), instead).to_string());
     tls.map(Arc::new)
 }
 
@@ -303,15 +314,15 @@ mod tests {
     #[test]
     fn shutdown_does_not_wait_for_a_blocked_thread() {
         let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let (began, begins) = mpsc::channel();
-        let (answer, answered) = mpsc::channel::<()>();
+        let (started_sender, started_receiver) = mpsc::channel();
+        let (release_sender, release_receiver) = mpsc::channel::<()>();
         runtime.spawn_blocking(move || {
-            began.send(()).unwrap();
-            answered.recv()
+            started_sender.send(()).unwrap();
+            release_receiver.recv()
         });
-        begins.recv().unwrap();
+        started_receiver.recv().unwrap();
         shutdown_runtime(runtime);
         // The thread still waits, because nothing answered.
-        assert!(answer.send(()).is_ok());
+        assert!(release_sender.send(()).is_ok());
     }
 }

@@ -40,37 +40,37 @@ pub struct Storage {
 
 impl Storage {
     /// The storage of a checked configuration.
-    pub fn of(checked: &Validated) -> Self {
+    pub fn of(validated: &Validated) -> Self {
         Self {
-            data_dir: checked.start.data_dir.clone(),
-            store: checked.start.store.clone(),
+            data_dir: validated.start.data_dir.clone(),
+            store: validated.start.store.clone(),
             services: None,
-            named_keys: checked.start.key_file.clone(),
-            at: checked.locations.storage.clone(),
+            named_keys: validated.start.key_file.clone(),
+            at: validated.locations.storage.clone(),
         }
     }
 
     /// The storage in the configuration file, or in the flags if there is no file.
     pub fn read(flags: &flags::StorageFlags) -> Result<Self, String> {
         if let Some(path) = &flags.config {
-            from_flags::check_storage_conflicts(flags).map_err(|why| why.to_string())?;
-            let checked = load_config::load_file(path, flags.data_dir.as_ref())?;
-            checked.check_features().map_err(|why| why.to_string())?;
-            let services = checked.config.services.clone();
+            from_flags::check_storage_conflicts(flags).map_err(|error| error.to_string())?;
+            let validated = load_config::load_file(path, flags.data_dir.as_ref())?;
+            validated.check_features().map_err(|error| error.to_string())?;
+            let services = validated.config.services.clone();
             return Ok(Self {
                 services: Some(services),
-                ..Self::of(&checked)
+                ..Self::of(&validated)
             });
         }
-        let (mut unbuilt, [store, keys]) = (Vec::new(), from_flags::storage_sections(flags));
-        let place = store::read(&store, &mut unbuilt).map_err(|why| why.to_string())?;
-        if let Some(why) = unbuilt.first() {
-            return Err(why.to_string());
+        let (mut missing_features, [store, keys]) = (Vec::new(), from_flags::storage_sections(flags));
+        let store_config = store::read(&store, &mut missing_features).map_err(|error| error.to_string())?;
+        if let Some(error) = missing_features.first() {
+            return Err(error.to_string());
         }
         let data_dir = flags.data_dir.clone().or_else(data_dir::default_dir);
         Ok(Self {
             data_dir: data_dir.ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?,
-            store: place,
+            store: store_config,
             services: None,
             named_keys: flags.key_file.clone(),
             at: StorageLocations {
@@ -111,14 +111,15 @@ impl Storage {
 
     /// The key ring, if there is one. Fails for a shared store without keys from the operator.
     pub fn load_keys(&self) -> Result<Option<KeyRing>, String> {
-        let at = self.keys_at();
+        let location = self.keys_at();
         if !Self::has_key_file() {
-            let bad = |why: &str| {
-                at.wrong(why, "give it 32 random bytes in base64: openssl rand -base64 32")
+            let key_error = |error: &str| {
+                location
+                    .wrong(error, "give it 32 random bytes in base64: openssl rand -base64 32")
                     .to_string()
             };
-            let text = std::env::var(KEY_VARIABLE).map_err(|_| bad("it is not text"))?;
-            return KeyRing::single(&text).map(Some).map_err(|why| bad(&why.to_string()));
+            let text = std::env::var(KEY_VARIABLE).map_err(|_| key_error("it is not text"))?;
+            return KeyRing::single(&text).map(Some).map_err(|error| key_error(&error.to_string()));
         }
         let path = self.key_file();
         if self.store.is_shared() && !(self.named_keys.is_some() && path.exists()) {
@@ -135,7 +136,7 @@ impl Storage {
         if !path.exists() {
             return Ok(None);
         }
-        parsed(at, &path).map(Some)
+        parsed(location, &path).map(Some)
     }
 
     /// The key ring. Creates it at the first start, unless other keys sealed the store.
@@ -144,17 +145,17 @@ impl Storage {
             return Ok(ring);
         }
         let (path, text) = (self.key_file(), keyring::generate(clock.now()));
-        let ring = KeyRing::parse(text.expose()).map_err(|why| why.to_string())?;
+        let ring = KeyRing::parse(text.expose()).map_err(|error| error.to_string())?;
         if self.store == StoreConfig::Sqlite && self.data_dir.join(SQLITE_FILE).exists() {
             let store = self.open(&Arc::new(ArcSwap::from_pointee(ring.clone())), clock)?;
-            if let Err(why @ KeyCheckError::OtherKeys { .. }) = runtime.block_on(store.check_keys()) {
-                let missing = format!("{} is not there, and {why}", path.display());
-                return Err(self.unfit_as(&why, &missing));
+            if let Err(error @ KeyCheckError::OtherKeys { .. }) = runtime.block_on(store.check_keys()) {
+                let missing = format!("{} is not there, and {error}", path.display());
+                return Err(self.unfit_as(&error, &missing));
             }
         }
-        data_dir::write_secret(&path, &text).map_err(|why| {
+        data_dir::write_secret(&path, &text).map_err(|error| {
             self.keys_at()
-                .wrong(why, "name a file in a directory that you may write to")
+                .wrong(error, "name a file in a directory that you may write to")
                 .to_string()
         })?;
         Ok(ring)
@@ -174,9 +175,9 @@ impl Storage {
         if self.store.is_stateless() {
             return Err(self.stateless_error());
         }
-        let nobody = self.store == StoreConfig::Sqlite && !self.data_dir.join(SQLITE_FILE).is_file();
+        let is_missing = self.store == StoreConfig::Sqlite && !self.data_dir.join(SQLITE_FILE).is_file();
         match self.load_keys()? {
-            Some(ring) if !nobody => {
+            Some(ring) if !is_missing => {
                 let keys = Arc::new(ArcSwap::from_pointee(ring));
                 Ok((self.open(&keys, clock)?, keys))
             }
@@ -196,15 +197,15 @@ impl Storage {
         let (what, instead) = match &self.store {
             StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless => (
                 format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
-                "name the directory and the keys of the app, or start it once",
+                "name the directory and the keys of the gateway, or start it once",
             ),
-            StoreConfig::Redis(at) => (
-                format!("no gateway has kept its records in {at}"),
-                "name the Redis and the prefix of the app, or start it once",
+            StoreConfig::Redis(config) => (
+                format!("no gateway has kept its records in {config}"),
+                "name the Redis and the prefix of the gateway, or start it once",
             ),
-            StoreConfig::Vault(at) => (
-                format!("no gateway has kept its records in {at}"),
-                "name the mount and the prefix of the app, or start it once",
+            StoreConfig::Vault(config) => (
+                format!("no gateway has kept its records in {config}"),
+                "name the mount and the prefix of the gateway, or start it once",
             ),
         };
         self.store_at().wrong(what, instead).to_string()
@@ -215,20 +216,20 @@ impl Storage {
         let backend = match &self.store {
             StoreConfig::Stateless => return Ok(Store::stateless(Arc::clone(keys), clock.clone())),
             StoreConfig::Memory => Backend::Memory(Memory::new()),
-            StoreConfig::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
+            StoreConfig::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|error| {
                 let instead =
                     "name a directory that the gateway's user may write to; a file that another program changed, restore from a backup";
-                self.at.data_dir.wrong(why.to_string(), instead).to_string()
+                self.at.data_dir.wrong(error.to_string(), instead).to_string()
             })?),
-            StoreConfig::Redis(at) => self.redis(at, keys, clock)?,
+            StoreConfig::Redis(config) => self.redis(config, keys, clock)?,
             #[cfg(feature = "vault")]
-            StoreConfig::Vault(at) => {
-                let vault = Vault::open(at.clone(), Arc::clone(keys), clock.clone());
-                Backend::Vault(vault.map_err(|why| self.at.store.wrong(why.to_string(), why.remedy()).to_string())?)
+            StoreConfig::Vault(config) => {
+                let vault = Vault::open(config.clone(), Arc::clone(keys), clock.clone());
+                Backend::Vault(vault.map_err(|error| self.at.store.wrong(error.to_string(), error.remedy()).to_string())?)
             }
             #[cfg(not(feature = "vault"))]
-            StoreConfig::Vault(at) => {
-                let what = format!("{at} cannot be used: this program was built without Vault");
+            StoreConfig::Vault(config) => {
+                let what = format!("{config} cannot be used: this program was built without Vault");
                 let instead = "use a build with it: cargo build --release --features vault";
                 return Err(self.at.store.wrong(what, instead).to_string());
             }
@@ -237,60 +238,60 @@ impl Storage {
     }
 
     #[cfg(feature = "redis")]
-    fn redis(&self, at: &RedisConfig, keys: &SharedKeyRing, clock: &Clock) -> Result<Backend, String> {
-        let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
-        Ok(Backend::Redis(redis.map_err(|why| self.not_opened(&why))?))
+    fn redis(&self, config: &RedisConfig, keys: &SharedKeyRing, clock: &Clock) -> Result<Backend, String> {
+        let redis = Redis::open(config.clone(), Arc::clone(keys), clock.clone());
+        Ok(Backend::Redis(redis.map_err(|error| self.not_opened(&error))?))
     }
 
     #[cfg(not(feature = "redis"))]
-    fn redis(&self, at: &RedisConfig, _: &SharedKeyRing, _: &Clock) -> Result<Backend, String> {
-        let what = format!("{at} cannot be used: this program was built without Redis");
+    fn redis(&self, config: &RedisConfig, _: &SharedKeyRing, _: &Clock) -> Result<Backend, String> {
+        let what = format!("{config} cannot be used: this program was built without Redis");
         Err(self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string())
     }
 
     /// The error and its remedy for a Redis that cannot be used.
     #[cfg(feature = "redis")]
-    fn not_opened(&self, why: &RedisOpenError) -> String {
+    fn not_opened(&self, error: &RedisOpenError) -> String {
         let (url, ca) = match &self.at.store {
             Location::Flag(_) => ("--redis-url", "--redis-ca"),
             Location::Line { .. } => ("`url` at [store]", "`ca` at [store]"),
         };
-        let instead = match why {
+        let instead = match error {
             RedisOpenError::Ca(_) => format!("name a file with certificates in PEM: {ca}"),
             RedisOpenError::Unreachable(_) => {
                 format!("check {url}, that Redis runs, and what its user may do (docs/stores.md has the list)")
             }
             RedisOpenError::Evicts(_) => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf".to_owned(),
         };
-        self.at.store.wrong(why.to_string(), instead).to_string()
+        self.at.store.wrong(error.to_string(), instead).to_string()
     }
 
     /// Checks that the current keys sealed the store. Writes the key check if there is none.
     pub async fn ensure_key_check(&self, store: &Store) -> Result<(), String> {
-        store.ensure_key_check().await.map_err(|why| self.key_check_error(&why))
+        store.ensure_key_check().await.map_err(|error| self.key_check_error(&error))
     }
 
     /// Checks that a gateway sealed the store with the current keys. Writes nothing.
     pub async fn check_keys(&self, store: &Store) -> Result<(), String> {
-        match store.check_keys().await.map_err(|why| self.key_check_error(&why))? {
+        match store.check_keys().await.map_err(|error| self.key_check_error(&error))? {
             KeyStatus::Match | KeyStatus::Unchecked => Ok(()),
             KeyStatus::Empty => Err(self.no_gateway_error()),
         }
     }
 
     /// The error and its remedy for a failed key check.
-    pub fn key_check_error(&self, why: &KeyCheckError) -> String {
-        self.unfit_as(why, &why.to_string())
+    pub fn key_check_error(&self, error: &KeyCheckError) -> String {
+        self.unfit_as(error, &error.to_string())
     }
 
-    fn unfit_as(&self, why: &KeyCheckError, what: &str) -> String {
-        let KeyCheckError::OtherKeys { .. } = why else {
+    fn unfit_as(&self, error: &KeyCheckError, what: &str) -> String {
+        let KeyCheckError::OtherKeys { .. } = error else {
             return self
                 .store_at()
                 .wrong(what, "see that the store is there, and try again")
                 .to_string();
         };
-        let anew = match &self.store {
+        let start_over = match &self.store {
             StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless => format!(
                 "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
                 self.data_dir.join(SQLITE_FILE).display()
@@ -299,19 +300,20 @@ impl Storage {
             StoreConfig::Redis(_) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
         };
         let instead = format!(
-            "bring the keys of the gateway that filled it: its keys.json, the same --key-file ([keys] file), or its MCP_GATEWAY_KEY, which wins over both. {anew}"
+            "bring the keys of the gateway that filled it: its keys.json, the same --key-file ([keys] file), or its MCP_GATEWAY_KEY, which wins over both. {start_over}"
         );
         self.keys_at().wrong(what, instead).to_string()
     }
 }
 
-fn parsed(at: &Location, path: &Path) -> Result<KeyRing, String> {
-    let text = data_dir::read_secret(path).map_err(|why| format!("{at}: {why}"))?;
-    KeyRing::parse(text.expose()).map_err(|why| {
-        at.wrong(
-            format!("{}: {why}", path.display()),
-            "restore it from a backup; without it everybody has to sign in again",
-        )
-        .to_string()
+fn parsed(location: &Location, path: &Path) -> Result<KeyRing, String> {
+    let text = data_dir::read_secret(path).map_err(|error| format!("{location}: {error}"))?;
+    KeyRing::parse(text.expose()).map_err(|error| {
+        location
+            .wrong(
+                format!("{}: {error}", path.display()),
+                "restore it from a backup; without it everybody has to sign in again",
+            )
+            .to_string()
     })
 }

@@ -96,69 +96,71 @@ where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
+    // Each connection locks the token at each poll: workers must not share one.
+    let stop = stop.child_token();
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(stop.cancelled());
-    let ends = CancellationToken::new();
-    let parting = ends.clone().drop_guard();
+    let end_streams = CancellationToken::new();
+    let end_streams_guard = end_streams.clone().drop_guard();
     loop {
         tokio::select! {
             biased;
             () = &mut draining => break,
-            Some(ended) = connections.join_next() => log_panic(ended),
-            (slot, stream, address) = accept(&listener, &slots) => {
-                let serving = ConnectionContext {
+            Some(result) = connections.join_next() => log_panic(result),
+            (permit, stream, address) = accept(&listener, &permits) => {
+                let context = ConnectionContext {
                     limits: limits.clone(),
                     stop: stop.clone(),
-                    ends: ends.clone(),
+                    ends: end_streams.clone(),
                     peer: Peer { address, tls: tls.is_some() },
                     handler: handler.clone(),
                 };
-                connections.spawn(handle_connection(stream, tls.clone(), serving, slot));
+                connections.spawn(handle_connection(stream, tls.clone(), context, permit));
             }
         }
     }
     drop(listener);
-    let ended = async {
-        while let Some(ended) = connections.join_next().await {
-            log_panic(ended);
+    let all_closed = async {
+        while let Some(result) = connections.join_next().await {
+            log_panic(result);
         }
     };
     // Never completes: only the end of all connections ends the wait.
-    let parted = async {
+    let streams_ended = async {
         tokio::time::sleep(limits.parting).await;
-        drop(parting);
+        drop(end_streams_guard);
         std::future::pending::<()>().await;
     };
-    let ended = async {
-        tokio::select! { () = ended => {}, () = parted => {} }
+    let drained = async {
+        tokio::select! { () = all_closed => {}, () = streams_ended => {} }
     };
-    if tokio::time::timeout(limits.grace, ended).await.is_err() {
+    if tokio::time::timeout(limits.grace, drained).await.is_err() {
         tracing::warn!(connections = connections.len(), "draining took too long; cut");
     }
     connections.shutdown().await;
     Ok(())
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
+fn log_panic(result: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = result
         && error.is_panic()
     {
         tracing::error!(%error, "a connection's task panicked");
     }
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
     loop {
-        let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
             // The semaphore is never closed.
             return std::future::pending().await;
         };
         match listener.accept().await {
-            Ok((stream, from)) => {
-                return (slot, stream, SocketAddr::new(from.ip().to_canonical(), from.port()));
+            Ok((stream, address)) => {
+                return (permit, stream, SocketAddr::new(address.ip().to_canonical(), address.port()));
             }
             Err(error) if is_client_error(&error) => {}
             Err(error) => {
@@ -186,31 +188,35 @@ struct ConnectionContext<H> {
     handler: H,
 }
 
-async fn handle_connection<H, F>(stream: TcpStream, tls: Option<Arc<ServerTls>>, serving: ConnectionContext<H>, slot: OwnedSemaphorePermit)
-where
+async fn handle_connection<H, F>(
+    stream: TcpStream,
+    tls: Option<Arc<ServerTls>>,
+    context: ConnectionContext<H>,
+    permit: OwnedSemaphorePermit,
+) where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     prepare(&stream);
     match tls {
-        None => serve_connection(stream, serving).await,
+        None => serve_connection(stream, context).await,
         Some(tls) => {
             let handshake = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream);
-            let shaken = tokio::select! {
-                () = serving.stop.cancelled() => return,
-                shaken = tokio::time::timeout(serving.limits.header_read, handshake) => shaken,
+            let result = tokio::select! {
+                () = context.stop.cancelled() => return,
+                result = tokio::time::timeout(context.limits.header_read, handshake) => result,
             };
-            match shaken {
-                Ok(Ok(stream)) => serve_connection(stream, serving).await,
+            match result {
+                Ok(Ok(stream)) => serve_connection(stream, context).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
             }
         }
     }
-    drop(slot);
+    drop(permit);
 }
 
-async fn serve_connection<I, H, F>(stream: I, serving: ConnectionContext<H>)
+async fn serve_connection<I, H, F>(stream: I, context: ConnectionContext<H>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
@@ -219,45 +225,45 @@ where
     let ConnectionContext {
         limits,
         stop,
-        ends,
+        ends: end_streams,
         peer,
         handler,
-    } = serving;
+    } = context;
     let activity = Activity::new();
-    let seen = Arc::clone(&activity);
+    let connection_activity = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = ActiveRequest::new(&seen);
-        let ends = (request.method() == Method::GET).then(|| ends.clone());
-        let answer = handler(request, peer);
+        let active_request = ActiveRequest::new(&connection_activity);
+        let end_streams = (request.method() == Method::GET).then(|| end_streams.clone());
+        let response = handler(request, peer);
         async move {
-            let answer = answer.await;
-            let ends = ends.filter(|_| is_event_stream(answer.headers()));
-            Ok::<_, Infallible>(answer.map(|reply| busy.with(reply, ends)))
+            let response = response.await;
+            let end_streams = end_streams.filter(|_| is_event_stream(response.headers()));
+            Ok::<_, Infallible>(response.map(|body| active_request.with(body, end_streams)))
         }
     });
     let http = protocol(&limits);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut draining = std::pin::pin!(stop.cancelled());
-    let mut told = false;
+    let mut shutting_down = false;
     loop {
         tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
                     tracing::debug!(error = %error, "a connection broke");
                 }
                 return;
             }
-            () = &mut draining, if !told => {
-                told = true;
+            () = &mut draining, if !shutting_down => {
+                shutting_down = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = tokio::time::sleep(limits.header_read) => match activity.idle(limits.idle) {
                 IdleStatus::No => {}
                 // No request ever came, or a graceful shutdown already began: close the connection.
                 IdleStatus::NeverSpoke => return,
-                IdleStatus::TooLong if told => return,
+                IdleStatus::TooLong if shutting_down => return,
                 IdleStatus::TooLong => {
-                    told = true;
+                    shutting_down = true;
                     connection.as_mut().graceful_shutdown();
                 }
             },
@@ -354,57 +360,57 @@ mod tests {
     async fn endless() -> (SocketAddr, JoinHandle<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
-        let left = tokio::spawn(async move {
+        let upstream_task = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
             head_and_body(&mut stream).await;
             stream.write_all(STREAM).await.expect("write");
             stream.read(&mut [0; 8]).await.unwrap_or(0)
         });
-        (address, left)
+        (address, upstream_task)
     }
 
     /// Reads to the end of a request that `passing` forwards.
     async fn head_and_body(stream: &mut TcpStream) {
-        let mut read = Vec::new();
-        while !read.ends_with(b"0hi") && !read.ends_with(b"\r\n\r\n0") {
-            assert_ne!(stream.read_buf(&mut read).await.expect("read"), 0);
+        let mut received = Vec::new();
+        while !received.ends_with(b"0hi") && !received.ends_with(b"\r\n\r\n0") {
+            assert_ne!(stream.read_buf(&mut received).await.expect("read"), 0);
         }
     }
 
     /// A minimal gateway: forwards each request to `upstream` and streams the response back.
-    fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, ends: Option<CancellationToken>) -> Running {
+    fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, end_streams: Option<CancellationToken>) -> Running {
         let client = plain();
         let count = Arc::clone(count);
         start(None, ServerLimits::default(), move |request, _| {
-            let (client, count, ends) = (client.clone(), Arc::clone(&count), ends.clone());
+            let (client, count, end_streams) = (client.clone(), Arc::clone(&count), end_streams.clone());
             async move {
                 let (_, body) = request.into_parts();
                 let request = Request::post(format!("http://{upstream}/"))
                     .body(RequestBody::Prefixed(Bytes::from_static(b"0"), body))
                     .expect("request");
-                let answer = client.send(request, &policy(false)).await.expect("answer");
-                let guard = StreamGuard::new(&count, ends);
-                answer.map(|body| ResponseBody::Stream(StreamBody::new(body, Some(guard))))
+                let response = client.send(request, &policy(false)).await.expect("answer");
+                let guard = StreamGuard::new(&count, end_streams);
+                response.map(|body| ResponseBody::Stream(StreamBody::new(body, Some(guard))))
             }
         })
     }
 
-    async fn within_a_second(left: JoinHandle<usize>) {
-        let left = tokio::time::timeout(Duration::from_secs(1), left).await;
-        assert_eq!(left.expect("within a second").expect("upstream"), 0);
+    async fn within_a_second(upstream_task: JoinHandle<usize>) {
+        let result = tokio::time::timeout(Duration::from_secs(1), upstream_task).await;
+        assert_eq!(result.expect("within a second").expect("upstream"), 0);
     }
 
     #[tokio::test]
     async fn a_disconnect_during_a_stream_closes_the_upstream_connection() {
         for reset in [false, true] {
-            let (upstream, left) = endless().await;
+            let (upstream, upstream_task) = endless().await;
             let count = Arc::default();
             let gateway = passing(upstream, &count, None);
             let mut client = TcpStream::connect(gateway.address).await.expect("connect");
             client.write_all(POST).await.expect("write");
-            let mut seen = Vec::new();
-            while !seen.ends_with(b"first\r\n") {
-                assert_ne!(client.read_buf(&mut seen).await.expect("read"), 0);
+            let mut received = Vec::new();
+            while !received.ends_with(b"first\r\n") {
+                assert_ne!(client.read_buf(&mut received).await.expect("read"), 0);
             }
             assert_eq!(count.load(Ordering::Relaxed), 1);
             if reset {
@@ -413,10 +419,10 @@ mod tests {
                 // Closes only the sending half: the server treats a FIN as a closed connection.
                 client.shutdown().await.expect("shutdown");
             }
-            let kept = (!reset).then_some(client);
-            within_a_second(left).await;
+            let open_client = (!reset).then_some(client);
+            within_a_second(upstream_task).await;
             assert_eq!(count.load(Ordering::Relaxed), 0);
-            drop(kept);
+            drop(open_client);
         }
     }
 
@@ -435,54 +441,54 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_signal_ends_a_stream_and_its_upstream_request() {
-        let (upstream, left) = endless().await;
-        let ends = CancellationToken::new();
+        let (upstream, upstream_task) = endless().await;
+        let end_streams = CancellationToken::new();
         let count = Arc::default();
-        let gateway = passing(upstream, &count, Some(ends.clone()));
+        let gateway = passing(upstream, &count, Some(end_streams.clone()));
         let request = get(format!("http://{}/", gateway.address));
-        let answer = plain().send(request, &policy(false)).await.expect("answer");
-        let mut body = answer.into_body();
+        let response = plain().send(request, &policy(false)).await.expect("answer");
+        let mut body = response.into_body();
         body.frame().await.expect("frame").expect("first");
-        ends.cancel();
+        end_streams.cancel();
         assert!(body.frame().await.is_none());
-        within_a_second(left).await;
+        within_a_second(upstream_task).await;
         assert_eq!(count.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn a_self_signed_certificate_serves_http1_and_http2() {
         let dir = tempfile::tempdir().expect("dir");
-        let made = self_signed(dir.path(), &[]).expect("made");
-        let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
+        let files = self_signed(dir.path(), &[]).expect("made");
+        let tls = ServerTls::from_files(&files.certificate, &files.key).expect("tls");
         let server = start(Some(Arc::new(tls)), ServerLimits::default(), |request, peer| async move {
             ok(format!("{:?} {}", request.version(), peer.tls))
         });
-        let client = HttpClient::new(ClientTls::load(&[made.ca]).expect("roots"));
+        let client = HttpClient::new(ClientTls::load(&[files.ca]).expect("roots"));
         for host in ["localhost", "127.0.0.1"] {
             for (http2, expected) in [(true, Version::HTTP_2), (false, Version::HTTP_11)] {
                 let url = format!("https://{host}:{}/", server.address.port());
-                let answer = client.send(get(url), &policy(http2)).await.expect("answer");
-                assert_eq!(answer.version(), expected);
-                let body = read_limited(answer.into_body(), 100, SOON).await.expect("body");
+                let response = client.send(get(url), &policy(http2)).await.expect("answer");
+                assert_eq!(response.version(), expected);
+                let body = read_limited(response.into_body(), 100, SOON).await.expect("body");
                 assert_eq!(body, format!("{expected:?} true"));
             }
         }
-        let stranger = plain()
+        let error = plain()
             .send(get(format!("https://localhost:{}/", server.address.port())), &policy(true))
             .await
             .expect_err("not trusted");
-        assert!(stranger.never_sent(), "{stranger}");
+        assert!(error.never_sent(), "{error}");
     }
 
     #[tokio::test]
     async fn http2_streams_share_a_connection_and_are_reset_when_dropped() {
         let dir = tempfile::tempdir().expect("dir");
-        let made = self_signed(dir.path(), &[]).expect("made");
-        let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
-        let (upstream, left) = endless().await;
-        let inner = plain();
+        let files = self_signed(dir.path(), &[]).expect("made");
+        let tls = ServerTls::from_files(&files.certificate, &files.key).expect("tls");
+        let (upstream, upstream_task) = endless().await;
+        let upstream_client = plain();
         let server = start(Some(Arc::new(tls)), ServerLimits::default(), move |request, peer| {
-            let inner = inner.clone();
+            let upstream_client = upstream_client.clone();
             async move {
                 if request.uri().path() == "/port" {
                     return ok(peer.address.port().to_string());
@@ -490,23 +496,23 @@ mod tests {
                 let request = Request::post(format!("http://{upstream}/"))
                     .body(RequestBody::Full(Bytes::from_static(b"0hi")))
                     .expect("request");
-                let answer = inner.send(request, &policy(false)).await.expect("answer");
-                answer.map(|body| ResponseBody::Stream(StreamBody::new(body, None)))
+                let response = upstream_client.send(request, &policy(false)).await.expect("answer");
+                response.map(|body| ResponseBody::Stream(StreamBody::new(body, None)))
             }
         });
-        let client = HttpClient::new(ClientTls::load(&[made.ca]).expect("roots"));
+        let client = HttpClient::new(ClientTls::load(&[files.ca]).expect("roots"));
         let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
         let mut ports = Vec::new();
         for _ in 0..2 {
-            let answer = client.send(get(url("/port")), &policy(true)).await.expect("answer");
-            ports.push(read_limited(answer.into_body(), 100, SOON).await.expect("body"));
+            let response = client.send(get(url("/port")), &policy(true)).await.expect("answer");
+            ports.push(read_limited(response.into_body(), 100, SOON).await.expect("body"));
         }
         assert_eq!(ports[0], ports[1]);
-        let answer = client.send(get(url("/stream")), &policy(true)).await.expect("answer");
-        let mut body = answer.into_body();
+        let response = client.send(get(url("/stream")), &policy(true)).await.expect("answer");
+        let mut body = response.into_body();
         body.frame().await.expect("frame").expect("first");
         drop(body);
-        within_a_second(left).await;
+        within_a_second(upstream_task).await;
     }
 
     #[tokio::test]
@@ -515,13 +521,13 @@ mod tests {
             ok(format!("{:?}", request.version()))
         });
         let stream = TcpStream::connect(server.address).await.expect("connect");
-        let (mut line, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .expect("handshake");
         tokio::spawn(connection);
         let request = get(format!("http://{}/", server.address));
-        let answer = line.send_request(request).await.expect("answer");
-        let body = read_limited(answer.into_body(), 100, SOON).await.expect("body");
+        let response = sender.send_request(request).await.expect("answer");
+        let body = read_limited(response.into_body(), 100, SOON).await.expect("body");
         assert_eq!(body, "HTTP/2.0");
     }
 
@@ -532,16 +538,16 @@ mod tests {
             ok("done")
         });
         let url = format!("http://{}/", server.address);
-        let running = tokio::spawn(async move {
-            let answer = plain().send(get(url), &policy(false)).await.expect("answer");
-            read_limited(answer.into_body(), 100, SOON).await.expect("body")
+        let request_task = tokio::spawn(async move {
+            let response = plain().send(get(url), &policy(false)).await.expect("answer");
+            read_limited(response.into_body(), 100, SOON).await.expect("body")
         });
         let idle = TcpStream::connect(server.address).await.expect("connect");
         tokio::time::sleep(Duration::from_millis(50)).await;
         server.stopper.cancel();
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(TcpStream::connect(server.address).await.is_err());
-        assert_eq!(running.await.expect("finished"), "done");
+        assert_eq!(request_task.await.expect("finished"), "done");
         let drained = tokio::time::timeout(SOON, server.task).await.expect("drained");
         drained.expect("task").expect("served");
         drop(idle);
@@ -549,42 +555,45 @@ mod tests {
 
     /// Drains during an event stream: returns what was read, and whether the server stopped early.
     async fn draining_ends(method: Method) -> (Result<usize, crate::net::body::BodyError>, bool) {
-        let (upstream, left) = endless().await;
+        let (upstream, upstream_task) = endless().await;
         let limits = ServerLimits {
             grace: Duration::from_millis(800),
             parting: Duration::from_millis(50),
             ..ServerLimits::default()
         };
-        let inner = plain();
+        let upstream_client = plain();
         let server = start(None, limits, move |_, _| {
-            let inner = inner.clone();
+            let upstream_client = upstream_client.clone();
             async move {
                 let request = Request::post(format!("http://{upstream}/")).body(RequestBody::Full(Bytes::from_static(b"0hi")));
-                let mut answer = inner.send(request.expect("request"), &policy(false)).await.expect("answer");
-                answer
+                let mut response = upstream_client
+                    .send(request.expect("request"), &policy(false))
+                    .await
+                    .expect("answer");
+                response
                     .headers_mut()
                     .insert("content-type", "text/event-stream".parse().expect("value"));
-                answer.map(|body| ResponseBody::Stream(StreamBody::new(body, None)))
+                response.map(|body| ResponseBody::Stream(StreamBody::new(body, None)))
             }
         });
         let request = Request::builder().method(method).uri(format!("http://{}/", server.address));
-        let answer = plain()
+        let response = plain()
             .send(request.body(RequestBody::Empty).expect("request"), &policy(false))
             .await
             .expect("answer");
-        let reading = tokio::spawn(async move { read_limited(answer.into_body(), 100, SOON).await.map(|body| body.len()) });
+        let read_task = tokio::spawn(async move { read_limited(response.into_body(), 100, SOON).await.map(|body| body.len()) });
         server.stopper.cancel();
-        let soon = tokio::time::timeout(Duration::from_millis(400), server.task).await.is_ok();
-        within_a_second(left).await;
-        (reading.await.expect("read"), soon)
+        let stopped_early = tokio::time::timeout(Duration::from_millis(400), server.task).await.is_ok();
+        within_a_second(upstream_task).await;
+        (read_task.await.expect("read"), stopped_early)
     }
 
     #[tokio::test]
     async fn draining_ends_get_event_streams_at_once_and_others_after_grace() {
-        let (read, soon) = draining_ends(Method::GET).await;
-        assert!(soon && read.expect("a clean end") == 5);
-        let (read, soon) = draining_ends(Method::POST).await;
-        assert!(!soon && read.is_err(), "cut at the end of the grace");
+        let (result, stopped_early) = draining_ends(Method::GET).await;
+        assert!(stopped_early && result.expect("a clean end") == 5);
+        let (result, stopped_early) = draining_ends(Method::POST).await;
+        assert!(!stopped_early && result.is_err(), "cut at the end of the grace");
     }
 
     #[tokio::test]
@@ -595,7 +604,7 @@ mod tests {
         };
         let server = start(None, limits, |_, _| std::future::pending());
         let url = format!("http://{}/", server.address);
-        let cut = tokio::spawn(async move { plain().send(get(url), &policy(false)).await });
+        let request_task = tokio::spawn(async move { plain().send(get(url), &policy(false)).await });
         tokio::time::sleep(Duration::from_millis(50)).await;
         server.stopper.cancel();
         tokio::time::timeout(SOON, server.task)
@@ -603,7 +612,7 @@ mod tests {
             .expect("drained")
             .expect("task")
             .expect("served");
-        assert!(cut.await.expect("client").is_err());
+        assert!(request_task.await.expect("client").is_err());
     }
 
     #[tokio::test]
@@ -613,11 +622,11 @@ mod tests {
             ..ServerLimits::default()
         };
         let server = start(None, limits, |_, _| async { ok("") });
-        for said in ["", "PRI * HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+        for text in ["", "PRI * HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
             let mut client = TcpStream::connect(server.address).await.expect("connect");
-            client.write_all(said.as_bytes()).await.expect("write");
+            client.write_all(text.as_bytes()).await.expect("write");
             let mut rest = Vec::new();
-            tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await.expect(said).ok();
+            tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await.expect(text).ok();
         }
     }
 
@@ -628,8 +637,8 @@ mod tests {
             let mut request = get(format!("http://{}/", server.address));
             let value = "x".repeat(size).parse().expect("value");
             request.headers_mut().insert("x-long", value);
-            let answer = plain().send(request, &policy(false)).await.expect("answer");
-            assert_eq!(answer.status(), status, "{size}");
+            let response = plain().send(request, &policy(false)).await.expect("answer");
+            assert_eq!(response.status(), status, "{size}");
         }
     }
 

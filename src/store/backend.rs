@@ -35,10 +35,11 @@ impl Version {
         Self(random::bytes())
     }
 
-    /// The version after `seen`. It begins with the transition count, which tells the later copy.
-    pub(super) fn next(seen: Option<Self>) -> Self {
+    /// The version after `previous`. It begins with the transition count, which tells the later
+    /// copy.
+    pub(super) fn next(previous: Option<Self>) -> Self {
         let mut next = Self::fresh();
-        next.0[..4].copy_from_slice(&seen.map_or(0, Self::transition_count).saturating_add(1).to_be_bytes());
+        next.0[..4].copy_from_slice(&previous.map_or(0, Self::transition_count).saturating_add(1).to_be_bytes());
         next
     }
 
@@ -68,6 +69,15 @@ pub(super) enum WriteOp {
     Delete(Version),
 }
 
+impl WriteOp {
+    pub(super) fn replace_or_insert(stored_version: Option<Version>, row: Row) -> Self {
+        match stored_version {
+            Some(version) => Self::Replace(version, row),
+            None => Self::Insert(row),
+        }
+    }
+}
+
 /// A write and its change event. The backend publishes it: the caller may be gone by then.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
@@ -95,9 +105,9 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Keeps only the rows that expire by `last`.
-    fn ending(mut self, last: UnixTime) -> Self {
-        self.rows.retain(|(_, row)| row.expires <= last);
+    /// Keeps only the rows that expire by `deadline`.
+    fn ending(mut self, deadline: UnixTime) -> Self {
+        self.rows.retain(|(_, row)| row.expires <= deadline);
         self
     }
 }
@@ -136,15 +146,21 @@ impl Backend {
         }
     }
 
-    /// Like [`Backend::scan`], but only rows that expire by `last`, in any order.
-    pub(super) async fn scan_ending(&self, space: &str, last: UnixTime, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+    /// Like [`Backend::scan`], but only rows that expire by `deadline`, in any order.
+    pub(super) async fn scan_ending(
+        &self,
+        space: &str,
+        deadline: UnixTime,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit).ending(last)),
-            Self::Sqlite(sqlite) => sqlite.scan_ending(space, last, after, limit).await,
+            Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit).ending(deadline)),
+            Self::Sqlite(sqlite) => sqlite.scan_ending(space, deadline, after, limit).await,
             #[cfg(feature = "redis")]
-            Self::Redis(redis) => Ok(redis.scan(space, Some(last), after, limit).await?.ending(last)),
+            Self::Redis(redis) => Ok(redis.scan(space, Some(deadline), after, limit).await?.ending(deadline)),
             #[cfg(feature = "vault")]
-            Self::Vault(vault) => Ok(vault.scan(space, after, limit).await?.ending(last)),
+            Self::Vault(vault) => Ok(vault.scan(space, after, limit).await?.ending(deadline)),
         }
     }
 

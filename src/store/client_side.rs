@@ -25,7 +25,7 @@ pub(super) struct Current {
     /// The later copy: of the backend, or of the handle.
     pub(super) row: Row,
     /// The version in the backend, which the next write expects.
-    pub(super) kept: Option<Version>,
+    pub(super) stored_version: Option<Version>,
 }
 
 impl Store {
@@ -53,18 +53,18 @@ impl Store {
     /// The later copy of the record: that in the backend, or that in the handle.
     pub(super) async fn current<R: Record>(&self, handle: &Handle<R>) -> Result<Option<Current>, StoreError> {
         let row = self.backend.get(&storage_key(handle)).await?;
-        let kept = row.as_ref().map(|row| row.version);
+        let stored_version = row.as_ref().map(|row| row.version);
         let row = match self.brought_row(handle)? {
             Supplied::Nothing => row,
             // A forged copy does not even give access to the cached record.
             Supplied::Bad => None,
             // With equal counts both copies are authentic. The client has only its own: it wins.
-            Supplied::Row(brought) => match row {
-                Some(row) if row.version.transition_count() > brought.version.transition_count() => Some(row),
-                Some(_) | None => Some(brought),
+            Supplied::Row(supplied) => match row {
+                Some(row) if row.version.transition_count() > supplied.version.transition_count() => Some(row),
+                Some(_) | None => Some(supplied),
             },
         };
-        Ok(row.map(|row| Current { row, kept }))
+        Ok(row.map(|row| Current { row, stored_version }))
     }
 
     pub(super) fn is_client_side<R: Record>(&self) -> bool {
@@ -90,7 +90,7 @@ impl Store {
         match self.opened(handle, &row) {
             Ok(_) => Ok(Supplied::Row(row)),
             Err(StoreError::DoesNotOpen { .. } | StoreError::Unreadable { .. }) => Ok(Supplied::Bad),
-            Err(other @ (StoreError::NewerVersion { .. } | StoreError::Unavailable(_))) => Err(other),
+            Err(error @ (StoreError::NewerVersion { .. } | StoreError::Unavailable(_))) => Err(error),
         }
     }
 }
@@ -167,14 +167,14 @@ mod tests {
 
     fn fleet() -> Fleet {
         let ring = KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap();
-        let (keys, hand) = (Arc::new(ArcSwap::from_pointee(ring)), Arc::new(AtomicU64::new(1)));
-        let stores = [(); 2].map(|()| Store::stateless(Arc::clone(&keys), Clock::Fixed(Arc::clone(&hand))));
-        Fleet { stores, hand }
+        let (keys, now) = (Arc::new(ArcSwap::from_pointee(ring)), Arc::new(AtomicU64::new(1)));
+        let stores = [(); 2].map(|()| Store::stateless(Arc::clone(&keys), Clock::Fixed(Arc::clone(&now))));
+        Fleet { stores, hand: now }
     }
 
     async fn on(store: &Store, handle: &Handle<Step>) -> Result<(Handle<Step>, u32), TransitionError<()>> {
-        let moved = store.transition(handle, |Step(n)| Ok::<_, ()>((Step(n + 1), n))).await?;
-        Ok((moved.handle, moved.effect))
+        let transitioned = store.transition(handle, |Step(n)| Ok::<_, ()>((Step(n + 1), n))).await?;
+        Ok((transitioned.handle, transitioned.effect))
     }
 
     #[tokio::test]
@@ -182,15 +182,15 @@ mod tests {
         let Fleet { stores: [a, b], .. } = fleet();
         let mut handle = a.insert(Id::random(), Step(0)).await.unwrap();
         for n in 0..6 {
-            let (next, out) = on(if n % 2 == 0 { &b } else { &a }, &handle).await.unwrap();
-            assert_eq!(out, n);
+            let (next, effect) = on(if n % 2 == 0 { &b } else { &a }, &handle).await.unwrap();
+            assert_eq!(effect, n);
             handle = next;
         }
-        let stranger = fleet().stores;
-        assert_eq!(stranger[0].read(&handle).await, Ok(None));
+        let other_stores = fleet().stores;
+        assert_eq!(other_stores[0].read(&handle).await, Ok(None));
         // An id alone works only where the record was seen before.
-        let fresh = fleet();
-        assert_eq!(fresh.stores[0].read(&Handle::<Step>::new(handle.id())).await, Ok(None));
+        let other_fleet = fleet();
+        assert_eq!(other_fleet.stores[0].read(&Handle::<Step>::new(handle.id())).await, Ok(None));
     }
 
     #[tokio::test]
@@ -212,15 +212,15 @@ mod tests {
         let handle = fleet().stores[0].insert(Id::random(), Step(0)).await.unwrap();
         assert_eq!(a.read(&handle).await, Ok(None), "other keys");
         let handle = a.insert(Id::random(), Step(0)).await.unwrap();
-        let all = futures_util::future::join_all((0..32).map(|_| on(&a, &handle))).await;
-        let mut seen: Vec<u32> = all.into_iter().map(|one| one.unwrap().1).collect();
-        seen.sort_unstable();
-        assert_eq!(seen, (0..32).collect::<Vec<_>>());
+        let results = futures_util::future::join_all((0..32).map(|_| on(&a, &handle))).await;
+        let mut effects: Vec<u32> = results.into_iter().map(|result| result.unwrap().1).collect();
+        effects.sort_unstable();
+        assert_eq!(effects, (0..32).collect::<Vec<_>>());
     }
 
     #[tokio::test]
     async fn a_changed_or_foreign_client_side_record_does_not_open() {
-        let Fleet { stores: [a, b], hand } = fleet();
+        let Fleet { stores: [a, b], hand: now } = fleet();
         let handle = a.insert(Id::random(), Step(7)).await.unwrap();
         let bytes = URL_SAFE_NO_PAD.decode(handle.client_side_record().unwrap()).unwrap();
         for store in [&a, &b] {
@@ -238,14 +238,20 @@ mod tests {
             }
         }
         // A record from a store does not open as a client-side record either.
-        let kept = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
-        let there = kept.insert(Id::random(), Step(7)).await.unwrap();
-        let row = kept.backend.get(&storage_key(&there)).await.unwrap().unwrap();
-        let taken = URL_SAFE_NO_PAD.encode([&row.version.0, &*row.value].concat());
-        assert_eq!(b.read(&Handle::<Step>::new(there.id()).with_record(&taken)).await, Ok(None));
-        assert!(there.client_side_record().is_none(), "nothing travels where there is a store");
-        assert_eq!(kept.read(&handle).await, Ok(None), "and nothing is believed there");
-        hand.store(101, Ordering::SeqCst);
+        let memory_store = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
+        let stored_handle = memory_store.insert(Id::random(), Step(7)).await.unwrap();
+        let row = memory_store.backend.get(&storage_key(&stored_handle)).await.unwrap().unwrap();
+        let encoded = URL_SAFE_NO_PAD.encode([&row.version.0, &*row.value].concat());
+        assert_eq!(
+            b.read(&Handle::<Step>::new(stored_handle.id()).with_record(&encoded)).await,
+            Ok(None)
+        );
+        assert!(
+            stored_handle.client_side_record().is_none(),
+            "nothing travels where there is a store"
+        );
+        assert_eq!(memory_store.read(&handle).await, Ok(None), "and nothing is believed there");
+        now.store(101, Ordering::SeqCst);
         assert_eq!((a.read(&handle).await, b.read(&handle).await), (Ok(None), Ok(None)));
     }
 
@@ -259,22 +265,22 @@ mod tests {
 
     #[tokio::test]
     async fn the_client_side_cache_is_bounded_and_evicted_handles_still_work() {
-        let Fleet { stores: [a, _], hand } = fleet();
+        let Fleet { stores: [a, _], hand: now } = fleet();
         let handle = a.insert(Id::random(), Step(0)).await.unwrap();
-        let small = Store {
+        let bounded = Store {
             backend: Backend::Memory(Memory::bounded(50)),
             ..a
         };
         let mut handles = vec![handle];
         for _ in 0..500 {
-            handles.push(small.insert(Id::random(), Step(0)).await.unwrap());
+            handles.push(bounded.insert(Id::random(), Step(0)).await.unwrap());
         }
-        let (page, _) = small.scan::<Step>(None, 1_000).await.unwrap();
+        let (page, _) = bounded.scan::<Step>(None, 1_000).await.unwrap();
         assert!(page.len() <= 50, "{}", page.len());
         for handle in &handles {
-            assert_eq!(small.read(handle).await, Ok(Some(Step(0))));
+            assert_eq!(bounded.read(handle).await, Ok(Some(Step(0))));
         }
-        hand.store(2, Ordering::SeqCst);
+        now.store(2, Ordering::SeqCst);
     }
 
     #[tokio::test]
@@ -287,10 +293,10 @@ mod tests {
         let steps: Vec<Step> = page.into_iter().map(|(_, step)| step).collect();
         assert_eq!((steps, next.is_none()), (vec![Step(2)], true));
         // In a store that is not stateless, this is an error.
-        let kept = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
-        kept.insert(Id::random(), Step(1)).await.unwrap();
-        kept.keys.store(fleet().stores[0].keys.load_full());
-        let scanned = kept.scan::<Step>(None, 10).await.map(drop);
-        assert_eq!(scanned, Err(StoreError::DoesNotOpen { space: "step" }));
+        let memory_store = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
+        memory_store.insert(Id::random(), Step(1)).await.unwrap();
+        memory_store.keys.store(fleet().stores[0].keys.load_full());
+        let result = memory_store.scan::<Step>(None, 10).await.map(drop);
+        assert_eq!(result, Err(StoreError::DoesNotOpen { space: "step" }));
     }
 }

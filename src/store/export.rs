@@ -14,13 +14,14 @@ use crate::base::random;
 use crate::base::record::Record as _;
 use crate::base::seal::{self, Label};
 use crate::base::time::UnixTime;
+use crate::store::attempts::{MAX_ATTEMPTS, backoff, check_unanswered, contention_error};
 use crate::store::backend::{Row, Version, Write, WriteOp, WriteOutcome};
 use crate::store::change_feed::ChangeEvent;
 use crate::store::error::StoreError;
 use crate::store::handle::key;
 use crate::store::key_check::KeyCheck;
 use crate::store::sealed_record;
-use crate::store::{MAX_ATTEMPTS, MAX_PAGE_SIZE, Store, backoff, check_unanswered, contention_error};
+use crate::store::{MAX_PAGE_SIZE, Store};
 
 const CHECK: Label = Label("check of an export");
 /// The name of the format in the header. The sealed check value contains the same text.
@@ -111,8 +112,8 @@ pub enum TransferError {
 }
 
 impl From<io::Error> for TransferError {
-    fn from(why: io::Error) -> Self {
-        Self::Io(why.to_string())
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.to_string())
     }
 }
 
@@ -128,22 +129,26 @@ impl<R: BufRead> Export<R> {
     ///
     /// # Errors
     /// If the input is not an export, has a newer version or other keys, or cannot be read.
-    pub fn open(from: R, ring: &KeyRing) -> Result<Self, TransferError> {
+    pub fn open(reader: R, ring: &KeyRing) -> Result<Self, TransferError> {
         let (line, records) = (0, 0);
-        let mut export = Self { from, line, records };
+        let mut export = Self {
+            from: reader,
+            line,
+            records,
+        };
         let text = export.line()?.ok_or(TransferError::NotAnExport)?;
         // Only these two fields are known to exist in a later version.
-        let said: serde_json::Value = serde_json::from_str(&text).map_err(|_| TransferError::NotAnExport)?;
-        let version = said["version"].as_u64().and_then(|version| u32::try_from(version).ok());
-        match version.filter(|_| said["format"] == FORMAT) {
+        let json: serde_json::Value = serde_json::from_str(&text).map_err(|_| TransferError::NotAnExport)?;
+        let version = json["version"].as_u64().and_then(|version| u32::try_from(version).ok());
+        match version.filter(|_| json["format"] == FORMAT) {
             Some(VERSION) => {}
             Some(newer) if newer > VERSION => return Err(TransferError::Newer(newer)),
             Some(_) | None => return Err(TransferError::NotAnExport),
         }
-        let head: ExportHeader = serde_json::from_value(said).map_err(|_| TransferError::NotAnExport)?;
-        let check = URL_SAFE_NO_PAD.decode(head.check).map_err(|_| TransferError::NotAnExport)?;
-        let opened = seal::open_message(ring, CHECK, b"", &check).map_err(|_| TransferError::OtherKeys)?;
-        if *opened == FORMAT.as_bytes() {
+        let header: ExportHeader = serde_json::from_value(json).map_err(|_| TransferError::NotAnExport)?;
+        let check = URL_SAFE_NO_PAD.decode(header.check).map_err(|_| TransferError::NotAnExport)?;
+        let plaintext = seal::open_message(ring, CHECK, b"", &check).map_err(|_| TransferError::OtherKeys)?;
+        if *plaintext == FORMAT.as_bytes() {
             Ok(export)
         } else {
             Err(TransferError::NotAnExport)
@@ -152,25 +157,25 @@ impl<R: BufRead> Export<R> {
 
     /// Reads the next sealed records. There are fewer than [`BATCH_SIZE`] only at the end.
     fn next(&mut self) -> Result<Vec<ExportedRecord>, (Vec<ExportedRecord>, TransferError)> {
-        let mut several = Vec::with_capacity(BATCH_SIZE);
-        while several.len() < BATCH_SIZE {
+        let mut batch = Vec::with_capacity(BATCH_SIZE);
+        while batch.len() < BATCH_SIZE {
             match self.record() {
-                Ok(Some(sealed)) => several.push(sealed),
+                Ok(Some(record)) => batch.push(record),
                 Ok(None) => break,
-                Err(why) => return Err((several, why)),
+                Err(error) => return Err((batch, error)),
             }
         }
-        Ok(several)
+        Ok(batch)
     }
 
     fn record(&mut self) -> Result<Option<ExportedRecord>, TransferError> {
         let text = self.line()?.ok_or(TransferError::CutOff(self.line))?;
         match serde_json::from_str(&text) {
-            Ok(ExportLine::Sealed(sealed)) => {
+            Ok(ExportLine::Sealed(record)) => {
                 self.records += 1;
-                Ok(Some(sealed))
+                Ok(Some(record))
             }
-            Ok(ExportLine::End(end)) if end.records == self.records && self.line()?.is_none() => Ok(None),
+            Ok(ExportLine::End(trailer)) if trailer.records == self.records && self.line()?.is_none() => Ok(None),
             // A truncated export ends within a line.
             Err(_) if !text.ends_with('\n') => Err(TransferError::CutOff(self.line - 1)),
             Ok(ExportLine::End(_)) | Err(_) => Err(TransferError::Broken(self.line)),
@@ -191,7 +196,7 @@ impl<R: BufRead> Export<R> {
 impl Store {
     /// Writes all records as they are stored, of every kind and version, and returns their number.
     /// This includes records that do not open. Records that are written meanwhile may be missing.
-    pub async fn export(&self, to: &mut impl io::Write) -> Result<u64, TransferError> {
+    pub async fn export(&self, writer: &mut impl io::Write) -> Result<u64, TransferError> {
         let check = seal::seal_message(
             self.keys.load().sealing_key(self.clock.now()),
             CHECK,
@@ -199,12 +204,12 @@ impl Store {
             b"",
             FORMAT.as_bytes(),
         );
-        let head = ExportHeader {
+        let header = ExportHeader {
             format: FORMAT.to_owned(),
             version: VERSION,
             check: URL_SAFE_NO_PAD.encode(check),
         };
-        write_line(to, &head)?;
+        write_line(writer, &header)?;
         let mut records = 0;
         // The key check belongs to this store only; the target store has its own.
         let spaces = self.backend.spaces().await?.into_iter().filter(|space| space != KeyCheck::KIND);
@@ -216,7 +221,7 @@ impl Store {
                     records += 1;
                     let value = URL_SAFE_NO_PAD.encode(row.value);
                     let expires = row.expires;
-                    write_line(to, &ExportLine::Sealed(ExportedRecord { key, value, expires }))?;
+                    write_line(writer, &ExportLine::Sealed(ExportedRecord { key, value, expires }))?;
                 }
                 after = page.next;
                 if after.is_none() {
@@ -224,40 +229,40 @@ impl Store {
                 }
             }
         }
-        write_line(to, &ExportLine::End(ExportTrailer { records }))?;
-        to.flush()?;
+        write_line(writer, &ExportLine::End(ExportTrailer { records }))?;
+        writer.flush()?;
         Ok(records)
     }
 
     /// Inserts the records of an export. Changes no record that exists already.
     pub async fn import<R: BufRead>(&self, mut export: Export<R>) -> Result<ImportReport, TransferError> {
-        let mut imported = ImportReport::default();
+        let mut report = ImportReport::default();
         loop {
             // The records before a malformed line are imported.
-            let (several, end) = match export.next() {
-                Ok(several) => (several, None),
-                Err((several, why)) => (several, Some(why)),
+            let (batch, error) = match export.next() {
+                Ok(batch) => (batch, None),
+                Err((batch, error)) => (batch, Some(error)),
             };
-            let is_last = several.len() < BATCH_SIZE;
-            for landed in join_all(several.into_iter().map(|sealed| self.import_one(sealed))).await {
-                match landed? {
-                    ImportOutcome::Moved => imported.moved += 1,
-                    ImportOutcome::AlreadyThere => imported.already_there += 1,
-                    ImportOutcome::Expired => imported.expired += 1,
-                    ImportOutcome::Foreign => imported.foreign += 1,
+            let is_last = batch.len() < BATCH_SIZE;
+            for outcome in join_all(batch.into_iter().map(|record| self.import_one(record))).await {
+                match outcome? {
+                    ImportOutcome::Moved => report.moved += 1,
+                    ImportOutcome::AlreadyThere => report.already_there += 1,
+                    ImportOutcome::Expired => report.expired += 1,
+                    ImportOutcome::Foreign => report.foreign += 1,
                 }
             }
-            match end {
-                Some(why) => return Err(why),
-                None if is_last => return Ok(imported),
+            match error {
+                Some(error) => return Err(error),
+                None if is_last => return Ok(report),
                 None => {}
             }
         }
     }
 
-    async fn import_one(&self, sealed: ExportedRecord) -> Result<ImportOutcome, StoreError> {
+    async fn import_one(&self, record: ExportedRecord) -> Result<ImportOutcome, StoreError> {
         let now = self.clock.now();
-        let ExportedRecord { key, value, expires } = sealed;
+        let ExportedRecord { key, value, expires } = record;
         if expires < now {
             return Ok(ImportOutcome::Expired);
         }
@@ -268,49 +273,52 @@ impl Store {
         // Resealed with the current key, so that the key check stays true.
         let ring = self.keys.load_full();
         let value = match value.first_chunk() {
-            Some(by) if *by == ring.sealing_key(now).id() => value,
-            Some(_) | None => sealed_record::reseal(&ring, now, &space, &key, &value).map_or(value, |(_, anew)| anew),
+            Some(key_id) if *key_id == ring.sealing_key(now).id() => value,
+            Some(_) | None => sealed_record::reseal(&ring, now, &space, &key, &value).map_or(value, |(_, resealed)| resealed),
         };
-        let mut lost = Vec::new();
-        let mut seen = None;
-        for tried in 0..MAX_ATTEMPTS {
+        let mut unanswered = Vec::new();
+        let mut seen_version = None;
+        for attempt in 0..MAX_ATTEMPTS {
             let version = Version::fresh();
             let value = value.clone();
             let row = Row { value, version, expires };
             let space = space.clone().into();
             let write = Write {
                 key: key.clone(),
-                act: seen.map_or_else(|| WriteOp::Insert(row.clone()), |seen| WriteOp::Replace(seen, row.clone())),
+                act: seen_version.map_or_else(
+                    || WriteOp::Insert(row.clone()),
+                    |seen_version| WriteOp::Replace(seen_version, row.clone()),
+                ),
                 news: ChangeEvent::Put { space, id },
             };
             match self.backend.compare_and_set(write).await? {
                 WriteOutcome::Written => return Ok(ImportOutcome::Moved),
                 WriteOutcome::Stale => {}
-                WriteOutcome::Unknown => lost.push(version),
+                WriteOutcome::Unknown => unanswered.push(version),
             }
-            let there = self.backend.get(&key).await?;
-            seen = there.as_ref().map(|row| row.version);
-            match there {
-                Some(row) if lost.contains(&row.version) => return Ok(ImportOutcome::Moved),
+            let stored = self.backend.get(&key).await?;
+            seen_version = stored.as_ref().map(|row| row.version);
+            match stored {
+                Some(row) if unanswered.contains(&row.version) => return Ok(ImportOutcome::Moved),
                 Some(row) if row.expires >= now => return Ok(ImportOutcome::AlreadyThere),
                 // An expired record is replaced.
                 Some(_) | None => {}
             }
-            check_unanswered(lost.len())?;
-            backoff(tried).await;
+            check_unanswered(unanswered.len())?;
+            backoff(attempt).await;
         }
         Err(contention_error())
     }
 
-    /// The kind and id of a sealed record of any version, if it opens at the key `place`.
-    fn named(&self, place: &str, value: &[u8]) -> Option<(String, Id)> {
-        let (space, _) = place.split_once('/')?;
-        let id = sealed_record::id(&self.keys.load(), space, place, value)?;
-        (key(space, id) == place).then(|| (space.to_owned(), id))
+    /// The kind and id of a sealed record of any version, if it opens at the key `record_key`.
+    fn named(&self, record_key: &str, value: &[u8]) -> Option<(String, Id)> {
+        let (space, _) = record_key.split_once('/')?;
+        let id = sealed_record::id(&self.keys.load(), space, record_key, value)?;
+        (key(space, id) == record_key).then(|| (space.to_owned(), id))
     }
 }
 
-fn write_line(to: &mut impl io::Write, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *to, line)?;
-    to.write_all(b"\n")
+fn write_line(writer: &mut impl io::Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *writer, line)?;
+    writer.write_all(b"\n")
 }

@@ -2,6 +2,7 @@
 //! sealed bytes. Sealing, expiry, types and [`Store::transition`] are implemented here, once for
 //! all backends. A transition is optimistic, so its step must be pure: it may run twice.
 
+mod attempts;
 mod backend;
 mod change_feed;
 mod client_side;
@@ -18,15 +19,14 @@ mod tests;
 mod vault;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use crate::base::ids::Id;
 use crate::base::keyring::KeyRing;
-use crate::base::random;
 use crate::base::record::{Record, State};
 use crate::base::time::{Clock, UnixTime};
+use crate::store::attempts::{MAX_ATTEMPTS, backoff, check_unanswered, contention_error};
 use crate::store::backend::{Page, Row, Version, Write, WriteOp, WriteOutcome};
 use crate::store::change_feed::ChangeEvent;
 use crate::store::client_side::Current;
@@ -56,10 +56,6 @@ pub type SharedKeyRing = Arc<ArcSwap<KeyRing>>;
 /// The records of a page, and the cursor of the next page, if there is one.
 type RecordPage<R> = (Vec<(Handle<R>, R)>, Option<Cursor>);
 
-/// How often a write is tried while other writers change the same record.
-const MAX_ATTEMPTS: u32 = 64;
-/// After this many writes without an answer, the store counts as unavailable.
-const MAX_UNANSWERED: usize = 3;
 /// The maximum number of rows in a page of a scan.
 const MAX_PAGE_SIZE: usize = 1000;
 
@@ -95,29 +91,29 @@ impl Store {
 
     async fn insert_record<R: Record>(&self, id: Id, record: R) -> Result<Handle<R>, InsertError> {
         let handle = Handle::new(id);
-        let mut lost = Vec::new();
-        let mut seen = None;
-        for tried in 0..MAX_ATTEMPTS {
-            let row = self.sealed(&handle, &record, seen)?;
-            let (version, sent) = (row.version, self.outgoing_handle(&handle, &row));
-            let act = seen.map_or_else(|| WriteOp::Insert(row.clone()), |seen| WriteOp::Replace(seen, row.clone()));
-            match self.put(&handle, act).await? {
-                WriteOutcome::Written => return Ok(sent),
+        let mut unanswered = Vec::new();
+        let mut seen_version = None;
+        for attempt in 0..MAX_ATTEMPTS {
+            let row = self.sealed(&handle, &record, seen_version)?;
+            let (version, new_handle) = (row.version, self.outgoing_handle(&handle, &row));
+            let operation = WriteOp::replace_or_insert(seen_version, row);
+            match self.put(&handle, operation).await? {
+                WriteOutcome::Written => return Ok(new_handle),
                 WriteOutcome::Stale => {}
-                WriteOutcome::Unknown => lost.push(version),
+                WriteOutcome::Unknown => unanswered.push(version),
             }
-            let there = self.backend.get(&storage_key(&handle)).await?;
-            seen = there.as_ref().map(|row| row.version);
-            if let Some(row) = there {
-                if lost.contains(&row.version) {
+            let stored = self.backend.get(&storage_key(&handle)).await?;
+            seen_version = stored.as_ref().map(|row| row.version);
+            if let Some(row) = stored {
+                if unanswered.contains(&row.version) {
                     return Ok(self.outgoing_handle(&handle, &row));
                 }
                 if self.opened(&handle, &row)?.is_some() {
                     return Err(InsertError::AlreadyExists);
                 }
             }
-            check_unanswered(lost.len())?;
-            backoff(tried).await;
+            check_unanswered(unanswered.len())?;
+            backoff(attempt).await;
         }
         Err(contention_error().into())
     }
@@ -125,7 +121,7 @@ impl Store {
     /// Reads the record behind `handle`. `None`: there is no record, or it has expired.
     pub async fn read<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
         match self.current(handle).await? {
-            Some(there) => self.opened(handle, &there.row),
+            Some(current) => self.opened(handle, &current.row),
             None => Ok(None),
         }
     }
@@ -146,11 +142,11 @@ impl Store {
     {
         let step = |record: S::Record| {
             let state = S::from_record(record).ok_or(TransitionError::WrongState)?;
-            let (next, out) = step(state).map_err(TransitionError::Rejected)?;
-            Ok((next.into(), out))
+            let (next, effect) = step(state).map_err(TransitionError::Rejected)?;
+            Ok((next.into(), effect))
         };
-        let (handle, out) = self.apply(handle, step).await?;
-        Ok(Transitioned { handle, effect: out })
+        let (handle, effect) = self.apply(handle, step).await?;
+        Ok(Transitioned { handle, effect })
     }
 
     /// Like [`Store::transition`], but from any state of the record.
@@ -196,66 +192,68 @@ impl Store {
         handle: &Handle<R>,
         step: impl Fn(R) -> Result<(R, T), TransitionError<E>>,
     ) -> Result<(Handle<R>, T), TransitionError<E>> {
-        let mut lost: Vec<(Version, T)> = Vec::new();
-        for tried in 0..MAX_ATTEMPTS {
-            let Current { row: there, kept } = self.current(handle).await?.ok_or(TransitionError::NotFound)?;
+        let mut unanswered: Vec<(Version, T)> = Vec::new();
+        for attempt in 0..MAX_ATTEMPTS {
+            let Current {
+                row: current,
+                stored_version,
+            } = self.current(handle).await?.ok_or(TransitionError::NotFound)?;
             // An earlier attempt was written, but its answer was lost. Do not run the step again.
-            if let Some(done) = lost.iter().position(|(version, _)| *version == there.version) {
-                return Ok((self.outgoing_handle(handle, &there), lost.swap_remove(done).1));
+            if let Some(index) = unanswered.iter().position(|(version, _)| *version == current.version) {
+                return Ok((self.outgoing_handle(handle, &current), unanswered.swap_remove(index).1));
             }
-            check_unanswered(lost.len())?;
-            let record = self.opened(handle, &there)?.ok_or(TransitionError::NotFound)?;
-            let (next, out) = step(record)?;
-            let row = self.sealed(handle, &next, Some(there.version))?;
-            let (version, sent) = (row.version, self.outgoing_handle(handle, &row));
-            let act = match kept {
-                Some(kept) => WriteOp::Replace(kept, row),
-                None => WriteOp::Insert(row),
-            };
-            match self.put(handle, act).await? {
-                WriteOutcome::Written => return Ok((sent, out)),
+            check_unanswered(unanswered.len())?;
+            let record = self.opened(handle, &current)?.ok_or(TransitionError::NotFound)?;
+            let (next, effect) = step(record)?;
+            let row = self.sealed(handle, &next, Some(current.version))?;
+            let (version, new_handle) = (row.version, self.outgoing_handle(handle, &row));
+            let operation = WriteOp::replace_or_insert(stored_version, row);
+            match self.put(handle, operation).await? {
+                WriteOutcome::Written => return Ok((new_handle, effect)),
                 WriteOutcome::Stale => {}
-                WriteOutcome::Unknown => lost.push((version, out)),
+                WriteOutcome::Unknown => unanswered.push((version, effect)),
             }
-            backoff(tried).await;
+            backoff(attempt).await;
         }
         Err(contention_error().into())
     }
 
     /// Removes the record behind `handle`, even if it does not open. Fails for a newer version.
     pub async fn remove<R: Record>(&self, handle: &Handle<R>) -> Result<(), StoreError> {
-        let whatever = |opened: Result<Option<R>, StoreError>| match opened {
-            Err(newer @ StoreError::NewerVersion { .. }) => Err(newer),
+        let is_removable = |result: Result<Option<R>, StoreError>| match result {
+            Err(error @ StoreError::NewerVersion { .. }) => Err(error),
             Ok(_) | Err(_) => Ok(true),
         };
-        self.remove_with(handle, whatever).await.map(drop)
+        self.remove_with(handle, is_removable).await.map(drop)
     }
 
-    /// Removes the record behind `handle` if `is` holds for it. Returns whether it was removed.
-    pub async fn remove_if<R: Record>(&self, handle: &Handle<R>, is: impl Fn(&R) -> bool) -> Result<bool, StoreError> {
-        self.remove_with(handle, |opened| Ok(opened?.as_ref().is_some_and(&is))).await
+    /// Removes the record behind `handle` if `condition` holds for it. Returns whether it was
+    /// removed.
+    pub async fn remove_if<R: Record>(&self, handle: &Handle<R>, condition: impl Fn(&R) -> bool) -> Result<bool, StoreError> {
+        self.remove_with(handle, |result| Ok(result?.as_ref().is_some_and(&condition)))
+            .await
     }
 
     async fn remove_with<R: Record>(
         &self,
         handle: &Handle<R>,
-        wanted: impl Fn(Result<Option<R>, StoreError>) -> Result<bool, StoreError>,
+        should_remove: impl Fn(Result<Option<R>, StoreError>) -> Result<bool, StoreError>,
     ) -> Result<bool, StoreError> {
-        let mut lost = 0;
-        for tried in 0..MAX_ATTEMPTS {
-            let Some(there) = self.backend.get(&storage_key(handle)).await? else {
-                return Ok(lost > 0);
+        let mut unanswered = 0;
+        for attempt in 0..MAX_ATTEMPTS {
+            let Some(stored) = self.backend.get(&storage_key(handle)).await? else {
+                return Ok(unanswered > 0);
             };
-            check_unanswered(lost)?;
-            if !wanted(self.opened(handle, &there))? {
+            check_unanswered(unanswered)?;
+            if !should_remove(self.opened(handle, &stored))? {
                 return Ok(false);
             }
-            match self.put(handle, WriteOp::Delete(there.version)).await? {
+            match self.put(handle, WriteOp::Delete(stored.version)).await? {
                 WriteOutcome::Written => return Ok(true),
                 WriteOutcome::Stale => {}
-                WriteOutcome::Unknown => lost += 1,
+                WriteOutcome::Unknown => unanswered += 1,
             }
-            backoff(tried).await;
+            backoff(attempt).await;
         }
         Err(contention_error())
     }
@@ -267,13 +265,18 @@ impl Store {
         self.opened_page(self.backend.scan(R::KIND, after, limit.clamp(1, MAX_PAGE_SIZE)).await?)
     }
 
-    /// Like [`Store::scan`], but reads only records that expire by `last`, to find few among many.
-    /// The expiry in the row decides here, not the sealed one.
-    pub async fn scan_ending<R: Record>(&self, last: UnixTime, cursor: Option<Cursor>, limit: usize) -> Result<RecordPage<R>, StoreError> {
+    /// Like [`Store::scan`], but reads only records that expire by `deadline`, to find few among
+    /// many. The expiry in the row decides here, not the sealed one.
+    pub async fn scan_ending<R: Record>(
+        &self,
+        deadline: UnixTime,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<RecordPage<R>, StoreError> {
         let after = cursor.map(|cursor| cursor.0);
         self.opened_page(
             self.backend
-                .scan_ending(R::KIND, last, after, limit.clamp(1, MAX_PAGE_SIZE))
+                .scan_ending(R::KIND, deadline, after, limit.clamp(1, MAX_PAGE_SIZE))
                 .await?,
         )
     }
@@ -285,7 +288,7 @@ impl Store {
             let (id, record) = match sealed_record::open::<R>(&ring, self.bound::<R>(&key, &row), &row.value) {
                 // Client-side records are not resealed, so a copy under a removed key is skipped.
                 Err(StoreError::DoesNotOpen { .. }) if self.is_client_side::<R>() => continue,
-                opened => opened?,
+                result => result?,
             };
             if record.expires_at() >= now {
                 records.push((Handle::new(id), record));
@@ -307,11 +310,11 @@ impl Store {
     /// Removes expired records. Returns their number, if the backend counts them.
     pub async fn sweep(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        let mut swept = 0;
+        let mut removed = 0;
         loop {
             match self.backend.sweep(now).await? {
-                0 => return Ok(swept),
-                more => swept += more,
+                0 => return Ok(removed),
+                count => removed += count,
             }
         }
     }
@@ -327,12 +330,16 @@ impl Store {
         }
     }
 
-    /// Seals `record` as the successor of the version `seen`.
-    fn sealed<R: Record>(&self, handle: &Handle<R>, record: &R, seen: Option<Version>) -> Result<Row, StoreError> {
-        let travels = self.is_client_side::<R>();
+    /// Seals `record` as the successor of the version `previous`.
+    fn sealed<R: Record>(&self, handle: &Handle<R>, record: &R, previous: Option<Version>) -> Result<Row, StoreError> {
+        let is_client_side = self.is_client_side::<R>();
         let mut row = Row {
             value: Vec::new(),
-            version: if travels { Version::next(seen) } else { Version::fresh() },
+            version: if is_client_side {
+                Version::next(previous)
+            } else {
+                Version::fresh()
+            },
             expires: record.expires_at(),
         };
         let key = storage_key(handle);
@@ -347,8 +354,8 @@ impl Store {
     }
 
     fn bound<'a, R: Record>(&self, key: &'a str, row: &Row) -> AssociatedData<'a> {
-        let travels = self.is_client_side::<R>().then_some(row.version);
-        AssociatedData { key, travels }
+        let version = self.is_client_side::<R>().then_some(row.version);
+        AssociatedData { key, travels: version }
     }
 
     /// Opens the record in `row`. `None`: it has expired. The sealed expiry decides, not the row's.
@@ -358,34 +365,18 @@ impl Store {
         Ok(Some(record).filter(|record| record.expires_at() >= self.clock.now()))
     }
 
-    async fn put<R: Record>(&self, handle: &Handle<R>, act: WriteOp) -> Result<WriteOutcome, StoreError> {
-        let news = ChangeEvent::Put {
+    async fn put<R: Record>(&self, handle: &Handle<R>, operation: WriteOp) -> Result<WriteOutcome, StoreError> {
+        let event = ChangeEvent::Put {
             space: R::KIND.into(),
             id: handle.id(),
         };
         let key = storage_key(handle);
-        self.backend.compare_and_set(Write { key, act, news }).await
+        self.backend
+            .compare_and_set(Write {
+                key,
+                act: operation,
+                news: event,
+            })
+            .await
     }
-}
-
-/// Lets other tasks run; after four attempts, sleeps for a random time of 1 to 8 ms.
-async fn backoff(tried: u32) {
-    if tried < 4 {
-        tokio::task::yield_now().await;
-    } else {
-        let [jitter] = random::bytes();
-        tokio::time::sleep(Duration::from_millis(1 + u64::from(jitter % 8))).await;
-    }
-}
-
-/// Fails after [`MAX_UNANSWERED`] lost answers. Callers first read whether a write was done.
-fn check_unanswered(lost: usize) -> Result<(), StoreError> {
-    if lost < MAX_UNANSWERED {
-        return Ok(());
-    }
-    Err(StoreError::Unavailable("writes are not answered".to_owned()))
-}
-
-fn contention_error() -> StoreError {
-    StoreError::Unavailable("too many others write the same record".to_owned())
 }

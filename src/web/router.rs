@@ -65,13 +65,13 @@ impl Router {
 
     /// Responds to one request. `peer` is the other end of the connection.
     pub async fn handle(&self, http: &HttpClient, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
-        let (head, body) = request.into_parts();
-        let (version, waits) = (head.version, head.headers.contains_key(header::EXPECT));
+        let (parts, body) = request.into_parts();
+        let (version, expects_continue) = (parts.version, parts.headers.contains_key(header::EXPECT));
         let mut body = Some(body);
-        let answer = self.dispatch(http, Request::from_parts(head, &mut body), peer).await;
+        let response = self.dispatch(http, Request::from_parts(parts, &mut body), peer).await;
         match body {
-            Some(body) if version < Version::HTTP_2 => drain_body(answer, body, waits).await,
-            Some(_) | None => answer,
+            Some(body) if version < Version::HTTP_2 => drain_body(response, body, expects_continue).await,
+            Some(_) | None => response,
         }
     }
 
@@ -79,7 +79,7 @@ impl Router {
         let source = guard::source(peer, request.headers(), &self.app.urls().trusted_proxies);
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
-            Err(why) => return self.not_found(why, &request),
+            Err(error) => return self.not_found(error, &request),
         };
         let endpoint = match route {
             // Before the host check, because a health check may not use the gateway's host name.
@@ -97,32 +97,32 @@ impl Router {
             base_url,
             source,
         };
-        let Some(readers) = self.cors_policy(&endpoint, context, request.headers()) else {
+        let Some(cors) = self.cors_policy(&endpoint, context, request.headers()) else {
             return origin_denied();
         };
         if request.method() == Method::OPTIONS {
-            return reply::preflight(&readers, request.headers());
+            return reply::preflight(&cors, request.headers());
         }
         match endpoint {
-            Endpoint::Mcp(of) => {
-                let answer = match find(context, &of) {
-                    Some(at) => self.mcp(context, at, request).await,
+            Endpoint::Mcp(service) => {
+                let response = match find(context, &service) {
+                    Some(service_endpoint) => self.mcp(context, service_endpoint, request).await,
                     None => self.no_service(&config),
                 };
-                reply::with_cors(answer, &readers)
+                reply::with_cors(response, &cors)
             }
             Endpoint::Document(document) => {
                 let document = self.document(&document, context);
-                let answer = document.map_or_else(|| self.no_service(&config), |document| reply::document(&document));
-                reply::with_cors(answer, &readers)
+                let response = document.map_or_else(|| self.no_service(&config), |document| reply::document(&document));
+                reply::with_cors(response, &cors)
             }
-            Endpoint::OAuth(endpoint, of) => {
-                let answer = match find_oauth(context, &of) {
+            Endpoint::OAuth(endpoint, service) => {
+                let response = match find_oauth(context, &service) {
                     // Boxed, as below: rare, and otherwise the largest part of the future of every request.
-                    Some(at) => Box::pin(self.oauth_endpoint(context, endpoint, at, request)).await,
+                    Some(service_endpoint) => Box::pin(self.oauth_endpoint(context, endpoint, service_endpoint, request)).await,
                     None => self.no_service(&config),
                 };
-                reply::with_cors(answer, &readers)
+                reply::with_cors(response, &cors)
             }
             Endpoint::Browser(endpoint) => Box::pin(self.browser_endpoint(context, endpoint, request)).await,
             Endpoint::Style => style(),
@@ -148,15 +148,15 @@ impl Router {
     fn document(&self, document: &Document, context: RequestContext<'_>) -> Option<Value> {
         let RequestContext { config, base_url, .. } = context;
         match document {
-            Document::ProtectedResource(of) => find_oauth(context, of).map(|at| at.resource_metadata_document()),
-            Document::AuthorizationServer(of) => find_oauth(context, of).map(|at| at.server_metadata_document()),
+            Document::ProtectedResource(service) => find_oauth(context, service).map(|endpoint| endpoint.resource_metadata_document()),
+            Document::AuthorizationServer(service) => find_oauth(context, service).map(|endpoint| endpoint.server_metadata_document()),
             Document::Services(Some(name)) => service_list::find(config, base_url, name),
             Document::Services(None) => service_list::list(config, base_url),
             Document::Keys => self.app.signing_keys.public_keys(),
         }
     }
 
-    async fn mcp(&self, context: RequestContext<'_>, at: ServiceEndpoint<'_>, request: PendingRequest<'_>) -> HttpResponse {
+    async fn mcp(&self, context: RequestContext<'_>, endpoint: ServiceEndpoint<'_>, request: PendingRequest<'_>) -> HttpResponse {
         if is_navigation(request.headers()) {
             return reply::error(
                 StatusCode::NOT_ACCEPTABLE,
@@ -167,36 +167,35 @@ impl Router {
         if guard::is_opaque_request(request.headers()) {
             return origin_denied();
         }
-        match self.app.proxy.forward(context.http, at.service, request, context.source).await {
-            Ok(answer) => answer,
-            Err(why) => reply::proxy_error(&why, at),
-        }
+        let forwarded = self.app.proxy.forward(context.http, endpoint.service, request, context.source);
+        forwarded.await.unwrap_or_else(|error| reply::proxy_error(&error, endpoint))
     }
 
     async fn oauth_endpoint(
         &self,
         context: RequestContext<'_>,
         endpoint: OAuthEndpoint,
-        at: ServiceEndpoint<'_>,
+        service_endpoint: ServiceEndpoint<'_>,
         request: PendingRequest<'_>,
     ) -> HttpResponse {
-        let (head, body) = request.into_parts();
-        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let wanted = match endpoint {
+        let (parts, body) = request.into_parts();
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let expected = match endpoint {
             OAuthEndpoint::Register => JSON,
             OAuthEndpoint::Token | OAuthEndpoint::Revoke => FORM,
         };
-        let is = |wanted: &str| kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted);
-        let is_json_token = endpoint == OAuthEndpoint::Token && is(JSON) && context.config.configured.json_token;
-        if !is(wanted) && !is_json_token {
-            return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
+        let matches_type = |expected: &str| content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(expected);
+        let is_json_token = endpoint == OAuthEndpoint::Token && matches_type(JSON) && context.config.configured.json_token;
+        if !matches_type(expected) && !is_json_token {
+            return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {expected}"));
         }
         let body = match read_body(body).await {
             Ok(body) => body,
-            Err(why) => return body_error(&why),
+            Err(error) => return body_error(&error),
         };
-        let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let answer = match endpoint {
+        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let token_endpoint = &self.app.token_endpoint;
+        let result = match endpoint {
             OAuthEndpoint::Token => {
                 let form = if is_json_token {
                     Form::from_json(&body)
@@ -204,15 +203,13 @@ impl Router {
                     Form::parse(&body)
                 };
                 match form {
-                    Ok(form) => self.app.token_endpoint.respond(context.http, at, authorization, &form).await,
-                    Err(why) => Err(why.into()),
+                    Ok(form) => token_endpoint.respond(context.http, service_endpoint, authorization, &form).await,
+                    Err(error) => Err(error.into()),
                 }
                 .map(|document| (StatusCode::OK, document))
             }
-            OAuthEndpoint::Revoke => self
-                .app
-                .token_endpoint
-                .revoke(context.http, at.service, authorization, &body)
+            OAuthEndpoint::Revoke => token_endpoint
+                .revoke(context.http, service_endpoint.service, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
             OAuthEndpoint::Register => self
@@ -221,37 +218,37 @@ impl Router {
                 .register(&body, context.source)
                 .map(|document| (StatusCode::CREATED, document)),
         };
-        match answer {
+        match result {
             Ok((status, document)) => {
-                let mut answer = reply::json(status, &document);
-                answer
+                let mut response = reply::json(status, &document);
+                response
                     .headers_mut()
                     .insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
-                answer
+                response
             }
-            Err(why) => reply::oauth_error(&why),
+            Err(error) => reply::oauth_error(&error),
         }
     }
 
     async fn browser_endpoint(&self, context: RequestContext<'_>, endpoint: BrowserEndpoint, request: PendingRequest<'_>) -> HttpResponse {
-        let (head, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let body = match read_body(body).await {
             Ok(body) => body,
-            Err(why) => return body_error(&why),
+            Err(error) => return body_error(&error),
         };
-        let query = head.uri.query().unwrap_or("");
+        let query = parts.uri.query().unwrap_or("");
         let request = BrowserRequest {
             app: &self.app,
             http: context.http,
             config: context.config,
             base_url: context.base_url,
-            headers: &head.headers,
+            headers: &parts.headers,
             query,
             body,
             source: context.source,
         };
-        let is_post = head.method == Method::POST;
-        if is_post && !guard::is_own_post(context.base_url, &head.headers) {
+        let is_post = parts.method == Method::POST;
+        if is_post && !guard::is_own_post(context.base_url, &parts.headers) {
             return flow_pages::forged_form_page(&self.app);
         }
         match endpoint {
@@ -262,12 +259,12 @@ impl Router {
                 Some(active) => idp_pages::callback(&request, active).await,
                 None => self.no_service(context.config),
             },
-            BrowserEndpoint::UpstreamCallback(of) => match find(context, &of) {
-                Some(at) => flow_pages::callback(&request, at.service).await,
+            BrowserEndpoint::UpstreamCallback(service) => match find(context, &service) {
+                Some(service_endpoint) => flow_pages::callback(&request, service_endpoint.service).await,
                 None => self.no_service(context.config),
             },
-            BrowserEndpoint::Authorize(of) => match find_oauth(context, &of) {
-                Some(at) => flow_pages::authorize(&request, at).await,
+            BrowserEndpoint::Authorize(service) => match find_oauth(context, &service) {
+                Some(service_endpoint) => flow_pages::authorize(&request, service_endpoint).await,
                 None => self.no_service(context.config),
             },
         }
@@ -285,8 +282,8 @@ impl Router {
     async fn ready(&self) -> HttpResponse {
         match self.app.check_ready().await {
             Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
-            Err(why) => {
-                tracing::warn!(%why, "not ready");
+            Err(error) => {
+                tracing::warn!(why = %error, "not ready");
                 let document = json!({ "status": "not ready", "error": "temporarily_unavailable" });
                 reply::with_retry_after(reply::json(StatusCode::SERVICE_UNAVAILABLE, &document), 1)
             }
@@ -294,59 +291,59 @@ impl Router {
     }
 
     fn misdirected(&self) -> HttpResponse {
-        let why = format!("this host is not known here; use {}", self.app.urls().public_url());
-        reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &why)
+        let message = format!("this host is not known here; use {}", self.app.urls().public_url());
+        reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &message)
     }
 
-    fn not_found(&self, why: RouteError, request: &PendingRequest<'_>) -> HttpResponse {
+    fn not_found(&self, error: RouteError, request: &PendingRequest<'_>) -> HttpResponse {
         if guard::match_host(self.app.urls(), request).is_none() {
             return self.misdirected();
         }
-        match why {
+        match error {
             RouteError::NotFound => {
-                let answer = self.no_service(&self.app.config());
-                reply::with_cors(answer, &CorsPolicy::Everyone)
+                let response = self.no_service(&self.app.config());
+                reply::with_cors(response, &CorsPolicy::Everyone)
             }
             RouteError::Method(allowed) => {
-                let mut answer = reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("use {allowed}"));
-                answer
+                let mut response = reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("use {allowed}"));
+                response
                     .headers_mut()
                     .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
-                answer
+                response
             }
         }
     }
 }
 
 /// The service of a path, with the address and the host that the request used.
-fn find<'a>(context: RequestContext<'a>, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
-    let (running, path) = match of {
+fn find<'a>(context: RequestContext<'a>, service: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
+    let (active, path) = match service {
         ServiceRef::Default => (context.config.default_service()?, PathStyle::Root),
         ServiceRef::Named(name) => (context.config.find(name)?, PathStyle::Named),
         ServiceRef::Alias(name) => (context.config.find(name)?, PathStyle::Alias),
     };
     Some(ServiceEndpoint {
         base_url: context.base_url,
-        service: running,
+        service: active,
         path,
     })
 }
 
 /// As [`find`], for services with OAuth. Services with API keys and public ones have no AS.
-fn find_oauth<'a>(context: RequestContext<'a>, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
-    find(context, of).filter(ServiceEndpoint::is_oauth)
+fn find_oauth<'a>(context: RequestContext<'a>, service: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
+    find(context, service).filter(ServiceEndpoint::is_oauth)
 }
 
 fn style() -> HttpResponse {
-    let mut answer = reply::response(
+    let mut response = reply::response(
         StatusCode::OK,
         "text/css; charset=utf-8",
         Bytes::from_static(pages::STYLE.as_bytes()),
     );
-    answer
+    response
         .headers_mut()
         .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=300"));
-    answer
+    response
 }
 
 fn origin_denied() -> HttpResponse {
@@ -367,23 +364,23 @@ async fn read_body(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
 /// Handles a body that is unread when the response is ready, while the client may still send it.
 /// The rest is read for a moment, so that the connection can be reused. Otherwise
 /// `Connection: close` (RFC 9112 §9.6) stops the client from sending its next request there.
-async fn drain_body(mut answer: HttpResponse, body: Incoming, waits: bool) -> HttpResponse {
-    let is_read = body.is_end_stream() || (!waits && read_limited(body, MAX_BODY_BYTES, DRAIN_TIMEOUT).await.is_ok());
+async fn drain_body(mut response: HttpResponse, body: Incoming, expects_continue: bool) -> HttpResponse {
+    let is_read = body.is_end_stream() || (!expects_continue && read_limited(body, MAX_BODY_BYTES, DRAIN_TIMEOUT).await.is_ok());
     if !is_read {
-        answer
+        response
             .headers_mut()
             .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
-    answer
+    response
 }
 
-fn body_error(why: &BodyError) -> HttpResponse {
-    let status = match why {
+fn body_error(error: &BodyError) -> HttpResponse {
+    let status = match error {
         BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
         BodyError::Broken(_) => StatusCode::BAD_REQUEST,
     };
-    reply::error(status, "invalid_request", &why.to_string())
+    reply::error(status, "invalid_request", &error.to_string())
 }
 
 /// Whether a user opened the MCP endpoint in a browser.

@@ -617,7 +617,7 @@ fn a_terminal_gets_a_greeting_instead_of_log_lines() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
     let gateway = command();
     let line = format!(
-        "exec '{}' --upstream-rs {NOWHERE} --upstream-client-id id --port {port} --data-dir '{}'",
+        "exec '{}' --upstream-rs {NOWHERE} --upstream-client-id id --token-mode plain --allow-token-passthrough --port {port} --data-dir '{}'",
         gateway.get_program().to_string_lossy(),
         data.path().display()
     );
@@ -633,6 +633,10 @@ fn a_terminal_gets_a_greeting_instead_of_log_lines() {
     while !text.contains("Ctrl-C stops the gateway") {
         assert_ne!(std::io::BufRead::read_line(&mut lines, &mut text).unwrap(), 0, "{text}");
     }
+    // After an empty line, a warning is logged here too.
+    for _ in 0..2 {
+        assert_ne!(std::io::BufRead::read_line(&mut lines, &mut text).unwrap(), 0, "{text}");
+    }
     terminal.kill().unwrap();
     terminal.wait().unwrap();
     for part in [
@@ -640,6 +644,7 @@ fn a_terminal_gets_a_greeting_instead_of_log_lines() {
         format!("Register   http://localhost:{port}/upstream/callback"),
         "User       gateway".to_owned(),
         format!("claude mcp add --transport http gateway http://localhost:{port}/mcp"),
+        "can read the upstream's token in it".to_owned(),
     ] {
         assert!(text.contains(&part), "{part}: {text}");
     }

@@ -21,7 +21,7 @@ use crate::flow::user::{LoginMethod, User};
 use crate::net::http_client::HttpClient;
 use crate::oauth::scope::Scopes;
 use crate::service::AfterConsent;
-use crate::store::{Handle, UpsertError};
+use crate::store::{Handle, InsertError, StoreError, TransitionError};
 
 /// The longest time that a consent is remembered, in seconds.
 const MAX_CONSENT_SECONDS: u64 = 90 * 86_400;
@@ -56,22 +56,22 @@ impl Record for ConsentRecord {
 impl ConsentRecord {
     /// Whether the consent covers these scopes. A request without scopes asks for whatever the upstream
     /// gives, so only a consent to the same covers it.
-    fn covers(&self, asked: &Scopes, now: UnixTime) -> bool {
+    fn covers(&self, scopes: &Scopes, now: UnixTime) -> bool {
         let Self::Consent(consent) = self;
-        let is_wider = consent.scopes.contains_all(asked) && (!asked.is_empty() || consent.scopes.is_empty());
+        let is_wider = consent.scopes.contains_all(scopes) && (!scopes.is_empty() || consent.scopes.is_empty());
         consent.expires > now && is_wider
     }
 }
 
 /// The handle of the consent of this user, signed in by this method, for this client at this service
 /// and upstream. `None` if nobody is signed in.
-fn consent_handle(request: &AuthorizationRequest, who: &User, active: &ActiveService) -> Option<Handle<ConsentRecord>> {
+fn consent_handle(request: &AuthorizationRequest, user: &User, active: &ActiveService) -> Option<Handle<ConsentRecord>> {
     let login = match &request.way.by {
         LoginMethod::Password => "password",
         LoginMethod::Provider(name) => name,
         LoginMethod::Nobody => return None,
     };
-    if who.subject.is_empty() {
+    if user.subject.is_empty() {
         return None;
     }
     // Each part with its length, so that no two sets of parts give the same text.
@@ -81,7 +81,7 @@ fn consent_handle(request: &AuthorizationRequest, who: &User, active: &ActiveSer
         &request.service,
         active.service.mcp.as_str(),
         login,
-        &who.subject,
+        &user.subject,
     ] {
         let _ = write!(name, " {}:{part}", part.len());
     }
@@ -95,7 +95,7 @@ impl Authorize {
     /// # Errors
     /// As [`Authorize::approve`].
     pub async fn try_remembered(&self, http: &HttpClient, form: ConsentForm<'_>) -> Result<Option<ConsentOutcome>, Rejection> {
-        let FlowPage::Consent(request, who) = self.page(form.flow, form.form).await? else {
+        let FlowPage::Consent(request, user) = self.page(form.flow, form.form).await? else {
             return Ok(None);
         };
         if request.remember != RememberConsent::Use {
@@ -107,35 +107,35 @@ impl Authorize {
             AfterConsent::Upstream | AfterConsent::Nowhere => false,
         };
         // The configuration of now, which may differ from the one when the flow began.
-        let Some(handle) = consent_handle(&request, &who, &active).filter(|_| active.service.remember_consent && !needs_form) else {
+        let Some(handle) = consent_handle(&request, &user, &active).filter(|_| active.service.remember_consent && !needs_form) else {
             return Ok(None);
         };
         let now = self.core.clock.now();
-        let remembered = self.core.store.read(&handle).await?;
-        if !remembered.is_some_and(|consent| consent.covers(&request.scopes, now)) {
+        let record = self.core.store.read(&handle).await?;
+        if !record.is_some_and(|consent| consent.covers(&request.scopes, now)) {
             return Ok(None);
         }
         tracing::info!(
             service = request.service,
-            user = who.subject,
+            user = user.subject,
             client = request.client_id,
             "consent was given before"
         );
-        let at = AtConsent {
+        let context = AtConsent {
             active: &active,
             request,
-            who,
+            who: user,
         };
-        self.continue_flow(http, at, form).await.map(Some)
+        self.continue_flow(http, context, form).await.map(Some)
     }
 
     /// Remembers a consent. If that fails, the user is asked again the next time.
-    pub(super) async fn remember_consent(&self, request: &AuthorizationRequest, who: &User, active: &ActiveService) {
+    pub(super) async fn remember_consent(&self, request: &AuthorizationRequest, user: &User, active: &ActiveService) {
         let may_remember = match request.remember {
             RememberConsent::Never => false,
             RememberConsent::Write | RememberConsent::Use => active.service.remember_consent,
         };
-        let Some(handle) = consent_handle(request, who, active).filter(|_| may_remember) else {
+        let Some(handle) = consent_handle(request, user, active).filter(|_| may_remember) else {
             return;
         };
         let ttl = active.service.ttl.absolute.min(MAX_CONSENT_SECONDS);
@@ -143,11 +143,23 @@ impl Authorize {
             scopes: request.scopes.clone(),
             expires: self.core.clock.now().plus_seconds(ttl),
         };
-        let step = |_: Option<ConsentRecord>| Ok::<_, Infallible>((consent.clone().into(), ()));
-        match self.core.store.upsert(&handle, step).await {
-            Ok(_) => {}
-            Err(UpsertError::Rejected(never)) => match never {},
-            Err(UpsertError::Store(error)) => tracing::warn!(%error, "a consent is not remembered"),
+        if let Err(error) = self.store_consent(&handle, &consent).await {
+            tracing::warn!(%error, "a consent is not remembered");
+        }
+    }
+
+    async fn store_consent(&self, handle: &Handle<ConsentRecord>, consent: &Consent) -> Result<(), StoreError> {
+        match self.core.store.insert(handle.id(), consent.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(InsertError::AlreadyExists) => {}
+            Err(InsertError::Store(error)) => return Err(error),
+        }
+        let step = |_: ConsentRecord| Ok::<_, Infallible>((consent.clone().into(), ()));
+        match self.core.store.update(handle, step).await {
+            // Not found: the user denied meanwhile, which removed the consent. It stays removed.
+            Ok(_) | Err(TransitionError::NotFound | TransitionError::WrongState) => Ok(()),
+            Err(TransitionError::Rejected(never)) => match never {},
+            Err(TransitionError::Store(error)) => Err(error),
         }
     }
 
@@ -156,11 +168,11 @@ impl Authorize {
     /// # Errors
     /// If the store fails.
     pub(super) async fn forget_consent(&self, flow: &FlowHandle, form: Option<&str>) -> Result<(), Rejection> {
-        let Ok(FlowPage::Consent(request, who)) = self.page(flow, form).await else {
+        let Ok(FlowPage::Consent(request, user)) = self.page(flow, form).await else {
             return Ok(());
         };
         let active = self.core.active_service(&request.service);
-        if let Some(handle) = active.and_then(|active| consent_handle(&request, &who, &active)) {
+        if let Some(handle) = active.and_then(|active| consent_handle(&request, &user, &active)) {
             self.core.store.remove(&handle).await?;
         }
         Ok(())
@@ -179,7 +191,7 @@ mod tests {
                 expires: UnixTime(100),
             })
         };
-        for (given, asked, covers) in [
+        for (consented, requested, covers) in [
             ("a b", "a b", true),
             ("a b", "a", true),
             ("a", "a b", false),
@@ -188,11 +200,11 @@ mod tests {
             ("", "a", false),
         ] {
             assert_eq!(
-                record(given).covers(&Scopes::parse(asked), UnixTime(99)),
+                record(consented).covers(&Scopes::parse(requested), UnixTime(99)),
                 covers,
-                "{given}, {asked}"
+                "{consented}, {requested}"
             );
-            assert!(!record(given).covers(&Scopes::parse(asked), UnixTime(100)));
+            assert!(!record(consented).covers(&Scopes::parse(requested), UnixTime(100)));
         }
     }
 }

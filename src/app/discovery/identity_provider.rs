@@ -19,18 +19,18 @@ impl Discovery {
     /// [`Rejection::IdpDown`] if discovery fails, or failed a moment ago.
     pub(in crate::app) async fn provider(&self, http: &HttpClient, active: &ActiveIdp) -> Result<Arc<Provider>, Rejection> {
         let (cache, clock) = (&active.cache().provider, &self.core.clock);
-        if let Some(known) = cache.fresh(clock.now()) {
-            return Ok(known);
+        if let Some(provider) = cache.fresh(clock.now()) {
+            return Ok(provider);
         }
-        let _turn = cache.turn().await;
-        if let Some(known) = cache.fresh(clock.now()) {
-            return Ok(known);
+        let _permit = cache.turn().await;
+        if let Some(provider) = cache.fresh(clock.now()) {
+            return Ok(provider);
         }
         if let Some(error) = cache.recent_failure(clock.now()) {
             return Err(Rejection::IdpDown(error.to_string()));
         }
         let result = oidc::discover(http, &active.idp).await;
-        cache.store_result(result, clock.now()).map_err(|error| {
+        cache.store_result(&active.idp.name, result, clock.now()).map_err(|error| {
             tracing::error!(idp = active.idp.name, %error, "the identity provider was not found");
             Rejection::IdpDown(error.to_string())
         })
@@ -47,8 +47,8 @@ impl Discovery {
         jwks: &ExactUrl,
         token: &Secret,
     ) -> Result<Claims, IdpError> {
-        let refused = |error: JwtError| IdpError::Refused(error.to_string());
-        let token = UnverifiedJwt::parse(token.expose()).map_err(refused)?;
+        let to_idp_error = |error: JwtError| IdpError::Refused(error.to_string());
+        let token = UnverifiedJwt::parse(token.expose()).map_err(to_idp_error)?;
         let cached = match active.cache().keys.fresh(self.core.clock.now()) {
             Some(cached) => cached,
             None => self.fetch_keys(active, provider, jwks, None).await?,
@@ -57,29 +57,29 @@ impl Discovery {
             Err(JwtError::UnknownKey) => self.fetch_keys(active, provider, jwks, Some(&cached)).await?,
             Ok(_) | Err(_) => cached,
         };
-        let key = keys.find(&token).map_err(refused)?;
-        token.verify(key).map_err(refused)
+        let key = keys.find(&token).map_err(to_idp_error)?;
+        token.verify(key).map_err(to_idp_error)
     }
 
     /// Fetches the provider's keys, one request at a time. A caller that waited takes the keys of the
-    /// request before it. `missed` is the set that lacked a token's key: newer keys are fetched for
+    /// request before it. `stale_keys` is the set that lacked a token's key: newer keys are fetched for
     /// it if [`may_refetch_keys`](crate::app::idp_cache::IdpCache::may_refetch_keys) allows it.
     async fn fetch_keys(
         &self,
         active: &ActiveIdp,
         provider: &Provider,
         jwks: &ExactUrl,
-        missed: Option<&Arc<KeySet>>,
+        stale_keys: Option<&Arc<KeySet>>,
     ) -> Result<Arc<KeySet>, IdpError> {
         let (cache, clock) = (&active.cache().keys, &self.core.clock);
-        let _turn = cache.turn().await;
-        let found = cache.fresh(clock.now());
-        if let Some(found) = found.filter(|found| missed.is_none_or(|missed| !Arc::ptr_eq(found, missed))) {
-            return Ok(found);
+        let _permit = cache.turn().await;
+        let keys = cache.fresh(clock.now());
+        if let Some(keys) = keys.filter(|keys| stale_keys.is_none_or(|stale_keys| !Arc::ptr_eq(keys, stale_keys))) {
+            return Ok(keys);
         }
-        if let Some(missed) = missed {
+        if let Some(stale_keys) = stale_keys {
             if !active.cache().may_refetch_keys(clock.now()) {
-                return Ok(Arc::clone(missed));
+                return Ok(Arc::clone(stale_keys));
             }
             tracing::info!(idp = active.idp.name, "a token names an unknown key; the keys are fetched again");
         }
@@ -87,6 +87,6 @@ impl Discovery {
             return Err(error);
         }
         let result = provider.fetch_keys(self.core.tasks.http(), jwks).await;
-        cache.store_result(result, clock.now())
+        cache.store_result(&active.idp.name, result, clock.now())
     }
 }

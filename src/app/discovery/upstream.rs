@@ -40,7 +40,7 @@ impl Record for UpstreamClientRecord {
 
     fn expires_at(&self) -> UnixTime {
         match self {
-            Self::OwnRegistration(own) => own.registration.expires.unwrap_or(UnixTime::NEVER),
+            Self::OwnRegistration(record) => record.registration.expires.unwrap_or(UnixTime::NEVER),
         }
     }
 }
@@ -52,20 +52,20 @@ impl Discovery {
     /// If discovery or registration fails, or failed a moment ago, or the store fails.
     pub(in crate::app) async fn auth_server(&self, http: &HttpClient, active: &ActiveService) -> Result<Arc<AuthServer>, Rejection> {
         let (cache, clock) = (&active.discovery.server, &self.core.clock);
-        if let Some(known) = cache.fresh(clock.now()) {
-            return Ok(known);
+        if let Some(server) = cache.fresh(clock.now()) {
+            return Ok(server);
         }
         // One at a time, so that the gateway does not register twice.
-        let _turn = cache.turn().await;
-        if let Some(known) = cache.fresh(clock.now()) {
-            return Ok(known);
+        let _permit = cache.turn().await;
+        if let Some(server) = cache.fresh(clock.now()) {
+            return Ok(server);
         }
         // Only a failure of the upstream is repeated: the store may work again.
         if let Some(error @ Rejection::UpstreamDown { .. }) = cache.recent_failure(clock.now()) {
             return Err(error);
         }
         let result = self.discover(http, active).await;
-        cache.store_result(result, clock.now())
+        cache.store_result(&active.service.name, result, clock.now())
     }
 
     /// Looks the upstream up where a result is useful and not needed. After a failure it waits, so that
@@ -89,29 +89,29 @@ impl Discovery {
             profile: config.profile,
             allow_addresses: config.allow_addresses.as_slice().into(),
         };
-        let found = discover(http, &input).await.map_err(|error| {
-            let tried: Vec<String> = error.attempts.iter().map(ToString::to_string).collect();
-            tracing::error!(service = service.name, why = %error, tried = tried.join("; "), "the upstream's authorization server was not found");
+        let discovered = discover(http, &input).await.map_err(|error| {
+            let attempts: Vec<String> = error.attempts.iter().map(ToString::to_string).collect();
+            tracing::error!(service = service.name, why = %error, tried = attempts.join("; "), "the upstream's authorization server was not found");
             Rejection::UpstreamDown {
                 why: error.to_string(),
                 retry_after: 10,
             }
         })?;
-        for attempt in &found.attempts {
+        for attempt in &discovered.attempts {
             tracing::debug!(%attempt, "discovery");
         }
-        self.ensure_issuer_bound(&service.mcp, config, &found.server.issuer).await?;
+        self.ensure_issuer_bound(&service.mcp, config, &discovered.server.issuer).await?;
         let credentials = match &config.client_id {
             Some(id) => UpstreamClientCredentials {
                 id: id.clone(),
                 secret: config.client_secret.clone(),
                 auth_method: None,
             },
-            None => self.find_or_register(http, service, &found).await?.credentials(),
+            None => self.find_or_register(http, service, &discovered).await?.credentials(),
         };
         Ok(AuthServer {
             extra_authorize: config.extra_authorize.clone(),
-            ..found.target(&credentials)
+            ..discovered.target(&credentials)
         })
     }
 
@@ -120,37 +120,41 @@ impl Discovery {
         &self,
         http: &HttpClient,
         service: &Service,
-        found: &DiscoveredServer,
+        discovered: &DiscoveredServer,
     ) -> Result<UpstreamRegistration, Rejection> {
-        let (store, handle) = (&self.core.store, self.registration_handle(service, &found.server.issuer));
-        if let Some(UpstreamClientRecord::OwnRegistration(own)) = store.read(&handle).await? {
-            if own.registration.is_valid(self.core.clock.now()) {
-                return Ok(own.registration);
+        let (store, handle) = (&self.core.store, self.registration_handle(service, &discovered.server.issuer));
+        if let Some(UpstreamClientRecord::OwnRegistration(record)) = store.read(&handle).await? {
+            if record.registration.is_valid(self.core.clock.now()) {
+                return Ok(record.registration);
             }
             store.remove(&handle).await?;
         }
-        let failed = |why: String| {
-            tracing::error!(why, "registering at the upstream failed");
-            Rejection::UpstreamDown { why, retry_after: 10 }
+        let registration_error = |reason: String| {
+            tracing::error!(why = reason, "registering at the upstream failed");
+            Rejection::UpstreamDown {
+                why: reason,
+                retry_after: 10,
+            }
         };
-        let callback = ExactUrl::parse(&self.core.urls.upstream_callback(service)).map_err(|error| failed(error.to_string()))?;
+        let callback =
+            ExactUrl::parse(&self.core.urls.upstream_callback(service)).map_err(|error| registration_error(error.to_string()))?;
         let metadata = OwnClientMetadata {
             name: "MCP OAuth Gateway",
             redirect_uri: &callback,
-            scopes: &found.scopes_known,
+            scopes: &discovered.scopes_known,
         };
-        let registration = register(http, &found.server, &metadata, &found.addresses)
+        let registration = register(http, &discovered.server, &metadata, &discovered.addresses)
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| registration_error(error.to_string()))?;
         tracing::info!(client_id = registration.client_id, "registered at the upstream");
-        let own = OwnRegistration {
+        let record = OwnRegistration {
             registration: registration.clone(),
         };
-        match store.insert(handle.id(), own).await {
+        match store.insert(handle.id(), record).await {
             Ok(_) => Ok(registration),
             // Another instance was first. Its registration is used.
             Err(InsertError::AlreadyExists) => match store.read(&handle).await? {
-                Some(UpstreamClientRecord::OwnRegistration(own)) => Ok(own.registration),
+                Some(UpstreamClientRecord::OwnRegistration(record)) => Ok(record.registration),
                 None => Ok(registration),
             },
             Err(InsertError::Store(error)) => Err(error.into()),

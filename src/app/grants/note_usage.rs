@@ -9,19 +9,34 @@ use crate::base::ids::Id;
 use crate::flow::grant::GrantRecord;
 use crate::store::Handle;
 
-impl Grants {
-    /// Notes that a client used an access pair. The first use of a generation confirms it, in the
-    /// background.
-    pub(in crate::app) fn note_use(self: &Arc<Self>, grant: Id, generation: u32) {
-        if !self.unconfirmed.confirm(grant, generation) {
-            return;
-        }
-        let this = Arc::clone(self);
-        self.core.tasks.spawn(async move {
+/// The first use of a generation, which confirms it: when this is dropped, that is written in the
+/// background. A caller that reads the grant first keeps this until then, so that the write does not
+/// make it read twice.
+pub struct FirstUse {
+    grants: Arc<Grants>,
+    grant: Id,
+    generation: u32,
+}
+
+impl Drop for FirstUse {
+    fn drop(&mut self) {
+        let (grants, grant, generation) = (Arc::clone(&self.grants), self.grant, self.generation);
+        self.grants.core.tasks.spawn(async move {
             let step = |r: GrantRecord| Ok::<_, Infallible>((r.confirmed(generation), ()));
             // If this fails, the reuse window of the previous generation stays open longer.
-            let _ = this.core.store.update(&Handle::<GrantRecord>::new(grant), step).await;
+            let _ = grants.core.store.update(&Handle::<GrantRecord>::new(grant), step).await;
         });
+    }
+}
+
+impl Grants {
+    /// Notes that a client used an access pair.
+    pub(in crate::app) fn note_use(self: &Arc<Self>, grant: Id, generation: u32) -> Option<FirstUse> {
+        self.unconfirmed.confirm(grant, generation).then(|| FirstUse {
+            grants: Arc::clone(self),
+            grant,
+            generation,
+        })
     }
 
     /// Notes in the background that the upstream answered 401, once a minute for each generation. The

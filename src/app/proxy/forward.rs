@@ -11,6 +11,7 @@ use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::{AuthenticatedRequest, Caller};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionRequest};
+use crate::app::proxy::retry::ReferencePair;
 use crate::app::proxy::send::{send, stream_body};
 use crate::app::runtime_config::ActiveService;
 use crate::net::body::{ResponseBody, StreamBody};
@@ -47,11 +48,15 @@ impl Proxy {
         if head.uri.query().is_some_and(bearer::is_token_in_query) {
             return Err(ProxyError::TokenInQuery);
         }
-        if let Caller::TokenHolder(header) = &caller
-            && header.carried != PayloadKind::Reference
-        {
-            self.grants.note_use(header.grant, header.generation);
-        }
+        let first_use = match &caller {
+            Caller::TokenHolder(header) => {
+                let first_use = self.grants.note_use(header.grant, header.generation);
+                first_use.filter(|_| header.carried == PayloadKind::Reference)
+            }
+            Caller::Anonymous => None,
+            #[cfg(feature = "raw")]
+            Caller::RawBearer => None,
+        };
         let session = caller
             .session_owner(service)
             .map(|owner| (owner, head.method.clone(), mcp_sessions::session_id(&head.headers)));
@@ -64,16 +69,17 @@ impl Proxy {
         let response = match &caller {
             // Boxed, so that the common case does not have the size of the rare one.
             Caller::TokenHolder(header) if header.carried == PayloadKind::Reference => {
-                Box::pin(self.send_with_reference(http, active, header, Request::from_parts(head, body))).await?
+                let pair = ReferencePair { header, first_use };
+                Box::pin(self.send_with_reference(http, active, pair, Request::from_parts(head, body))).await?
             }
             Caller::TokenHolder(_) | Caller::Anonymous => send(http, service, &head, &credential, stream_body(body)).await?,
             #[cfg(feature = "raw")]
             Caller::RawBearer => send(http, service, &head, &credential, stream_body(body)).await?,
         };
-        if let Some((owner, method, named)) = session {
+        if let Some((owner, method, id)) = session {
             let request = SessionRequest {
                 method: &method,
-                id: named.as_deref(),
+                id: id.as_deref(),
             };
             self.sessions.note(owner, request, &response, self.core.clock.now());
         }
@@ -97,18 +103,18 @@ impl Proxy {
             }
             ResponseVerdict::InsufficientScope { .. } => return Err(ProxyError::CredentialRefused),
             ResponseVerdict::Redirect { location } => {
-                let absolute = forward_rules::redirect_target(&service.mcp, &location);
+                let target = forward_rules::redirect_target(&service.mcp, &location);
                 return Err(ProxyError::Redirected(
-                    absolute.map_or_else(|| "another address".to_owned(), |url| url.to_string()),
+                    target.map_or_else(|| "another address".to_owned(), |url| url.to_string()),
                 ));
             }
         }
         forward_rules::response_headers(response.headers_mut());
-        let stream_of = caller.grant_id().filter(|_| forward_rules::is_event_stream(response.headers()));
-        let guard = stream_of.map(|grant| self.revocations.open_stream(grant));
+        let stream_grant = caller.grant_id().filter(|_| forward_rules::is_event_stream(response.headers()));
+        let guard = stream_grant.map(|grant| self.revocations.open_stream(grant));
         // The grant may have ended while the upstream worked. Checked after the stream is counted, so
         // that an end in between is not missed.
-        if stream_of.is_some_and(|grant| self.revocations.is_revoked(grant)) {
+        if stream_grant.is_some_and(|grant| self.revocations.is_revoked(grant)) {
             return Err(ProxyError::BadToken("the token was revoked"));
         }
         Ok(response.map(|body| ResponseBody::Stream(StreamBody::new(body, guard))))
