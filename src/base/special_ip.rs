@@ -190,7 +190,14 @@ fn kind_v6(v6: Ipv6Addr) -> AddressKind {
     }
 }
 
-/// A block (`10.1.0.0/16`) or one address. A mapped or translated form means the IPv4 block in it.
+/// Whether the IPv4 address in a 6to4 or Teredo address is not its last 32 bits: 6to4 has it at the
+/// front, and Teredo inverts it.
+fn is_tunnel(v6: Ipv6Addr) -> bool {
+    matches!(v6.segments(), [0x2002, ..] | [0x2001, 0, ..])
+}
+
+/// A block (`10.1.0.0/16`) or one address. A mapped or translated form means the IPv4 block in it. A
+/// block of 6to4 or Teredo addresses means these addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     network: IpAddr,
@@ -270,12 +277,12 @@ impl FromStr for Cidr {
         if !host_bits_are_zero {
             return Err(CidrError::HostBits);
         }
-        Ok(match canonical(network) {
-            inner @ IpAddr::V4(_) if network.is_ipv6() && bits >= 96 => Self {
+        Ok(match (network, canonical(network)) {
+            (IpAddr::V6(v6), inner @ IpAddr::V4(_)) if bits >= 96 && !is_tunnel(v6) => Self {
                 network: inner,
                 bits: bits - 96,
             },
-            IpAddr::V4(_) | IpAddr::V6(_) => Self { network, bits },
+            (IpAddr::V4(_) | IpAddr::V6(_), _) => Self { network, bits },
         })
     }
 }
@@ -399,6 +406,17 @@ mod tests {
         let single: Cidr = "::ffff:10.0.0.7".parse().expect("address");
         assert!(single.contains(ip("10.0.0.7")) && !single.contains(ip("10.0.0.8")));
         assert_eq!(single.to_string(), "10.0.0.7/32");
+    }
+
+    #[test]
+    fn a_block_of_tunnel_addresses_does_not_become_a_block_of_ipv4_addresses() {
+        for text in ["2002:a01::/96", "2002::/96", "2001::/96", "2001::/120"] {
+            let block: Cidr = text.parse().expect(text);
+            assert_eq!(block.to_string(), text);
+            assert!(!block.contains(ip("203.0.113.9")) && !block.contains(ip("10.1.2.3")), "{text}");
+        }
+        let block: Cidr = "2002:a01::/96".parse().expect("block");
+        assert!(block.contains(ip("2002:a01::7")));
     }
 
     #[test]
