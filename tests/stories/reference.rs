@@ -277,6 +277,24 @@ async fn client_refresh_in_reference_mode_needs_no_upstream_refresh() {
     assert_eq!(asked(&world), 1);
 }
 
+/// The access token alone proves that the client has the newer pair, whatever the upstream does.
+#[tokio::test]
+async fn call_during_an_upstream_outage_still_ends_the_use_of_the_older_refresh_token() {
+    let world = World::with(Profile::Standard, |service| {
+        (service.mode, service.ttl.access, service.refresh_grace) = (TokenMode::Reference, DAY, 0);
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let first = client.login().await;
+    let second = Pair::of(&client.refresh(&first.refresh).await);
+    world.pass(HOUR + 1);
+    world.standin.set(|b| b.token_status = Some(500));
+    assert_eq!(whoami(&client, &second.access).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    // The use is written in the background.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    is_final(&client.refresh(&first.refresh).await);
+}
+
 #[tokio::test]
 async fn reused_reference_refresh_token_ends_the_grant_and_revokes_upstream() {
     let (world, client, first) = kept().await;
