@@ -55,7 +55,7 @@ impl<T, E: Clone + fmt::Display> DiscoveryCache<T, E> {
         (is_recent && self.found.load().is_none()).then(|| failure.0.clone())
     }
 
-    /// Whether a lookup that nobody needs yet is worth a request: none failed a moment ago.
+    /// Whether a lookup in advance is worth a request: none failed a moment ago.
     pub fn is_lookup_due(&self, now: UnixTime) -> bool {
         let failure = self.failure.load();
         failure

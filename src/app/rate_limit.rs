@@ -9,7 +9,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use crate::base::ids::Id;
 use crate::base::special_ip::{self, Cidr};
 
-/// Registrations a minute from one source: a hosted client registers anew on every connect.
+/// Registrations a minute from one source: a hosted client registers again on every connect.
 pub const REGISTRATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 /// Flows a minute from one source. It bounds the writes; `pending_flows` bounds the records.
 pub const FLOWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("not zero");

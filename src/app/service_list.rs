@@ -55,7 +55,7 @@ fn entry(active: &Arc<ActiveService>, base_url: &BaseUrl) -> Value {
         }
         Access::Key => {
             entry["scopes"] = service.required_scopes.list().into();
-            ("key", "an API key of whoever runs this gateway, sent as Authorization: Bearer")
+            ("key", "an API key of the operator of this gateway, sent as Authorization: Bearer")
         }
         Access::Public => ("public", "nothing"),
     };

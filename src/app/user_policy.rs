@@ -55,7 +55,7 @@ pub(in crate::app) fn check_flow(
             why = reason,
             "a sign-in does not go on: the configuration was changed"
         );
-        Rejection::Unknown("the gateway was configured anew during this sign-in; start again in your client")
+        Rejection::Unknown("the configuration of the gateway changed during this sign-in; start again in your client")
     })
 }
 

@@ -39,20 +39,20 @@ pub fn log_started(urls: &PublicUrls, services: &[Service], workers: usize) {
     }
 }
 
-/// Warns of what is open: to whom reaches the gateway, or to whom holds a client's token.
+/// Warns of services that need no token, and of tokens in which the upstream's token is readable.
 pub fn log_warnings(services: &[Service]) {
     for service in services {
         if service.access == Access::Public {
             tracing::warn!(
                 service = service.name,
-                "this service is public: whoever reaches this gateway may call it, without any token"
+                "this service is public: every caller that reaches this gateway may call it without a token"
             );
         }
         if service.mode.exposes_upstream_tokens() {
             tracing::warn!(
                 service = service.name,
                 mode = ?service.mode,
-                "whoever holds a client's token can read the upstream's token in it"
+                "a holder of a client's token can read the upstream's token in it"
             );
         }
     }

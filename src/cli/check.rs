@@ -119,13 +119,13 @@ fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
         (Access::Key, _) => "callers bring an API key; ".to_owned(),
         (Access::OAuth, Login::Password) => "users sign in here with a password; ".to_owned(),
         (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
-        (Access::OAuth, Login::None) => "nobody signs in here; ".to_owned(),
+        (Access::OAuth, Login::None) => "no user signs in here; ".to_owned(),
     };
     let credential_use = match &service.upstream {
         Upstream::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
         Upstream::Paste(_) => "they paste a key of the upstream's, which goes on each request",
         Upstream::Static(_) => "the service's own key goes on each request",
-        Upstream::Identity(_) => "the backend is told who the caller is",
+        Upstream::Identity(_) => "the backend receives headers with the identity of the caller",
         Upstream::None => "nothing is added to the request",
     };
     let token_note = match token_mode {

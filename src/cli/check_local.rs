@@ -66,7 +66,7 @@ fn directory(validated: &Validated) -> Result<String, String> {
         return if may_write(dir) {
             Ok(dir_display.to_string())
         } else {
-            Err(to_error(format!("whoever runs this may not write to {dir_display}")))
+            Err(to_error(format!("the user of this process may not write to {dir_display}")))
         };
     }
     let ancestors = dir.ancestors().skip(1).map(|ancestor| {

@@ -112,7 +112,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     outcome
 }
 
-/// Tells the operator where to connect, and what is open.
+/// Shows the addresses, and warns of what is open to others.
 fn announce_start(flags: &Serve, validated: &Validated, shows_greeting: bool, workers: usize) {
     if shows_greeting {
         let user = validated.creates_user.then(|| data_dir::user(flags));

@@ -220,7 +220,7 @@ fn keys_can_be_revoked(document: &Document, described: &[Described], store: &Sto
     match key_services.next() {
         Some((section, described)) if *store == StoreConfig::Memory => {
             let what = format!(
-                "service '{}' takes API keys, which a store in memory cannot be told of",
+                "service '{}' takes API keys, which `api-keys` cannot add to a store in memory",
                 described.service.name
             );
             Err(section

@@ -19,7 +19,7 @@ use crate::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 
-/// The lifetime of a flow, in seconds. A redirect to an upstream or a provider starts it anew.
+/// The lifetime of a flow, in seconds. A redirect to an upstream or a provider restarts it.
 pub const FLOW_TTL_SECONDS: u64 = 600;
 /// The lifetime of an authorization code, in seconds.
 pub const CODE_TTL_SECONDS: u64 = 60;

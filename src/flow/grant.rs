@@ -112,7 +112,7 @@ pub enum RefreshStep {
 }
 
 impl GrantRecord {
-    /// A refresh pair is presented: the next record, and what to do. One attempt wins; others are told to wait.
+    /// A refresh pair is presented: the next record, and what to do. One attempt wins; others must wait.
     pub fn presented(
         self,
         pair: &RefreshRequest<'_>,
@@ -163,7 +163,7 @@ impl GrantRecord {
 
     /// The gateway itself asks the upstream for a successor of what it keeps, which is near its end or is
     /// the `refused_token`.
-    /// The client's generation, and all that it holds, stays good. One attempt wins; others are told to wait.
+    /// The client's generation, and all that it holds, stays good. One attempt wins; others must wait.
     pub fn renewal_started(
         self,
         refused_token: Option<&UpstreamAccessToken>,
@@ -257,7 +257,7 @@ impl GrantRecord {
         self
     }
 
-    /// Drops the upstream's latest answer when nobody can need it any more.
+    /// Drops the upstream's latest answer when no refresh can need it any more.
     #[must_use]
     pub fn pruned(mut self, rules: RefreshRules, now: UnixTime) -> Self {
         if let Some(data) = self.data_mut().filter(|data| data.prune_at(rules).is_some_and(|time| time <= now)) {

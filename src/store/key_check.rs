@@ -62,12 +62,12 @@ pub enum KeyStatus {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyCheckError {
     /// The store was filled under other keys.
-    #[error("the store was filled under other keys: under {}, and those that were brought are {}", filled.join(", "), brought.join(", "))]
+    #[error("the store was filled under other keys: under {}, and the given keys are {}", filled.join(", "), given.join(", "))]
     OtherKeys {
         /// The names of those keys, as far as the records that were tried show them.
         filled: Vec<String>,
         /// The names of the keys in the key ring.
-        brought: Vec<String>,
+        given: Vec<String>,
     },
     /// The store failed.
     #[error(transparent)]
@@ -113,7 +113,7 @@ impl Store {
         let ring_keys = ring.list().map(|(name, ..)| name).collect();
         Err(KeyCheckError::OtherKeys {
             filled: store_keys,
-            brought: ring_keys,
+            given: ring_keys,
         })
     }
 

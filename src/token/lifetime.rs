@@ -1,4 +1,4 @@
-//! Expiry of a pair: the earliest limit of both sides, computed anew each time from absolute times.
+//! Expiry of a pair: the earliest limit of both sides, computed each time from absolute times.
 
 use crate::base::time::UnixTime;
 

@@ -128,7 +128,7 @@ pub enum DiscoveryFailure {
 /// What an operator can do about an unusable document.
 fn remedy(error: &MetadataError) -> &'static str {
     if *error == MetadataError::NoS256 {
-        "if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service"
+        "if it supports PKCE nevertheless, set `authorization_endpoint` and `token_endpoint` of the service"
     } else {
         "ask its operator, or set `authorization_server` to the right issuer"
     }

@@ -30,7 +30,7 @@ const ALLOWED_REQUEST_HEADERS: [&str; 10] = [
 /// Prefixes of MCP's own headers, and of those that configure GitHub's MCP server.
 const ALLOWED_REQUEST_PREFIXES: [&str; 2] = ["mcp-", "x-mcp-"];
 
-/// Headers of one connection (RFC 9110 §7.6.1), and framing, which each connection sets anew.
+/// Headers of one connection (RFC 9110 §7.6.1), and framing, which each connection sets itself.
 const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "keep-alive",

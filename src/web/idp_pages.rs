@@ -77,15 +77,15 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
                 client_redirect(app, &redirect.back, &redirect.location)
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
-                let todo = "Go back to the app and try again. If it fails again, ask whoever runs this gateway.";
+                let todo = "Go back to the app and try again. If it fails again, ask the operator of this gateway.";
                 end_page(app, &redirect, what, "", todo)
             };
             clear_flow_cookies(app, response, &redirect.flow)
         }
         Ok(IdpOutcome::NotAdmitted(redirect, DeniedUser { who: user, provider })) => {
             let what = format!("{provider} says that you are {user}. This user may not use this gateway.");
-            let reason = "The sign-in itself worked, but whoever runs this gateway has not let this user in.";
-            let todo = "Ask whoever runs this gateway to let you in, or start again in your client and sign in as somebody else.";
+            let reason = "The sign-in itself worked, but the operator of this gateway has not let this user in.";
+            let todo = "Ask the operator of this gateway to let you in, or start again in your client and sign in as somebody else.";
             let response = end_page(app, &redirect, &what, reason, todo);
             clear_flow_cookies(app, response, &redirect.flow)
         }

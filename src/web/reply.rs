@@ -119,7 +119,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
     response
 }
 
-const KEY_NEEDED: &str = "this service needs an API key: ask whoever runs this gateway for one, and send it as Authorization: Bearer";
+const KEY_NEEDED: &str = "this service needs an API key: ask the operator of this gateway for one, and send it as Authorization: Bearer";
 const TOO_FEW: &str = "this service requires scopes that the token does not have";
 const MORE: &str = "the upstream wants more scopes";
 const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";

@@ -33,7 +33,7 @@ pub(crate) async fn a_store_accepts_only_the_keys_it_was_filled_under(bench: Ben
     assert_eq!(bench.store.check_keys().await, Ok(KeyStatus::Match));
     let refused = KeyCheckError::OtherKeys {
         filled: names(&ours),
-        brought: names(&theirs),
+        given: names(&theirs),
     };
     let said = refused.to_string();
     assert!(said.contains(&names(&ours)[0]) && said.contains(&names(&theirs)[0]), "{said}");

@@ -118,7 +118,7 @@ async fn public_provider_without_an_allow_list_admits_no_user() {
     let client = McpClient::register(&world.url).await;
     let page = client.by_provider(&mut Browser::default()).await;
     assert_eq!(page.status, 403, "{}", page.text);
-    for text in ["octocat@example.com", "GitHub", "Ask whoever runs this gateway"] {
+    for text in ["octocat@example.com", "GitHub", "Ask the operator of this gateway"] {
         assert!(page.text.contains(text), "{text} in {}", page.text);
     }
     setup.idps[0].allow.subjects.push("583231".into());

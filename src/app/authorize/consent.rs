@@ -123,7 +123,7 @@ impl Authorize {
         Ok(redirect)
     }
 
-    /// The user denies, on either page. The client is told.
+    /// The user denies, on either page. The client receives `access_denied`.
     ///
     /// # Errors
     /// If the flow is past consent, or the store fails.

@@ -60,7 +60,7 @@ impl Authorize {
             s.sent_to_idp(form, redirect_params, now)
         };
         let transition = self.core.store.transition(flow, step).await.map_err(flow_error)?;
-        // The flow still waits for a login, and its time starts anew.
+        // The flow still waits for a login, and its lifetime starts again.
         if let Some(evicted) = self.pending_flows.restart(flow.id(), source, now) {
             self.evict(evicted).await;
         }

@@ -62,7 +62,7 @@ impl Authorize {
         }
     }
 
-    /// Removes a flow to which nobody has signed in. A flow that went on meanwhile stays. It is
+    /// Removes a flow without a signed-in user. A flow that went on meanwhile stays. It is
     /// detached, so that it happens although the caller hangs up, and the caller waits for it, so that
     /// many callers do not run ahead of it.
     async fn evict(self: &Arc<Self>, flow: Id) {

@@ -37,7 +37,7 @@ const MAX_COUNTED: usize = 10_000;
 /// Checks passwords, and counts the wrong attempts of each source.
 pub struct PasswordChecker {
     /// The hash for an unknown user, if no user is configured: it costs as much time.
-    nobody: LazyPasswordHash,
+    dummy_hash: LazyPasswordHash,
     wrong: Cache<String, (u32, UnixTime)>,
     hashing: Arc<Semaphore>,
     clock: Clock,
@@ -48,7 +48,7 @@ impl PasswordChecker {
     pub fn new(clock: Clock) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
-            nobody: LazyPasswordHash::from_new_password(random::token()),
+            dummy_hash: LazyPasswordHash::from_new_password(random::token()),
             wrong: Cache::new(MAX_COUNTED),
             hashing: Arc::new(Semaphore::new((cores / 2).max(1))),
             clock,
@@ -81,7 +81,7 @@ impl PasswordChecker {
         }
         let user = users.iter().find(|user| user.name == name);
         // Any hash costs the same. A match counts only for a known user.
-        let hash = user.or(users.first()).map_or(&self.nobody, |user| &user.hash);
+        let hash = user.or(users.first()).map_or(&self.dummy_hash, |user| &user.hash);
         // The hash comes first: computing it takes a permit of its own.
         let Some(hash) = hash.get(&self.hashing).await.map(str::to_owned) else {
             return PasswordCheck::Wait { seconds: 1 };

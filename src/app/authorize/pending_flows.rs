@@ -58,7 +58,7 @@ impl PendingFlows {
         })
     }
 
-    /// Starts a flow's time anew, because the browser leaves for an identity provider. As `insert`.
+    /// Restarts a flow's lifetime, because the browser leaves for an identity provider. As `insert`.
     #[must_use]
     pub fn restart(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
         self.remove(flow);

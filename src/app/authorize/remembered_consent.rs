@@ -64,7 +64,7 @@ impl ConsentRecord {
 }
 
 /// The handle of the consent of this user, signed in by this method, for this client at this service
-/// and upstream. `None` if nobody is signed in.
+/// and upstream. `None` without a signed-in user.
 fn consent_handle(request: &AuthorizationRequest, user: &User, active: &ActiveService) -> Option<Handle<ConsentRecord>> {
     let login = match &request.way.by {
         LoginMethod::Password => "password",

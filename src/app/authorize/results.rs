@@ -26,8 +26,8 @@ pub struct StartedFlow {
 pub enum AuthorizeError {
     /// The redirect URI is not checked, so the browser gets a page.
     Page(Rejection),
-    /// The client may be told. The user has not acted yet, so this is a redirect only where that is
-    /// safe, and a page with a link otherwise.
+    /// The client may receive the error. The user has not acted yet, so this is a redirect only where
+    /// that is safe, and a page with a link otherwise.
     Answer(ReturnAddress, Rejection),
 }
 
@@ -90,7 +90,7 @@ pub enum ConsentOutcome {
 pub enum IdpOutcome {
     /// The user is signed in: the flow's handle, and the value of the next form cookie.
     SignedIn(FlowHandle, Secret),
-    /// The login failed. The client is told.
+    /// The login failed. The client receives the error.
     Failed(ClientRedirect),
     /// The provider knows the user, and the operator does not allow the user.
     NotAdmitted(ClientRedirect, DeniedUser),

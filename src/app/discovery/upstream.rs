@@ -167,7 +167,7 @@ impl Discovery {
     }
 
     /// Notes that the upstream refused our client id. If it goes on doing so, the registration is
-    /// removed, and the next lookup registers anew. A configured client id is never given up.
+    /// removed, and the next lookup registers again. A configured client id is never given up.
     pub(super) async fn note_unknown_client(&self, active: &ActiveService, server: &AuthServer) {
         if !active.discovery.note_unknown_client(self.core.clock.now()) {
             return;

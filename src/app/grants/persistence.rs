@@ -218,7 +218,7 @@ impl Persistence {
         Ok(match (result, self) {
             (Ok(handle), _) if size_limits::fits_refresh_pair(&handle) => InsertedGrant::Created(handle),
             (Ok(_), _) => InsertedGrant::Rejected(Rejection::Unknown(
-                "the upstream's tokens are too long for a gateway that keeps nothing; whoever runs it must choose another store",
+                "the upstream's tokens are too long for a gateway without a store; its operator must configure one",
             )),
             (Err(InsertError::AlreadyExists), Self::Stored) => InsertedGrant::AlreadyEnded(Handle::new(grant)),
             // Only this instance knows that it has ended, so no token may leave.

@@ -63,7 +63,7 @@ pub(super) fn check_size(flow: &FlowHandle) -> Result<(), Rejection> {
         "a flow does not fit into a cookie: what the identity provider says of the user, such as groups, is too long for store = \"none\""
     );
     Err(Rejection::Unknown(
-        "too much is known of this user for this gateway, which keeps nothing; ask whoever runs it",
+        "this user's data is too long for this gateway, which has no store; ask its operator",
     ))
 }
 

@@ -31,7 +31,7 @@ impl Caller {
     pub(super) fn can_reauthenticate(&self) -> bool {
         match self {
             Self::Anonymous => false,
-            // A credential of the service stays the same, whoever signs in.
+            // A credential of the service is the same for every user.
             Self::TokenHolder(header) => {
                 header.kind != TokenKind::Key && matches!(header.carried, PayloadKind::Access | PayloadKind::Reference)
             }

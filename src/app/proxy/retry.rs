@@ -110,7 +110,7 @@ async fn buffer(body: Option<Incoming>) -> Result<BufferedBody, ProxyError> {
     match read_limited(body, MAX_RETRY_BODY_BYTES, FIRST_BYTE_TIMEOUT).await {
         Ok(bytes) => Ok(BufferedBody::Buffered(bytes)),
         Err(BodyError::TimedOut) => Err(ProxyError::UpstreamTimeout),
-        // The client has gone, so nobody reads this.
+        // The client has disconnected and does not read this.
         Err(error @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => Err(ProxyError::UpstreamDown(error.to_string())),
     }
 }

@@ -72,7 +72,7 @@ async fn listen(link: Connection, feed: ChangeFeed, pubsub: PubSub) {
                     feed.publish(event);
                 }
             }
-            tracing::warn!("what other instances write is not heard any more; listening anew");
+            tracing::warn!("the change feed of other instances was lost; subscribing again");
         }
         attempt += 1;
         tokio::time::sleep(RESUBSCRIBE_DELAY).await;

@@ -210,7 +210,7 @@ pub(super) async fn masters(link: &Connection) -> Result<Vec<Node>, CommandError
     if slots == CLUSTER_SLOTS {
         Ok(masters)
     } else {
-        Err(CommandError::Lost("some of the cluster's slots are nobody's".to_owned()))
+        Err(CommandError::Lost("some slots of the cluster have no node".to_owned()))
     }
 }
 

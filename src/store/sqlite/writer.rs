@@ -40,7 +40,7 @@ pub(super) struct Writer {
     db: Connection,
     feed: ChangeFeed,
     /// The `seq` of the last write that was published, of this process or another.
-    told: i64,
+    published_seq: i64,
     /// Whether the last transaction failed. A ping then writes: a full disk accepts empty commits.
     failed: bool,
 }
@@ -52,7 +52,7 @@ impl Writer {
         Ok(Self {
             db,
             feed,
-            told: seq,
+            published_seq: seq,
             failed,
         })
     }
@@ -102,7 +102,7 @@ impl Writer {
         }
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let seq_before = counter(&tx)?;
-        let external = foreign(&tx, self.told, seq_before)?;
+        let external = foreign(&tx, self.published_seq, seq_before)?;
         let mut seq = seq_before;
         let must_write = |job: &Job| matches!(job, Job::Sweep(_)) || (self.failed && matches!(job, Job::Ping));
         if requests.iter().any(|(request, _)| must_write(&request.job)) {
@@ -114,7 +114,7 @@ impl Writer {
             tx.prepare_cached("UPDATE counter SET seq = ?1")?.execute([seq])?;
         }
         tx.commit()?;
-        self.told = seq;
+        self.published_seq = seq;
         self.publish(external);
         Ok(row_counts)
     }
@@ -123,9 +123,9 @@ impl Writer {
     fn poll_external_writes(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         let seq = counter(&tx)?;
-        let external = foreign(&tx, self.told, seq)?;
+        let external = foreign(&tx, self.published_seq, seq)?;
         tx.finish()?;
-        self.told = seq;
+        self.published_seq = seq;
         self.publish(external);
         Ok(())
     }

@@ -208,7 +208,7 @@ async fn append_loop(link: Arc<Connection>, clock: Clock, own_name: String, mut 
                 // The response to an own write was lost, or the journal was removed.
                 Ok(RowWrite::Stale) => {}
                 Err(error) => {
-                    tracing::debug!(why = %error, "others are not told yet what was written");
+                    tracing::debug!(why = %error, "the change feed could not be written yet");
                     pause().await;
                 }
             }

@@ -96,7 +96,7 @@ impl Connection {
         let lease = self.look_up(token).await?;
         if lease.seconds > 0 && !lease.renewable {
             let seconds = lease.seconds;
-            tracing::warn!(seconds, "the token for Vault cannot be renewed: when it ends nobody can sign in");
+            tracing::warn!(seconds, "the token for Vault cannot be renewed; sign-ins fail when it expires");
         }
         Ok(lease)
     }
