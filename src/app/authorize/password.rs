@@ -8,6 +8,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::base::argon2id;
+use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
@@ -38,7 +39,7 @@ const MAX_COUNTED: usize = 10_000;
 pub struct PasswordChecker {
     /// The hash for an unknown user, if no user is configured: it costs as much time.
     dummy_hash: LazyPasswordHash,
-    wrong: Cache<String, (u32, UnixTime)>,
+    wrong: Cache<Digest, (u32, UnixTime)>,
     hashing: Arc<Semaphore>,
     clock: Clock,
 }
@@ -68,7 +69,9 @@ impl PasswordChecker {
         let keys = [
             (format!("u {source} {name}"), FREE_ATTEMPTS_PER_ACCOUNT),
             (format!("s {source}"), FREE_ATTEMPTS_PER_SOURCE),
-        ];
+        ]
+        // A name may be as long as a form. The digest bounds what an attempt costs in memory.
+        .map(|(key, free_attempts)| (Digest::new(&key), free_attempts));
         let until = keys.iter().filter_map(|(key, _)| self.wrong.get(key)).map(|(_, until)| until).max();
         if let Some(until) = until.filter(|until| *until > now) {
             return PasswordCheck::Wait {
@@ -106,7 +109,7 @@ impl PasswordChecker {
     }
 
     /// The first `free_attempts` attempts add no waiting time. Then it doubles: 2, 4, 8, up to 60 seconds.
-    fn note_attempt(&self, key: String, free_attempts: u32, now: UnixTime) {
+    fn note_attempt(&self, key: Digest, free_attempts: u32, now: UnixTime) {
         let count = self
             .wrong
             .get(&key)
@@ -125,6 +128,18 @@ impl PasswordChecker {
 mod tests {
     use super::*;
     use crate::service::password_user;
+
+    #[test]
+    fn wrong_attempts_for_many_long_names_take_bounded_memory() {
+        let passwords = PasswordChecker::new(Clock::System);
+        for index in 0..2 * MAX_COUNTED {
+            passwords.note_attempt(Digest::new(&format!("u here {index}")), 0, UnixTime(1_000));
+        }
+        assert!(passwords.wrong.len() <= MAX_COUNTED);
+        // A key holds nothing of the name.
+        assert_eq!(size_of::<Digest>(), 32);
+        assert!(!std::mem::needs_drop::<Digest>());
+    }
 
     #[tokio::test]
     async fn wrong_passwords_delay_the_next_attempt_and_never_lock_the_account() {

@@ -1,4 +1,4 @@
-//! Where records are: in the store, or with the client (`store = "none"`). Only this file asks which.
+//! Where records are: in the store, or with the client (`store = "none"`). Only `Grants::new` and this file ask which.
 
 use crate::app::core::Core;
 use crate::app::error::Rejection;

@@ -1,9 +1,6 @@
 //! What this process remembers of the use of pairs: generations that no client has used yet, and
 //! generations that the upstream answered with 401.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use dashmap::DashMap;
 use quick_cache::sync::Cache;
 
 use crate::base::ids::Id;
@@ -18,35 +15,28 @@ const SUPPRESS_SECONDS: u64 = 60;
 /// The most notes that [`Recent401s`] remembers. Forgetting one costs a read of the store.
 const MAX_RECENT_401S: usize = 10_000;
 
-/// Generations that were sent to a client and not yet used by it.
-#[derive(Debug, Default)]
-pub struct UnconfirmedGenerations {
-    generation: DashMap<Id, u32>,
-    count: AtomicUsize,
+/// Generations that were sent to a client and not yet used by it. A newer one evicts an old one, so
+/// grants whose pairs are never used cannot fill this for all others.
+#[derive(Debug)]
+pub struct UnconfirmedGenerations(Cache<Id, u32>);
+
+impl Default for UnconfirmedGenerations {
+    fn default() -> Self {
+        Self(Cache::new(MAX_UNCONFIRMED))
+    }
 }
 
 impl UnconfirmedGenerations {
     /// Remembers that a pair of this generation is on its way to the client.
     pub fn insert(&self, grant: Id, generation: u32) {
-        if self.count.load(Ordering::Relaxed) < MAX_UNCONFIRMED && self.generation.insert(grant, generation).is_none() {
-            self.count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.0.insert(grant, generation);
     }
 
     /// Notes that a client used an access pair. Returns true if this is the first use of its
-    /// generation. It costs one load if no generation is unconfirmed.
+    /// generation.
     pub fn confirm(&self, grant: Id, generation: u32) -> bool {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        let is_first = self
-            .generation
-            .remove_if(&grant, |_, unconfirmed| *unconfirmed <= generation)
-            .is_some();
-        if is_first {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        }
-        is_first
+        // Most requests need only this read.
+        self.0.get(&grant).is_some() && self.0.remove_if(&grant, |unconfirmed| *unconfirmed <= generation).is_some()
     }
 }
 
@@ -76,6 +66,26 @@ impl Recent401s {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_first_use_of_a_generation_confirms_it() {
+        let (unconfirmed, grant) = (UnconfirmedGenerations::default(), Id::random());
+        unconfirmed.insert(grant, 2);
+        assert!(!unconfirmed.confirm(grant, 1) && !unconfirmed.confirm(Id::random(), 2));
+        assert!(unconfirmed.confirm(grant, 2) && !unconfirmed.confirm(grant, 2));
+    }
+
+    #[test]
+    fn grants_that_are_never_used_do_not_keep_others_from_being_confirmed() {
+        let unconfirmed = UnconfirmedGenerations::default();
+        for _ in 0..2 * MAX_UNCONFIRMED {
+            unconfirmed.insert(Id::random(), 1);
+        }
+        assert!(unconfirmed.0.len() <= MAX_UNCONFIRMED);
+        let grant = Id::random();
+        unconfirmed.insert(grant, 1);
+        assert!(unconfirmed.confirm(grant, 1));
+    }
 
     #[test]
     fn a_401_is_noted_once_a_minute_for_each_generation() {

@@ -11,7 +11,6 @@ use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::{AuthenticatedRequest, Caller};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionRequest};
-use crate::app::proxy::retry::ReferencePair;
 use crate::app::proxy::send::{send, stream_body};
 use crate::app::runtime_config::ActiveService;
 use crate::net::body::{ResponseBody, StreamBody};
@@ -48,15 +47,11 @@ impl Proxy {
         if head.uri.query().is_some_and(bearer::is_token_in_query) {
             return Err(ProxyError::TokenInQuery);
         }
-        let first_use = match &caller {
-            Caller::TokenHolder(header) => {
-                let first_use = self.grants.note_use(header.grant, header.generation);
-                first_use.filter(|_| header.carried == PayloadKind::Reference)
-            }
-            Caller::Anonymous => None,
-            #[cfg(feature = "raw")]
-            Caller::RawBearer => None,
-        };
+        if let Caller::TokenHolder(header) = &caller
+            && header.carried != PayloadKind::Reference
+        {
+            drop(self.grants.note_use(header.grant, header.generation));
+        }
         let session = caller
             .session_owner(service)
             .map(|owner| (owner, head.method.clone(), mcp_sessions::session_id(&head.headers)));
@@ -69,8 +64,7 @@ impl Proxy {
         let response = match &caller {
             // Boxed, so that the common case does not have the size of the rare one.
             Caller::TokenHolder(header) if header.carried == PayloadKind::Reference => {
-                let pair = ReferencePair { header, first_use };
-                Box::pin(self.send_with_reference(http, active, pair, Request::from_parts(head, body))).await?
+                Box::pin(self.send_with_reference(http, active, header, Request::from_parts(head, body))).await?
             }
             Caller::TokenHolder(_) | Caller::Anonymous => send(http, service, &head, &credential, stream_body(body)).await?,
             #[cfg(feature = "raw")]

@@ -8,7 +8,6 @@ use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
 use crate::app::grants::error::UpstreamTokenError;
-use crate::app::grants::note_usage::FirstUse;
 use crate::app::grants::token_cache::CachedToken;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::authenticate::WRONG_PAYLOAD;
@@ -33,25 +32,19 @@ enum BufferedBody {
     Streaming(Incoming),
 }
 
-/// A pair that refers to a stored upstream token.
-pub(super) struct ReferencePair<'a> {
-    pub(super) header: &'a PairHeader,
-    pub(super) first_use: Option<FirstUse>,
-}
-
 impl Proxy {
     /// Sends a request with the upstream token of its grant.
     pub(super) async fn send_with_reference(
         &self,
         http: &HttpClient,
         active: &Arc<ActiveService>,
-        pair: ReferencePair<'_>,
+        header: &PairHeader,
         request: Request<Option<Incoming>>,
     ) -> Result<Response<Incoming>, ProxyError> {
-        let ReferencePair { header, first_use } = pair;
         let (service, grant) = (&active.service, header.grant);
         let (head, body) = request.into_parts();
         let body = buffer(body).await?;
+        let first_use = self.grants.note_use(grant, header.generation);
         let token = self.grants.upstream_token(active, grant).await?;
         drop(first_use);
         let headers = credential(service, &token)?;
