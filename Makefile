@@ -56,7 +56,7 @@ unit: services
 	@echo '== unit: the tests of the workspace'
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace; else set -x; cargo test --workspace --all-targets; fi
 	@echo '== unit: the one story of the feature raw, and the store of the feature vault'
-	cargo test --features raw,vault --test contract --test stories -- raw vault
+	cargo test --features raw,vault --lib --test contract --test stories -- raw vault
 
 doctest:
 	@echo '== doctest: the examples in the documentation'

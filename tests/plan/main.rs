@@ -16,7 +16,7 @@ mod negative;
 mod source;
 mod transitions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use check::{Finding, Report};
@@ -71,6 +71,27 @@ fn each_module_imports_only_from_lower_layers() {
             assert!(is_lower, "`{}` may import `{import}`", module.name);
         }
     }
+}
+
+#[test]
+fn the_table_of_modules_in_the_document_is_the_one_that_is_checked() {
+    let document = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rows = document.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [layer, name, _, imports] = cells[..] else { return None };
+        let imports: BTreeSet<&str> = imports.split(", ").filter(|import| *import != "–").collect();
+        Some((name.trim_matches('`'), (layer.parse::<u8>().ok()?, imports)))
+    });
+    let documented: BTreeMap<&str, (u8, BTreeSet<&str>)> = rows.collect();
+    let checked = MODULES.iter().map(|module| {
+        let imports = module.imports.iter().filter_map(|import| import.split("::").next()).collect();
+        (module.name, (module.layer, imports))
+    });
+    assert_eq!(
+        documented,
+        checked.collect(),
+        "ARCHITECTURE.md and MODULES in tests/plan/modules.rs differ"
+    );
 }
 
 #[test]

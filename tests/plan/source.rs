@@ -325,7 +325,7 @@ pub(crate) fn root() -> PathBuf {
 /// All Rust files below a directory, as path from the root and text.
 pub(crate) fn rust_files(directory: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(directory)).into_iter().flatten() {
+    for entry in fs::read_dir(root().join(directory)).unwrap() {
         let name = format!("{directory}/{}", entry.unwrap().file_name().to_string_lossy());
         if root().join(&name).is_dir() && !name.ends_with("/target") {
             found.extend(rust_files(&name));

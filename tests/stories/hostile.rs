@@ -358,6 +358,7 @@ async fn cookies_are_http_only_same_site_and_host_only() {
     let client = McpClient::register(&world.url).await;
     let begun = Browser::default().get(&client.authorize_url()).await;
     let port = world.url.rsplit(':').next().unwrap();
+    assert!(begun.headers.contains_key("set-cookie"));
     for value in begun.headers.get_all("set-cookie") {
         let text = value.to_str().unwrap();
         assert!(text.starts_with(&format!("gw{port}-f-")), "{text}");
@@ -682,7 +683,6 @@ async fn denial_at_login_or_consent_returns_access_denied_and_ends_the_flow() {
             leads_nowhere(&browser.decide(&page, "approve").await, "after a no");
         }
     }
-    assert!(world.standin.log().iter().all(|seen| seen.path != "/authorize"));
 }
 
 const CANARY: &str = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'\u{202e}{{7*7}}";

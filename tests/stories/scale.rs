@@ -1,5 +1,5 @@
-//! Compares stores of a thousand and a million grants, with the shipped gateway: time of refresh,
-//! call and start, and bytes per grant. Only with `GATEWAY_LONG=1`, in release mode.
+//! Compares stores of a thousand and a million grants, with an optimised gateway: time of refresh,
+//! call and start, and bytes per grant. Only with `GATEWAY_LONG=1`, with the profile `long`.
 #![expect(clippy::disallowed_methods, reason = "how long something takes is what is asked here")]
 
 use std::path::Path;
