@@ -24,7 +24,7 @@ use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, SharedKeyRing, Store};
 use mcp_oauth_gateway::token::header::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
-use mcp_oauth_gateway::token::lifetime::Ttl;
+use mcp_oauth_gateway::token::lifetime::{ReuseWindow, Ttl};
 use mcp_oauth_gateway::token::pair;
 use mcp_oauth_gateway::web::router::Router;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,7 @@ pub(crate) fn half(mode: TokenMode) -> PairHeader {
         carried: PayloadKind::Access,
         grant: Id::random(),
         generation: 1,
+        branch: 0,
         service: ServiceDigest::of("default"),
         client: [9; 16],
         expires: UnixTime::NEVER,
@@ -130,7 +131,8 @@ fn service(mcp: ExactUrl) -> Service {
         upstream: Upstream::OAuth(Box::default()),
         mode: TokenMode::Sealed,
         ttl: Ttl::default(),
-        refresh_grace: 7_200,
+        reuse_window: ReuseWindow::default(),
+        parallel_limit: None,
         scopes: Scopes::default(),
         optional_scopes: Scopes::default(),
         required_scopes: Scopes::default(),

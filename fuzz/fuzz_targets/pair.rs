@@ -18,10 +18,10 @@ use mcp_oauth_gateway::token::pair;
 /// A key that is the same in each run, so that what is found can be found again.
 static RING: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::single("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("32 bytes"));
 
-/// Plain, kind, carried; grant and generation; service and client; both ends; the bit to change; subject, scopes, upstream.
+/// Plain, kind, carried; grant, generation and branch; service and client; both ends; the bit to change; subject, scopes, upstream.
 type Halves<'a> = (
     (bool, u8, u8),
-    ([u8; 16], u32),
+    ([u8; 16], u32, u8),
     ([u8; 8], [u8; 16]),
     (u64, u64),
     u32,
@@ -52,7 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn round_trip(given: Halves<'_>) {
-    let ((plain, kind, carried), (grant, generation), (service, client), (expires, upstream_expires), flip, texts) = given;
+    let ((plain, kind, carried), (grant, generation, branch), (service, client), (expires, upstream_expires), flip, texts) = given;
     let (subject, scopes, upstream) = texts;
     let half = PairHeader {
         mode: match (plain, carried % 5) {
@@ -70,6 +70,7 @@ fn round_trip(given: Halves<'_>) {
         ][usize::from(carried % 5)],
         grant: Id(grant),
         generation,
+        branch,
         service: ServiceDigest(service),
         client,
         expires: UnixTime(expires),

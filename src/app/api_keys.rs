@@ -63,6 +63,7 @@ impl ApiKeys {
             carried: PayloadKind::Nothing,
             grant: id,
             generation: 0,
+            branch: 0,
             service: ServiceDigest::of(&spec.service),
             client: [0; 16],
             expires,

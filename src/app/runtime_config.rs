@@ -64,7 +64,8 @@ impl ActiveService {
 
     pub(crate) fn refresh_rules(&self) -> RefreshRules {
         RefreshRules {
-            reuse_window: self.service.refresh_grace,
+            reuse_window: self.service.reuse_window,
+            parallel_limit: self.service.parallel_limit,
             ttl: self.service.ttl,
             mode: self.service.mode,
             is_client_side: false,

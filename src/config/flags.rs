@@ -212,9 +212,14 @@ pub struct Serve {
     /// The life of an unused refresh token, in seconds [default: 2592000]
     #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", value_name = "SECONDS")]
     pub refresh_ttl: Option<u64>,
-    /// Seconds a superseded refresh token works; 0: until its successor is used [default: 7200]
+    /// Seconds a superseded refresh token works; 0: only if the response with its successor was lost
+    /// [default: 7200 for native clients, 60 for others]
     #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", value_name = "SECONDS")]
     pub refresh_grace: Option<u64>,
+    /// Seconds for which two holders of one grant's tokens may both refresh; 0: no limit
+    /// [default: 2592000; 0 where the public URL is loopback]
+    #[arg(long, env = "MCP_GATEWAY_PARALLEL_LIMIT", value_name = "SECONDS")]
+    pub parallel_limit: Option<u64>,
     /// Serve https with a certificate that the gateway makes
     #[arg(long, env = "MCP_GATEWAY_TLS", value_enum)]
     pub tls: Option<Tls>,

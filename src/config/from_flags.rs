@@ -44,6 +44,7 @@ pub fn document(flags: &Serve) -> Document {
         ("access_ttl", flags.access_ttl),
         ("refresh_ttl", flags.refresh_ttl),
         ("refresh_grace", flags.refresh_grace),
+        ("parallel_limit", flags.parallel_limit),
     ] {
         set(&mut service, name, value.map(|seconds| Value::Text(seconds.to_string())));
     }

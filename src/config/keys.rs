@@ -140,7 +140,8 @@ keys! {
         ACCESS_TTL: Seconds(10, YEAR) = "access_ttl", "`\"1h\"`", "--access-ttl", "The longest lifetime of an access token that the gateway issues.";
         REFRESH_TTL: Seconds(10, YEAR) = "refresh_ttl", "`\"30d\"`", "--refresh-ttl", "The lifetime of an unused refresh token.";
         REFRESH_ABSOLUTE_TTL: Seconds(10, 10 * YEAR) = "refresh_absolute_ttl", "`\"90d\"`", "", "The lifetime of a grant. A refresh does not extend it.";
-        REFRESH_GRACE: Seconds(0, YEAR) = "refresh_grace", "`\"2h\"`", "--refresh-grace", "The reuse window: the time for which the gateway accepts a superseded refresh token. With 0, the gateway accepts it only until the client uses its successor.";
+        REFRESH_GRACE: Seconds(0, YEAR) = "refresh_grace", "`\"2h\"` for native clients, `\"1m\"` for others", "--refresh-grace", "The reuse window: the time for which the gateway accepts a superseded refresh token. With 0, the gateway accepts one only if the response with its successor was lost.";
+        PARALLEL_LIMIT: Seconds(0, 10 * YEAR) = "parallel_limit", "`\"30d\"`; `0` where `public_url` is loopback", "--parallel-limit", "The longest time for which two holders of one grant's tokens may both refresh. After that, the grant ends. With 0, there is no limit.";
         FORWARD_HEADERS: Texts = "forward_headers", "none", "", "Further request headers that the gateway forwards to the upstream.";
         ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) beyond the upstream's own network that the upstream may name.";
         AUTH_HEADER: Table("services.*.auth_header") = "auth_header", "`Authorization: Bearer {credential}`", "", "The request header that carries the pasted or static key.";

@@ -10,7 +10,7 @@ use crate::config::upstream;
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Login, Service};
 use crate::token::header::{ServiceDigest, TokenMode};
-use crate::token::lifetime::{DEFAULT_REUSE_WINDOW_SECONDS, Ttl};
+use crate::token::lifetime::{PARALLEL_LIMIT_SECONDS, ReuseWindow, Ttl};
 
 /// The longest title, in characters. Pages show the host after it, which must stay visible.
 const LONGEST_TITLE: usize = 40;
@@ -71,8 +71,19 @@ fn upstream_url(section: &Section) -> Result<ExactUrl, ConfigError> {
     Ok(url.value)
 }
 
-/// Reads a service, or fails at the wrong key. `is_only_service`: the configuration has no other.
-pub fn service(section: &Section, idps: &[String], is_only_service: bool) -> Result<Described, ConfigError> {
+/// What a service's defaults depend on beside its section.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceContext<'a> {
+    /// The names of the identity providers.
+    pub idps: &'a [String],
+    /// Whether the configuration has no other service.
+    pub is_only_service: bool,
+    /// Whether the gateway serves its own machine only.
+    pub is_loopback: bool,
+}
+
+/// Reads a service, or fails at the wrong key.
+pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Described, ConfigError> {
     let name = section.name().to_owned();
     if !service::is_name(&name) {
         return Err(section.at.wrong(
@@ -81,22 +92,24 @@ pub fn service(section: &Section, idps: &[String], is_only_service: bool) -> Res
         ));
     }
     let url = upstream_url(section)?;
-    let (access, login, upstream_kind) = choices::parse_choices(section, idps)?;
+    let (access, login, upstream_kind) = choices::parse_choices(section, context.idps)?;
     let upstream = upstream::upstream(section, upstream_kind)?;
     let token_mode = token_mode(section, access, upstream_kind)?;
     let described = Described {
         service: Service {
             digest: ServiceDigest::of(&name),
             title: title(section)?,
-            is_default: section.get(&key::DEFAULT)?.map_or(is_only_service, |spanned| spanned.value),
+            is_default: section.get(&key::DEFAULT)?.map_or(context.is_only_service, |spanned| spanned.value),
             mcp: url,
             access,
             upstream,
             mode: token_mode.to_token_mode(),
             ttl: ttl(section, access)?,
-            refresh_grace: only_oauth(access, || section.get(&key::REFRESH_GRACE))?
+            reuse_window: only_oauth(access, || section.get(&key::REFRESH_GRACE))?
                 .flatten()
-                .unwrap_or(DEFAULT_REUSE_WINDOW_SECONDS),
+                .map(ReuseWindow::for_all_clients)
+                .unwrap_or_default(),
+            parallel_limit: parallel_limit(section, access, context.is_loopback)?,
             scopes: only_oauth(access, || scopes(section, &key::SCOPES))?.unwrap_or_default(),
             optional_scopes: only_oauth(access, || scopes(section, &key::OPTIONAL_SCOPES))?.unwrap_or_default(),
             required_scopes: if access == Access::Public {
@@ -124,6 +137,12 @@ pub fn service(section: &Section, idps: &[String], is_only_service: bool) -> Res
         return Err(location.wrong(what, "take it out"));
     }
     Ok(described)
+}
+
+fn parallel_limit(section: &Section, access: Access, is_loopback: bool) -> Result<Option<u64>, ConfigError> {
+    let configured = only_oauth(access, || section.get(&key::PARALLEL_LIMIT))?.flatten();
+    let default = (!is_loopback).then_some(PARALLEL_LIMIT_SECONDS);
+    Ok(configured.or(default).filter(|seconds| *seconds > 0))
 }
 
 fn title(section: &Section) -> Result<Option<String>, ConfigError> {

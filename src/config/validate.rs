@@ -8,7 +8,7 @@ use crate::config::features;
 use crate::config::keys;
 use crate::config::listen::{self, TlsSource};
 use crate::config::section::Section;
-use crate::config::service::{self, ConfiguredTokenMode, Described};
+use crate::config::service::{self, ConfiguredTokenMode, Described, ServiceContext};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::config::stateless;
 use crate::config::store::{self, StorageLocations, StoreConfig};
@@ -112,7 +112,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     let store_config = store::read(&store, &mut missing_features)?;
     let idps = document.each("idp.*").map(users::parse_provider).collect::<Result<Vec<_>, _>>()?;
     let clients = document.each("clients.*").map(users::parse_client).collect::<Result<Vec<_>, _>>()?;
-    let services = services(&document, &idps, source, &mut missing_features)?;
+    let services = services(&document, source, &idps, urls.is_loopback(), &mut missing_features)?;
     keys_can_be_revoked(&document, &services, &store_config)?;
     stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
     let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
@@ -253,15 +253,21 @@ fn check_unread(section: &Section) -> Result<(), ConfigError> {
 
 fn services(
     document: &Document,
-    idps: &[Idp],
     source: &Location,
+    idps: &[Idp],
+    is_loopback: bool,
     missing_features: &mut Vec<ConfigError>,
 ) -> Result<Vec<Described>, ConfigError> {
     let names: Vec<String> = idps.iter().map(|idp| idp.name.clone()).collect();
     let sections: Vec<&Section> = document.each("services.*").collect();
     let mut services: Vec<Described> = Vec::new();
     for section in &sections {
-        let described = service::service(section, &names, sections.len() == 1)?;
+        let context = ServiceContext {
+            idps: &names,
+            is_only_service: sections.len() == 1,
+            is_loopback,
+        };
+        let described = service::service(section, context)?;
         missing_features.extend(features::check_service(section, &described));
         if described.service.is_default
             && let Some(other) = services.iter().find(|other| other.service.is_default)
@@ -273,13 +279,13 @@ fn services(
         }
         services.push(described);
     }
-    match sections.first() {
-        None => Err(source.wrong(
+    if services.is_empty() {
+        return Err(source.wrong(
             "there is no service",
             "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"",
-        )),
-        Some(_) => Ok(services),
+        ));
     }
+    Ok(services)
 }
 
 fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {

@@ -37,6 +37,7 @@ enum MetadataSource {
 pub struct Authenticated {
     client_id: String,
     may_refresh: bool,
+    is_native: bool,
 }
 
 /// Where a browser may go with a response for the client. Only a match with the client's
@@ -115,6 +116,7 @@ impl RegisteredClient {
         Ok(Authenticated {
             client_id: self.client_id.clone(),
             may_refresh: self.registration.may_refresh,
+            is_native: self.registration.redirect_uris.iter().any(|uri| uri.kind() != RedirectKind::Web),
         })
     }
 
@@ -193,6 +195,11 @@ impl Authenticated {
     /// The digest of the client id that pairs contain.
     pub fn client_digest(&self) -> [u8; 16] {
         Digest::new(&self.client_id).truncated()
+    }
+
+    /// Whether the client is native: it has a loopback or private-use redirect URI (RFC 8252 §7).
+    pub fn is_native(&self) -> bool {
+        self.is_native
     }
 
     /// Whether the client may get a refresh token.

@@ -49,6 +49,8 @@ pub struct CodeSpent {
 pub struct RedeemedCode {
     /// The client id.
     pub client_id: String,
+    /// Whether the client is native: it has a loopback or private-use redirect URI.
+    pub is_native_client: bool,
     /// The name of the service.
     pub service: String,
     /// The service's configuration when the flow began.
@@ -140,6 +142,7 @@ impl CodeIssued {
             spent_code,
             RedeemedCode {
                 client_id: self.asked.client_id,
+                is_native_client: client.is_native(),
                 service: self.asked.service,
                 way: self.asked.way,
                 scopes: self.asked.scopes,

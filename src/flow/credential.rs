@@ -171,6 +171,7 @@ mod tests {
     fn grant(mode: TokenMode, tokens: UpstreamTokens) -> GrantData {
         let new_grant = NewGrant {
             client_id: "client".into(),
+            is_native_client: true,
             service: "default".into(),
             who: User::with_name("alice"),
             scopes: Scopes::default(),
@@ -238,10 +239,14 @@ mod tests {
         let mut data = grant(TokenMode::Reference, tokens("newest", true, 100));
         let pair = RefreshRequest {
             generation: 1,
+            branch: 0,
             client_id: "client",
+            is_native_client: true,
+            was_current: true,
             payload: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("rotated away"))),
         };
-        let Ok(RefreshAction::Ask(token)) = data.present(&pair, rules(TokenMode::Reference), UnixTime(90)) else {
+        let accepted = data.present(&pair, rules(TokenMode::Reference), UnixTime(90));
+        let Ok(RefreshAction::Ask(token)) = accepted.map(|accepted| accepted.action) else {
             panic!("near its end, the stored token is renewed")
         };
         assert_eq!(token.expose(), "to renew newest");

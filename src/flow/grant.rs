@@ -8,7 +8,7 @@ use crate::base::time::UnixTime;
 use crate::flow::credential::{Credential, ReferenceStatus};
 use crate::flow::error::RejectReason;
 use crate::flow::grant_data::GrantData;
-use crate::flow::refresh::{RefreshAction, RefreshDenial, RefreshRequest};
+use crate::flow::refresh::{Acceptance, AcceptedRefresh, RefreshAction, RefreshDenial, RefreshRequest, ReuseReason};
 use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 
@@ -36,6 +36,9 @@ pub struct Refreshing {
     #[serde(default)]
     #[serde(rename = "silent")]
     is_proactive: bool,
+    /// The branch of the current generation that is refreshed, if it is one.
+    #[serde(default)]
+    branch: Option<u8>,
 }
 
 /// A tombstone: kept until no access pair of the grant can be alive.
@@ -60,6 +63,7 @@ states!(GrantRecord: Active, Refreshing, Ended);
 
 impl Record for GrantRecord {
     const KIND: &'static str = "grant";
+    const VERSION: u32 = 2;
     const CLIENT_SIDE: bool = true;
 
     fn expires_at(&self) -> UnixTime {
@@ -93,22 +97,47 @@ pub struct LeasedRefresh {
     pub data: GrantData,
 }
 
-/// Where a presentation leads.
+/// What follows from a presented refresh pair that is accepted.
 #[derive(Debug)]
-pub enum RefreshStep {
-    /// Answer from what is there.
-    Answer {
-        /// The generation to mint.
-        generation: u32,
+pub struct RefreshStep {
+    /// Why it is accepted.
+    pub acceptance: Acceptance,
+    /// The upstream or the grant's data has the answer.
+    pub source: AnswerSource,
+}
+
+/// Where the answer to a refresh comes from.
+#[derive(Debug)]
+pub enum AnswerSource {
+    /// From the grant's data: a pair of the current generation.
+    Data {
+        /// The branch of the pair.
+        branch: u8,
         /// The upstream's tokens, if it has any.
         tokens: Option<UpstreamTokens>,
         /// The grant.
         data: GrantData,
     },
-    /// Ask the upstream.
-    Ask(LeasedRefresh),
-    /// The grant was ended: a replay.
-    Ended(GrantData),
+    /// From the upstream.
+    Upstream(LeasedRefresh),
+}
+
+/// The outcome of a presented refresh pair.
+#[derive(Debug)]
+pub enum RefreshOutcome {
+    /// It is accepted.
+    Accepted(RefreshStep),
+    /// The grant was ended: a reuse.
+    Ended(ReuseReason, GrantData),
+}
+
+/// What the use of an access pair means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BranchUse {
+    /// Nothing is wrong.
+    Good,
+    /// The branch is abandoned: the grant must end.
+    Abandoned,
 }
 
 impl GrantRecord {
@@ -119,46 +148,41 @@ impl GrantRecord {
         attempt: RefreshAttempt,
         rules: RefreshRules,
         now: UnixTime,
-    ) -> Result<(Self, RefreshStep), RejectReason> {
+    ) -> Result<(Self, RefreshOutcome), RejectReason> {
         let mut data = self.take_data(attempt, now)?;
-        match data.present(pair, rules, now) {
-            Ok(RefreshAction::Equivalent(generation, tokens)) => {
+        let AcceptedRefresh { acceptance, action } = match data.present(pair, rules, now) {
+            Ok(accepted) => accepted,
+            Err(RefreshDenial::Refuse(reason)) => return Err(reason),
+            Err(RefreshDenial::End(reason)) => {
+                let expires = tombstone_expiry(&data, now, rules.ttl.access);
+                return Ok((Ended { expires }.into(), RefreshOutcome::Ended(reason, data)));
+            }
+        };
+        let (record, source) = match action {
+            RefreshAction::Equivalent { branch, tokens } => {
                 let (access_ends, refresh_ends) = data.pair_expiry(tokens.as_ref(), rules.ttl, now);
                 let data = data.with_expiry(access_ends, refresh_ends);
-                let next = RefreshStep::Answer {
-                    generation,
-                    tokens,
-                    data: data.clone(),
-                };
-                Ok((Active { data }.into(), next))
+                let record = Active { data: data.clone() }.into();
+                (record, AnswerSource::Data { branch, tokens, data })
             }
-            Ok(RefreshAction::Ask(token)) => {
-                let next = RefreshStep::Ask(LeasedRefresh {
+            RefreshAction::Ask(token) => {
+                let refreshing = Refreshing {
+                    data: data.clone(),
+                    attempt: attempt.id,
+                    owner: attempt.owner,
+                    lease: now.plus_seconds(LEASE_SECONDS),
+                    is_proactive: false,
+                    branch: (acceptance == Acceptance::Current).then_some(pair.branch),
+                };
+                let refresh = LeasedRefresh {
                     attempt: attempt.id,
                     token,
-                    data: data.clone(),
-                });
-                Ok((
-                    Refreshing {
-                        data,
-                        attempt: attempt.id,
-                        owner: attempt.owner,
-                        lease: now.plus_seconds(LEASE_SECONDS),
-                        is_proactive: false,
-                    }
-                    .into(),
-                    next,
-                ))
+                    data,
+                };
+                (refreshing.into(), AnswerSource::Upstream(refresh))
             }
-            Err(RefreshDenial::End) => Ok((
-                Ended {
-                    expires: tombstone_expiry(&data, now, rules.ttl.access),
-                }
-                .into(),
-                RefreshStep::Ended(data),
-            )),
-            Err(RefreshDenial::Refuse(reason)) => Err(reason),
-        }
+        };
+        Ok((record, RefreshOutcome::Accepted(RefreshStep { acceptance, source })))
     }
 
     /// The gateway itself asks the upstream for a successor of what it keeps, which is near its end or is
@@ -179,6 +203,7 @@ impl GrantRecord {
                     owner: attempt.owner,
                     lease: now.plus_seconds(LEASE_SECONDS),
                     is_proactive: true,
+                    branch: None,
                 };
                 let refresh = LeasedRefresh {
                     attempt: attempt.id,
@@ -248,13 +273,14 @@ impl GrantRecord {
         }
     }
 
-    /// Notes that the client has the pair of `generation`.
-    #[must_use]
-    pub fn confirmed(mut self, generation: u32) -> Self {
-        if let Some(data) = self.data_mut().filter(|data| data.generation == generation) {
-            data.confirmed = true;
+    /// Notes the use of an access pair of this generation and branch.
+    pub fn used(mut self, generation: u32, branch: u8, now: UnixTime) -> (Self, BranchUse) {
+        match self.data_mut() {
+            Some(data) if data.is_abandoned(generation, branch) => return (self, BranchUse::Abandoned),
+            Some(data) if data.generation == generation => data.note_use(branch, now),
+            Some(_) | None => {}
         }
-        self
+        (self, BranchUse::Good)
     }
 
     /// Drops the upstream's latest answer when no refresh can need it any more.
@@ -308,13 +334,13 @@ impl Refreshing {
         rules: RefreshRules,
         now: UnixTime,
     ) -> Result<(Active, GrantData), RejectReason> {
-        let is_proactive = self.is_proactive;
+        let (is_proactive, branch) = (self.is_proactive, self.branch);
         let mut data = self.owned_by(attempt)?;
         data.refused = None;
         if is_proactive {
             data.replace_credential(|credential| credential.renewed(tokens, now));
         } else {
-            data.supersede(now);
+            data.supersede(branch, rules, now);
             let is_reference = data.needs_reference(&tokens, rules);
             data.replace_credential(|credential| credential.with_tokens(tokens, is_reference));
             let (access_ends, refresh_ends) = data.pair_expiry(data.latest(), rules.ttl, now);
@@ -374,10 +400,11 @@ mod tests {
     use crate::oauth::scope::Scopes;
     use crate::oauth::token_response::UpstreamAccessToken;
     use crate::token::header::TokenMode;
-    use crate::token::lifetime::Ttl;
+    use crate::token::lifetime::{ReuseWindow, Ttl};
 
     const RULES: RefreshRules = RefreshRules {
-        reuse_window: 7_200,
+        reuse_window: ReuseWindow { native: 7_200, web: 7_200 },
+        parallel_limit: None,
         ttl: Ttl {
             access: 3_600,
             refresh: 100_000,
@@ -411,6 +438,7 @@ mod tests {
         let data = GrantData::new(
             NewGrant {
                 client_id: "client".into(),
+                is_native_client: true,
                 service: "default".into(),
                 who: User::with_name("alice"),
                 scopes: Scopes::default(),
@@ -428,13 +456,22 @@ mod tests {
         let generation = record.data().unwrap().generation();
         let pair = RefreshRequest {
             generation,
+            branch: 0,
             client_id: "client",
+            is_native_client: true,
+            was_current: false,
             payload: RefreshPayload::Access(tokens(None)),
         };
-        let (next, step) = record
+        let (next, outcome) = record
             .presented(&pair, attempt("one"), RULES, now)
             .unwrap_or_else(|error| panic!("{error}"));
-        assert!(matches!(step, RefreshStep::Answer { .. }));
+        assert!(matches!(
+            outcome,
+            RefreshOutcome::Accepted(RefreshStep {
+                source: AnswerSource::Data { .. },
+                ..
+            })
+        ));
         next
     }
 
@@ -454,7 +491,10 @@ mod tests {
         let now = UnixTime(0);
         let pair = RefreshRequest {
             generation: 1,
+            branch: 0,
             client_id: "client",
+            is_native_client: true,
+            was_current: false,
             payload: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("first"))),
         };
         let (record, _) = grant(&tokens(Some("first")))
@@ -465,10 +505,17 @@ mod tests {
         };
         let (active, _) = refreshing.answered(attempt("one").id, tokens(Some("second")), RULES, now).unwrap();
         let later = UnixTime(3_000);
-        let (record, step) = GrantRecord::from(active)
+        let (record, outcome) = GrantRecord::from(active)
             .presented(&pair, attempt("two"), RULES, later)
             .unwrap_or_else(|error| panic!("{error}"));
-        assert!(matches!(step, RefreshStep::Answer { generation: 2, .. }));
+        let RefreshOutcome::Accepted(RefreshStep {
+            source: AnswerSource::Data { data, .. },
+            ..
+        }) = outcome
+        else {
+            panic!("an equivalent pair is issued")
+        };
+        assert_eq!(data.generation(), 2);
         let (ended, _) = record.ended(later, RULES.ttl.access);
         assert!(ended.ended_until().unwrap() > later.plus_seconds(RULES.ttl.access));
     }
@@ -483,11 +530,15 @@ mod tests {
         assert!(ended.ended_until().unwrap() >= pair_expiry(now.0).plus_seconds(300));
         let unknown_pair = RefreshRequest {
             generation: 0,
+            branch: 0,
             client_id: "client",
+            is_native_client: true,
+            was_current: false,
             payload: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("older"))),
         };
         let (ended, _) = restored()
-            .confirmed(1)
+            .used(1, 0, now)
+            .0
             .presented(&unknown_pair, attempt("one"), RULES, now)
             .unwrap_or_else(|error| panic!("{error}"));
         assert!(ended.ended_until().unwrap() >= pair_expiry(now.0).plus_seconds(300));

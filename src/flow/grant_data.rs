@@ -3,19 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::UnixTime;
+use crate::flow::branches::{Branches, RefreshedBranch};
 use crate::flow::credential::Credential;
 use crate::flow::refresh_rules::RefreshRules;
+use crate::flow::superseded::Superseded;
 use crate::flow::user::User;
 use crate::oauth::scope::Scopes;
 use crate::oauth::token_response::UpstreamTokens;
 use crate::token::lifetime::{self, Ttl};
 
-/// How many superseded generations are remembered.
-const MAX_SUPERSEDED: usize = 16;
-
 /// The data of a grant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(from = "GrantDataV1", into = "GrantDataV1")]
+#[serde(from = "StoredGrantData", into = "StoredGrantData")]
 pub struct GrantData {
     /// The client's id.
     pub client_id: String,
@@ -33,8 +32,12 @@ pub struct GrantData {
     pub(super) generation: u32,
     /// Whether the client has used the current generation.
     pub(super) confirmed: bool,
-    /// When each of the last generations was superseded, newest last.
-    pub(super) superseded: Vec<(u32, UnixTime)>,
+    /// When earlier generations were superseded.
+    pub(super) superseded: Superseded,
+    /// The branches of the current generation, and the abandoned ones.
+    pub(super) branches: Branches,
+    /// Whether the client is native: it has a loopback or private-use redirect URI.
+    pub(super) is_native_client: bool,
     pub(super) credential: Credential,
     /// When the latest access pair ends. A tombstone outlives it.
     pub(super) access_ends: UnixTime,
@@ -49,6 +52,8 @@ pub struct GrantData {
 pub struct NewGrant {
     /// The client's id.
     pub client_id: String,
+    /// Whether the client is native: it has a loopback or private-use redirect URI.
+    pub is_native_client: bool,
     /// The service's name.
     pub service: String,
     /// The user.
@@ -75,13 +80,20 @@ impl GrantData {
             granted_at: now,
             generation: 1,
             confirmed: false,
-            superseded: Vec::new(),
+            superseded: Superseded::default(),
+            branches: Branches::new(now),
+            is_native_client: grant.is_native_client,
             credential: Credential::new(grant.tokens),
             access_ends: now,
             refused: None,
             refresh_ends: now,
         }
         .with_current_tokens(rules, now)
+    }
+
+    /// Its branches.
+    pub fn branches(&self) -> &Branches {
+        &self.branches
     }
 
     /// The current generation.
@@ -108,9 +120,9 @@ impl GrantData {
     pub fn prune_at(&self, rules: RefreshRules) -> Option<UnixTime> {
         // The first generation supersedes none. In the first reuse window, a replayed code must still
         // revoke the upstream's tokens.
-        let last_superseded_at = self.superseded.last().map_or(self.granted_at, |(_, time)| *time);
+        let last_superseded_at = self.superseded.last_time().unwrap_or(self.granted_at);
         let is_confirmed_answer = self.latest().is_some() && self.confirmed && !self.credential.is_reference();
-        is_confirmed_answer.then(|| last_superseded_at.plus_seconds(rules.reuse_window))
+        is_confirmed_answer.then(|| last_superseded_at.plus_seconds(self.reuse_window(rules)))
     }
 
     /// When pairs that are issued now from the upstream's `tokens` end: access, refresh.
@@ -175,32 +187,55 @@ impl GrantData {
         self.credential = change(credential);
     }
 
-    /// Starts the next generation.
-    pub(super) fn supersede(&mut self, now: UnixTime) {
-        self.superseded.push((self.generation, now));
-        self.forget_old_generations();
+    /// How long a superseded refresh token of this grant is accepted, in seconds.
+    pub(super) fn reuse_window(&self, rules: RefreshRules) -> u64 {
+        rules.reuse_window.seconds(self.is_native_client)
+    }
+
+    /// Starts the next generation, refreshed from the branch `parent`, if it is one of the current
+    /// generation.
+    pub(super) fn supersede(&mut self, parent: Option<u8>, rules: RefreshRules, now: UnixTime) {
+        self.superseded.note(self.generation, self.reuse_window(rules), now);
+        let refreshed = if self.confirmed {
+            RefreshedBranch::Used(parent)
+        } else {
+            RefreshedBranch::Unused
+        };
+        self.branches.supersede(self.generation, refreshed, now);
         self.generation += 1;
         self.confirmed = false;
     }
 
-    /// Notes that other instances superseded the generations before `next`. When they did is not known.
-    pub(super) fn skip_generations(&mut self, next: u32, now: UnixTime) {
-        let first = next.saturating_sub(u32::try_from(MAX_SUPERSEDED).unwrap_or(u32::MAX));
-        let skipped = self.generation.max(first)..next;
-        self.superseded.extend(skipped.map(|generation| (generation, now)));
-        self.forget_old_generations();
+    /// Adopts a newer generation: another instance, or a store that was restored from a backup, does
+    /// not know when the generations before it were superseded.
+    pub(super) fn skip_to(&mut self, generation: u32, rules: RefreshRules, now: UnixTime) {
+        let last_skipped = generation.saturating_sub(1);
+        if rules.is_client_side {
+            self.superseded.note(last_skipped, self.reuse_window(rules), now);
+        } else {
+            self.superseded.note_unknown(last_skipped);
+        }
+        self.branches.supersede(self.generation, RefreshedBranch::Unknown, now);
+        self.generation = generation;
     }
 
-    fn forget_old_generations(&mut self) {
-        let excess = self.superseded.len().saturating_sub(MAX_SUPERSEDED);
-        self.superseded.drain(..excess);
+    /// Notes that the client uses a branch of the current generation.
+    pub(super) fn note_use(&mut self, branch: u8, now: UnixTime) {
+        self.confirmed = true;
+        self.branches.note_use(branch, now);
+    }
+
+    /// Whether a token of this generation and branch is of an abandoned branch.
+    pub(super) fn is_abandoned(&self, generation: u32, branch: u8) -> bool {
+        self.branches.is_abandoned(generation, branch, self.generation)
     }
 }
 
-/// The stored form of [`GrantData`], version 1. Its booleans together say what [`Credential`] says.
+/// The stored form of [`GrantData`]. Its booleans together say what [`Credential`] says. Version 1 has
+/// no branches.
 #[derive(Clone, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "records that are stored have this form")]
-struct GrantDataV1 {
+struct StoredGrantData {
     client_id: String,
     service: String,
     who: User,
@@ -209,7 +244,11 @@ struct GrantDataV1 {
     granted: UnixTime,
     generation: u32,
     proved: bool,
-    superseded: Vec<(u32, UnixTime)>,
+    superseded: Superseded,
+    #[serde(default)]
+    branches: Branches,
+    #[serde(default = "is_native_before_version_2")]
+    native: bool,
     latest: Option<UpstreamTokens>,
     access_ends: UnixTime,
     refused: Option<(UnixTime, u32)>,
@@ -227,8 +266,13 @@ struct GrantDataV1 {
     renewed: Option<UnixTime>,
 }
 
-impl From<GrantDataV1> for GrantData {
-    fn from(stored: GrantDataV1) -> Self {
+/// Version 1 gave every client the window of a native one. The next refresh notes what the client is.
+fn is_native_before_version_2() -> bool {
+    true
+}
+
+impl From<StoredGrantData> for GrantData {
+    fn from(stored: StoredGrantData) -> Self {
         Self {
             credential: match (stored.latest, stored.kept) {
                 (Some(tokens), true) => Credential::Reference {
@@ -248,6 +292,8 @@ impl From<GrantDataV1> for GrantData {
             generation: stored.generation,
             confirmed: stored.proved,
             superseded: stored.superseded,
+            branches: stored.branches,
+            is_native_client: stored.native,
             access_ends: stored.access_ends,
             refused: stored.refused,
             refresh_ends: stored.refresh_ends,
@@ -255,7 +301,7 @@ impl From<GrantDataV1> for GrantData {
     }
 }
 
-impl From<GrantData> for GrantDataV1 {
+impl From<GrantData> for StoredGrantData {
     fn from(data: GrantData) -> Self {
         let (refreshable, is_reference) = (data.credential.is_refreshable(), data.credential.is_reference());
         let has_no_credential = matches!(data.credential, Credential::None);
@@ -274,6 +320,8 @@ impl From<GrantData> for GrantDataV1 {
             generation: data.generation,
             proved: data.confirmed,
             superseded: data.superseded,
+            branches: data.branches,
+            native: data.is_native_client,
             latest,
             access_ends: data.access_ends,
             refused: data.refused,
@@ -312,7 +360,11 @@ mod tests {
             });
             let data: GrantData = serde_json::from_value(stored.clone()).unwrap();
             assert!(format!("{:?}", data.credential).starts_with(expected), "{expected}");
-            let serialized = serde_json::to_value(&data).unwrap();
+            let mut serialized = serde_json::to_value(&data).unwrap();
+            // Version 2 adds these.
+            for added in ["branches", "native"] {
+                assert!(serialized.as_object_mut().unwrap().remove(added).is_some(), "{added}");
+            }
             assert_eq!(serialized, stored, "{expected}");
         }
     }

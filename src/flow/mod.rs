@@ -4,6 +4,7 @@
 
 pub mod api_key;
 pub mod authorize;
+pub mod branches;
 pub mod client;
 pub mod code;
 pub mod consent;
@@ -15,6 +16,7 @@ pub mod login;
 pub mod refresh;
 pub mod refresh_rules;
 pub mod stateless_code;
+pub mod superseded;
 pub mod user;
 
 /// One transition of a state machine.

@@ -1,6 +1,7 @@
 //! What a presented refresh pair does to a grant.
 
 use crate::base::time::UnixTime;
+use crate::flow::branches::{AbandonedBranches, ParallelUse};
 use crate::flow::credential::Credential;
 use crate::flow::error::RejectReason;
 use crate::flow::grant_data::GrantData;
@@ -11,21 +12,83 @@ use crate::token::lifetime;
 /// An equivalent pair lives for at least this many seconds, or the upstream is asked.
 const MIN_LIFETIME_SECONDS: u64 = 60;
 
+/// How old a generation may be whose response was lost, in seconds.
+const MAX_LOST_RESPONSE_AGE_SECONDS: u64 = 72 * 3_600;
+
 /// What the presented refresh pair calls for.
 #[derive(Clone, Debug)]
 pub enum RefreshAction {
     /// Ask the upstream with this token.
     Ask(UpstreamRefreshToken),
-    /// Issue an equivalent pair of this generation from this answer, without the upstream.
-    Equivalent(u32, Option<UpstreamTokens>),
+    /// Issue an equivalent pair of the current generation from this answer, without the upstream.
+    Equivalent {
+        /// The branch of the pair.
+        branch: u8,
+        /// The upstream's tokens, if it has any.
+        tokens: Option<UpstreamTokens>,
+    },
+}
+
+/// Why a presented refresh pair is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It is of the current generation.
+    Current,
+    /// It was of the current generation when the request arrived: concurrent callers share a branch.
+    Concurrent,
+    /// It is superseded, and the reuse window is open.
+    ReuseWindow,
+    /// It is superseded, and nobody has used the successor: its response was lost. The earlier branches
+    /// of the successor are abandoned.
+    LostResponse(AbandonedBranches),
+}
+
+impl Acceptance {
+    /// A fixed word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Concurrent => "concurrent",
+            Self::ReuseWindow => "reuse window",
+            Self::LostResponse(_) => "lost response",
+        }
+    }
+}
+
+/// A refresh pair that is accepted.
+pub(super) struct AcceptedRefresh {
+    pub(super) acceptance: Acceptance,
+    pub(super) action: RefreshAction,
+}
+
+/// Why a presented refresh pair ends its grant (RFC 9700 §4.14.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReuseReason {
+    /// Its branch is abandoned: somebody else continued in its place.
+    AbandonedBranch,
+    /// It is superseded, and neither the reuse window nor a lost response accepts it.
+    Superseded,
+    /// Two branches of the grant have both refreshed for longer than the limit.
+    ParallelLimit,
+}
+
+impl ReuseReason {
+    /// A fixed phrase for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AbandonedBranch => "abandoned branch",
+            Self::Superseded => "superseded",
+            Self::ParallelLimit => "parallel branches for too long",
+        }
+    }
 }
 
 /// Why the presented refresh pair gets no pair.
 pub(super) enum RefreshDenial {
     /// It is refused. Nothing changes.
     Refuse(RejectReason),
-    /// It is a replay: the grant ends.
-    End,
+    /// It is a reuse: the grant ends.
+    End(ReuseReason),
 }
 
 /// A presented refresh pair.
@@ -33,8 +96,14 @@ pub(super) enum RefreshDenial {
 pub struct RefreshRequest<'a> {
     /// Its generation.
     pub generation: u32,
+    /// Its branch of that generation.
+    pub branch: u8,
     /// The id of the authenticated client.
     pub client_id: &'a str,
+    /// Whether the client is native: it has a loopback or private-use redirect URI.
+    pub is_native_client: bool,
+    /// Whether the pair was of the current generation when the request arrived.
+    pub was_current: bool,
     /// Its upstream half.
     pub payload: RefreshPayload,
 }
@@ -59,59 +128,139 @@ impl GrantData {
         pair: &RefreshRequest<'_>,
         rules: RefreshRules,
         now: UnixTime,
-    ) -> Result<RefreshAction, RefreshDenial> {
+    ) -> Result<AcceptedRefresh, RefreshDenial> {
         if pair.client_id != self.client_id {
             return Err(RefreshDenial::Refuse(RejectReason::WrongClient));
         }
         if now >= self.refresh_ends {
             return Err(RefreshDenial::Refuse(RejectReason::Expired));
         }
+        self.is_native_client = pair.is_native_client;
+        if self.is_abandoned(pair.generation, pair.branch) {
+            return Err(RefreshDenial::End(ReuseReason::AbandonedBranch));
+        }
         if pair.generation > self.generation {
             // The pair is authentic, so the store is an older copy: the client's generation is adopted.
-            if rules.is_client_side {
-                self.skip_generations(pair.generation, now);
-            }
-            self.generation = pair.generation;
+            self.skip_to(pair.generation, rules, now);
             if !matches!(pair.payload, RefreshPayload::Reference) {
                 self.replace_credential(Credential::without_latest);
             }
         }
         if pair.generation < self.generation {
-            return self.present_superseded(pair.generation, rules, now);
+            return self.present_superseded(pair, rules, now);
         }
-        self.confirmed = true;
+        self.note_use(pair.branch, now);
         // Stored tokens may be newer than the pair, and the upstream accepts only the newest.
         let payload = if self.credential.is_reference() {
             RefreshPayload::Reference
         } else {
             pair.payload.clone()
         };
-        self.ask_or_reissue(payload, rules, now)
+        Ok(AcceptedRefresh {
+            acceptance: Acceptance::Current,
+            action: self.ask_or_reissue(payload, Some(pair.branch), rules, now)?,
+        })
     }
 
-    fn present_superseded(&mut self, generation: u32, rules: RefreshRules, now: UnixTime) -> Result<RefreshAction, RefreshDenial> {
-        if !self.is_in_reuse_window(generation, rules, now) {
-            return Err(RefreshDenial::End);
+    fn present_superseded(
+        &mut self,
+        pair: &RefreshRequest<'_>,
+        rules: RefreshRules,
+        now: UnixTime,
+    ) -> Result<AcceptedRefresh, RefreshDenial> {
+        let acceptance = self
+            .accept_superseded(pair, rules, now)
+            .ok_or(RefreshDenial::End(ReuseReason::Superseded))?;
+        if acceptance == Acceptance::ReuseWindow {
+            self.note_parallel_use(pair, rules, now)?;
         }
-        if matches!(self.credential, Credential::None) {
-            return Ok(RefreshAction::Equivalent(self.generation, None));
-        }
-        let Some(latest) = self.credential.latest().cloned() else {
-            return Err(RefreshDenial::End);
+        let latest = match (&self.credential, self.latest()) {
+            (Credential::None, _) => None,
+            (_, Some(latest)) => Some(latest.clone()),
+            (_, None) => return Err(RefreshDenial::End(ReuseReason::Superseded)),
         };
-        if has_enough_lifetime(&latest, now) {
-            if !self.credential.is_reference() && self.needs_reference(&latest, rules) {
-                self.replace_credential(|credential| credential.with_tokens(latest.clone(), true));
+        // What a concurrent caller just got is enough.
+        let min_seconds = if acceptance == Acceptance::Concurrent {
+            0
+        } else {
+            MIN_LIFETIME_SECONDS
+        };
+        let action = match latest {
+            // An equivalent pair would end too soon. This counts as the current generation.
+            Some(latest) if !lives_for(&latest, min_seconds, now) => self.ask_or_reissue(payload_of(latest), None, rules, now)?,
+            tokens => {
+                if let Some(tokens) = tokens.clone()
+                    && !self.credential.is_reference()
+                    && self.needs_reference(&tokens, rules)
+                {
+                    self.replace_credential(|credential| credential.with_tokens(tokens, true));
+                }
+                let branch = match acceptance {
+                    Acceptance::Current | Acceptance::Concurrent => self.branches.newest(),
+                    Acceptance::ReuseWindow | Acceptance::LostResponse(_) => self.branches.issue(now),
+                };
+                RefreshAction::Equivalent { branch, tokens }
             }
-            return Ok(RefreshAction::Equivalent(self.generation, Some(latest)));
-        }
-        // An equivalent pair would end too soon. This counts as the current generation.
-        self.ask_or_reissue(payload_of(latest), rules, now)
+        };
+        Ok(AcceptedRefresh { acceptance, action })
     }
 
-    fn ask_or_reissue(&mut self, payload: RefreshPayload, rules: RefreshRules, now: UnixTime) -> Result<RefreshAction, RefreshDenial> {
+    /// Why a superseded pair is accepted. `None`: it is a reuse.
+    fn accept_superseded(&mut self, pair: &RefreshRequest<'_>, rules: RefreshRules, now: UnixTime) -> Option<Acceptance> {
+        if pair.was_current {
+            return Some(Acceptance::Concurrent);
+        }
+        if self.superseded.is_within(pair.generation, self.reuse_window(rules), now) {
+            return Some(Acceptance::ReuseWindow);
+        }
+        let is_young = self
+            .superseded
+            .last_time()
+            .is_some_and(|time| now.seconds_since(time) < MAX_LOST_RESPONSE_AGE_SECONDS);
+        let is_response_lost = !self.confirmed && self.branches.may_be_last_received(pair.generation, self.generation);
+        (is_response_lost && is_young && rules.sees_use()).then(|| Acceptance::LostResponse(self.branches.abandon_all(self.generation)))
+    }
+
+    /// Notes that a second branch of a generation refreshed, if that is so.
+    fn note_parallel_use(&mut self, pair: &RefreshRequest<'_>, rules: RefreshRules, now: UnixTime) -> Result<(), RefreshDenial> {
+        // One of the two holders has nothing left that is accepted.
+        if let Some(parallel) = self.branches.parallel
+            && parallel.generation < self.generation
+            && !self.superseded.is_within(parallel.generation, self.reuse_window(rules), now)
+        {
+            self.branches.parallel = None;
+        }
+        let is_second_branch = match self.branches.parent() {
+            Some(parent) if pair.generation + 1 == self.generation => pair.branch != parent,
+            Some(_) | None => pair.branch > 0,
+        };
+        if !is_second_branch {
+            return Ok(());
+        }
+        let since = self.branches.parallel.map_or(now, |parallel| parallel.since);
+        if rules.parallel_limit.is_some_and(|limit| now.seconds_since(since) > limit) {
+            return Err(RefreshDenial::End(ReuseReason::ParallelLimit));
+        }
+        self.branches.parallel = Some(ParallelUse {
+            since,
+            generation: self.generation,
+        });
+        Ok(())
+    }
+
+    /// Asks the upstream, or starts the next generation with the same token. `parent` is the branch of
+    /// the current generation that is refreshed.
+    fn ask_or_reissue(
+        &mut self,
+        payload: RefreshPayload,
+        parent: Option<u8>,
+        rules: RefreshRules,
+        now: UnixTime,
+    ) -> Result<RefreshAction, RefreshDenial> {
         let payload = match (payload, self.credential.latest()) {
-            (RefreshPayload::Reference, Some(latest)) if has_enough_lifetime(latest, now) => RefreshPayload::Access(latest.clone()),
+            (RefreshPayload::Reference, Some(latest)) if lives_for(latest, MIN_LIFETIME_SECONDS, now) => {
+                RefreshPayload::Access(latest.clone())
+            }
             (RefreshPayload::Reference, Some(latest)) => payload_of(latest.clone()),
             (payload, _) => payload,
         };
@@ -124,28 +273,21 @@ impl GrantData {
                 return Err(RefreshDenial::Refuse(RejectReason::Expired));
             }
         };
-        self.supersede(now);
+        self.supersede(parent, rules, now);
         if let Some(tokens) = tokens.clone() {
             let is_reference = self.needs_reference(&tokens, rules);
             self.replace_credential(|credential| credential.with_tokens(tokens, is_reference));
         }
-        Ok(RefreshAction::Equivalent(self.generation, tokens))
-    }
-
-    /// Whether a superseded generation still gets an equivalent pair.
-    fn is_in_reuse_window(&self, generation: u32, rules: RefreshRules, now: UnixTime) -> bool {
-        let was_superseded_recently = self
-            .superseded
-            .iter()
-            .any(|(old_generation, time)| *old_generation == generation && now.seconds_since(*time) < rules.reuse_window);
-        let is_successor_unconfirmed = generation + 1 == self.generation && !self.confirmed;
-        was_superseded_recently || is_successor_unconfirmed
+        Ok(RefreshAction::Equivalent {
+            branch: self.branches.newest(),
+            tokens,
+        })
     }
 }
 
-/// Whether an access token lives long enough for a new pair.
-fn has_enough_lifetime(tokens: &UpstreamTokens, now: UnixTime) -> bool {
-    let min_expiry = now.plus_seconds(MIN_LIFETIME_SECONDS);
+/// Whether a pair of an access token lives for longer than this.
+fn lives_for(tokens: &UpstreamTokens, seconds: u64, now: UnixTime) -> bool {
+    let min_expiry = now.plus_seconds(seconds);
     tokens
         .expires
         .is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > min_expiry)

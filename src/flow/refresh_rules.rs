@@ -1,15 +1,16 @@
 //! The rules of one service about refreshes.
 
 use crate::token::header::TokenMode;
-use crate::token::lifetime::{DEFAULT_REUSE_WINDOW_SECONDS, Ttl};
+use crate::token::lifetime::{ReuseWindow, Ttl};
 use crate::token::pair;
 
 /// The rules of one service about refreshes.
 #[derive(Clone, Copy, Debug)]
 pub struct RefreshRules {
-    /// How long a superseded refresh token is accepted, in seconds; 0 is the strict rule of RFC 9700
-    /// §4.14.2.
-    pub reuse_window: u64,
+    /// How long a superseded refresh token is accepted.
+    pub reuse_window: ReuseWindow,
+    /// How long two branches of one grant may both refresh, in seconds. `None`: without limit.
+    pub parallel_limit: Option<u64>,
     /// Lifetimes.
     pub ttl: Ttl,
     /// How pairs are protected, and whether they only refer to stored tokens.
@@ -21,7 +22,8 @@ pub struct RefreshRules {
 impl Default for RefreshRules {
     fn default() -> Self {
         Self {
-            reuse_window: DEFAULT_REUSE_WINDOW_SECONDS,
+            reuse_window: ReuseWindow::default(),
+            parallel_limit: None,
             ttl: Ttl::default(),
             mode: TokenMode::Sealed,
             is_client_side: false,
@@ -30,6 +32,16 @@ impl Default for RefreshRules {
 }
 
 impl RefreshRules {
+    /// Whether the gateway sees every use of an access token. A `raw` token is the upstream's own and
+    /// names no generation.
+    pub(super) fn sees_use(&self) -> bool {
+        match self.mode {
+            TokenMode::Sealed | TokenMode::Plain | TokenMode::Reference | TokenMode::Jwt => true,
+            #[cfg(feature = "raw")]
+            TokenMode::Raw => false,
+        }
+    }
+
     /// Whether pairs refer to stored tokens: because the service wants it, or because they would be too
     /// long. All lengths are in bytes; `text_bytes` is that of subject and scopes together, and
     /// `refresh_bytes` is 0 without a refresh token.

@@ -149,6 +149,7 @@ impl StatelessCode {
         });
         let redeemed_code = RedeemedCode {
             client_id: client.client_id().to_owned(),
+            is_native_client: client.is_native(),
             service: self.service,
             way: self.way,
             scopes: self.scopes,

@@ -35,6 +35,8 @@ pub struct AccessToken {
     pub grant: Id,
     /// Generation of the grant that the token belongs to.
     pub generation: u32,
+    /// Branch of that generation.
+    pub branch: u8,
     /// Name of the service that the token is for.
     pub service: String,
     /// Identity of the user, if the service passes it to its upstream.
@@ -67,7 +69,12 @@ impl AccessToken {
             "iat": self.issued,
             "exp": self.expires,
             "jti": self.id,
-            PRIVATE_CLAIM: { "grant": self.grant, "generation": self.generation, "service": self.service },
+            PRIVATE_CLAIM: {
+                "grant": self.grant,
+                "generation": self.generation,
+                "branch": self.branch,
+                "service": self.service,
+            },
         });
         if !self.scope.is_empty() {
             claims["scope"] = json!(self.scope);
@@ -111,6 +118,11 @@ impl AccessToken {
             id: id(claims.get("jti")?)?,
             grant: id(private_claim.get("grant")?)?,
             generation: private_claim.get("generation")?.as_u64()?.try_into().ok()?,
+            // Tokens of earlier versions have no branch.
+            branch: match private_claim.get("branch") {
+                Some(branch) => branch.as_u64()?.try_into().ok()?,
+                None => 0,
+            },
             service: member(private_claim, "service")?,
             user,
         })
@@ -133,6 +145,7 @@ mod tests {
             id: Id([1; 16]),
             grant: Id([2; 16]),
             generation: 7,
+            branch: 1,
             service: "calculator".into(),
             user: Some(UserClaims {
                 id: "4711".into(),

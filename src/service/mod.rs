@@ -26,7 +26,7 @@ use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::IdentityHeaders;
 use crate::service::static_credential::StaticCredential;
 use crate::token::header::{PayloadKind, ServiceDigest, TokenMode};
-use crate::token::lifetime::Ttl;
+use crate::token::lifetime::{ReuseWindow, Ttl};
 
 /// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$` and no reserved path segment.
 pub fn is_name(text: &str) -> bool {
@@ -75,8 +75,10 @@ pub struct Service {
     pub mode: TokenMode,
     /// Lifetimes of the gateway's tokens.
     pub ttl: Ttl,
-    /// The reuse window: how long a superseded refresh pair is accepted, in seconds.
-    pub refresh_grace: u64,
+    /// The reuse window: how long a superseded refresh pair is accepted.
+    pub reuse_window: ReuseWindow,
+    /// How long two branches of one grant may both refresh, in seconds. `None`: without limit.
+    pub parallel_limit: Option<u64>,
     /// Scopes to request from the upstream; if empty, those that the upstream says it needs.
     pub scopes: Scopes,
     /// Scopes that a client may request in addition.

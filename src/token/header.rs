@@ -8,8 +8,9 @@ use crate::base::ids::{Digest, Id};
 use crate::base::keyring::KeyId;
 use crate::base::time::UnixTime;
 
-/// Version of the header format.
-const VERSION: u8 = 1;
+/// Version of the header format. Version 1 has no branch.
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_BRANCH: u8 = 1;
 
 /// How the upstream half is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct PairHeader {
     pub grant: Id,
     /// Generation of the grant that the pair belongs to.
     pub generation: u32,
+    /// Branch of that generation.
+    pub branch: u8,
     /// Service that the pair is for.
     pub service: ServiceDigest,
     /// First 16 bytes of the digest of the client id.
@@ -122,7 +125,7 @@ pub struct PairHeader {
 /// Length of a header without subject and scopes, in bytes.
 pub(super) const BASE_LEN: usize = FIXED_LEN + 4 + 28;
 /// Length of the fields before subject and scopes, in bytes.
-const FIXED_LEN: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
+const FIXED_LEN: usize = 4 + 4 + 16 + 4 + 1 + 8 + 16 + 8 + 8;
 
 impl PairHeader {
     /// Encodes the header.
@@ -154,6 +157,7 @@ impl PairHeader {
         out.extend_from_slice(&key);
         out.extend_from_slice(&self.grant.0);
         out.extend_from_slice(&self.generation.to_be_bytes());
+        out.push(self.branch);
         out.extend_from_slice(&self.service.0);
         out.extend_from_slice(&self.client);
         out.extend_from_slice(&self.expires.0.to_be_bytes());
@@ -171,9 +175,11 @@ impl PairHeader {
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, KeyId, [u8; 28])> {
         let mut rest = bytes;
         let [version, mode, kind, payload] = take(&mut rest)?;
-        if version != VERSION {
-            return None;
-        }
+        let has_branch = match version {
+            VERSION => true,
+            VERSION_WITHOUT_BRANCH => false,
+            _ => return None,
+        };
         let key = take(&mut rest)?;
         let header = Self {
             mode: match mode {
@@ -199,6 +205,7 @@ impl PairHeader {
             },
             grant: Id(take(&mut rest)?),
             generation: u32::from_be_bytes(take(&mut rest)?),
+            branch: if has_branch { u8::from_be_bytes(take(&mut rest)?) } else { 0 },
             service: ServiceDigest(take(&mut rest)?),
             client: take(&mut rest)?,
             expires: UnixTime(u64::from_be_bytes(take(&mut rest)?)),

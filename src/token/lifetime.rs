@@ -23,11 +23,51 @@ impl Default for Ttl {
     }
 }
 
+/// How long a superseded refresh token is accepted, in seconds; 0 is the strict rule of RFC 9700
+/// §4.14.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReuseWindow {
+    /// For native clients: several processes of one often share a stored token, and present it late.
+    pub native: u64,
+    /// For all other clients.
+    pub web: u64,
+}
+
+impl Default for ReuseWindow {
+    fn default() -> Self {
+        Self {
+            native: NATIVE_REUSE_WINDOW_SECONDS,
+            web: WEB_REUSE_WINDOW_SECONDS,
+        }
+    }
+}
+
+impl ReuseWindow {
+    /// The same window for every client, in seconds.
+    #[must_use]
+    pub fn for_all_clients(seconds: u64) -> Self {
+        Self {
+            native: seconds,
+            web: seconds,
+        }
+    }
+
+    /// The window for a native client or another one, in seconds.
+    pub fn seconds(self, is_native_client: bool) -> u64 {
+        if is_native_client { self.native } else { self.web }
+    }
+}
+
 /// Subtracted from the upstream's expiry, in seconds, so that no token expires on the way.
 pub const UPSTREAM_MARGIN_SECONDS: u64 = 10;
 
-/// How long a superseded refresh token is accepted unless configured, in seconds.
-pub const DEFAULT_REUSE_WINDOW_SECONDS: u64 = 7_200;
+/// How long a superseded refresh token of a native client is accepted unless configured, in seconds.
+const NATIVE_REUSE_WINDOW_SECONDS: u64 = 7_200;
+/// How long a superseded refresh token of any other client is accepted unless configured, in seconds.
+const WEB_REUSE_WINDOW_SECONDS: u64 = 60;
+/// How long two branches of one grant may both refresh unless configured, in seconds, where the gateway
+/// serves more than its own machine.
+pub const PARALLEL_LIMIT_SECONDS: u64 = 30 * 86_400;
 
 /// Expiry of an access pair: the earlier of `ttl` and the upstream's less the margin; at least 1 s.
 pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {

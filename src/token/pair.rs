@@ -199,6 +199,7 @@ mod tests {
             carried: PayloadKind::Access,
             grant: Id([7; 16]),
             generation: 3,
+            branch: 2,
             service: ServiceDigest::of("default"),
             client: [9; 16],
             expires: UnixTime(1_000),

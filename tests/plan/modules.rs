@@ -12,6 +12,7 @@ pub(crate) const TRANSITIONS: &str = "TRANSITIONS";
 
 /// Methods that are no transitions of the table: type, method, reason.
 pub(crate) const NOT_LISTED: &[(&str, &str, &str)] = &[
+    ("GrantRecord", "used", "it keeps its state; the effect says what the use means"),
     ("GrantRecord", "upstream_401_seen", "it keeps its state, or ends by `ended`"),
     ("Ended", "without_grant", "it ends a grant that does not exist yet"),
 ];

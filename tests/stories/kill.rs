@@ -537,3 +537,33 @@ async fn a_store_restored_from_a_backup_adopts_newer_pairs_from_clients() {
     // The adopted generation is stored: a pair from before it is a replay.
     assert_eq!(site.refresh(&first.refresh).await.1["error"], "invalid_grant");
 }
+
+#[tokio::test]
+async fn abandoned_access_token_is_refused_after_a_restart_and_ends_the_grant() {
+    let (mut site, process) = Site::begin().await;
+    process.kill();
+    let (upstream, port, data) = (site.standin.mcp_url(), site.port, site.data.path().to_owned());
+    let strict = || Process::start(&upstream, port, &data, &["--refresh-grace", "0"]);
+    let process = strict().await;
+    let first = site.login().await;
+    let (stolen, own) = (
+        pair_of(&site.refresh(&first.refresh).await),
+        pair_of(&site.refresh(&first.refresh).await),
+    );
+    process.kill();
+    let _process = strict().await;
+    let status = async |access: &str| {
+        let mut client = site.client.clone();
+        client.http = Browser::default();
+        client.call(access, "echo", json!({ "text": "x" })).await.status
+    };
+    assert_eq!(status(&stolen.access).await, 401);
+    for _ in 0..500 {
+        if status(&own.access).await == 401 {
+            assert_eq!(site.refresh(&own.refresh).await.1["error"], "invalid_grant");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the grant goes on");
+}

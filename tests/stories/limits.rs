@@ -23,7 +23,7 @@ use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamToke
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::store::Store;
-use mcp_oauth_gateway::token::lifetime::DEFAULT_REUSE_WINDOW_SECONDS;
+use mcp_oauth_gateway::token::lifetime::ReuseWindow;
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};
@@ -266,10 +266,11 @@ async fn stored_upstream_responses_are_pruned_from_every_confirmed_grant() {
     })
     .await;
     let store = store.unwrap();
-    let long_ago = Clock::System.now().minus_seconds(DEFAULT_REUSE_WINDOW_SECONDS + 60);
+    let long_ago = Clock::System.now().minus_seconds(ReuseWindow::default().native + 60);
     for n in 0..700 {
         let began = NewGrant {
             client_id: "client".into(),
+            is_native_client: true,
             service: "default".into(),
             who: User::with_name("alice"),
             scopes: Scopes::default(),
@@ -286,7 +287,7 @@ async fn stored_upstream_responses_are_pruned_from_every_confirmed_grant() {
         let grant = store.insert(Id::random(), Active::new(held)).await.unwrap();
         // Confirms that the client has its tokens, except for the first ten grants.
         if n >= 10 {
-            let proved = |record: GrantRecord| Ok::<_, ()>((record.confirmed(1), ()));
+            let proved = |record: GrantRecord| Ok::<_, ()>(record.used(1, 0, long_ago));
             store.update(&grant, proved).await.unwrap();
         }
     }

@@ -10,6 +10,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::service::Upstream;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
 use mcp_oauth_gateway::token::header::TokenMode;
+use mcp_oauth_gateway::token::lifetime::ReuseWindow;
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Page};
@@ -281,7 +282,7 @@ async fn client_refresh_in_reference_mode_needs_no_upstream_refresh() {
 #[tokio::test]
 async fn call_during_an_upstream_outage_still_ends_the_use_of_the_older_refresh_token() {
     let world = World::with(Profile::Standard, |service| {
-        (service.mode, service.ttl.access, service.refresh_grace) = (TokenMode::Reference, DAY, 0);
+        (service.mode, service.ttl.access, service.reuse_window) = (TokenMode::Reference, DAY, ReuseWindow::for_all_clients(0));
     })
     .await;
     let client = McpClient::register(&world.url).await;

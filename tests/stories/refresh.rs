@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Method, StatusCode, header};
 use mcp_gateway_standin::{Behaviour, Profile, Standin};
 use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::token::lifetime::ReuseWindow;
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Page};
@@ -293,7 +294,10 @@ async fn together(client: &McpClient, refresh: &str, count: usize) -> Vec<Page> 
 }
 
 async fn thirty_two_share_one_answer(grace: u64) {
-    let world = World::with(Profile::Standard, |service| service.refresh_grace = grace).await;
+    let world = World::with(Profile::Standard, |service| {
+        service.reuse_window = ReuseWindow::for_all_clients(grace)
+    })
+    .await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.token_delay = Duration::from_millis(150));
     let pairs: Vec<Pair> = together(&client, &pair.refresh, 32).await.iter().map(Pair::of).collect();
@@ -389,7 +393,7 @@ async fn superseded_token_after_the_reuse_window_ends_the_grant() {
 
 #[tokio::test]
 async fn without_reuse_window_a_superseded_token_ends_the_grant_after_successor_use() {
-    let world = World::with(Profile::Standard, |service| service.refresh_grace = 0).await;
+    let world = World::with(Profile::Standard, |service| service.reuse_window = ReuseWindow::for_all_clients(0)).await;
     let (client, first) = signed_in(&world).await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
     let retried = Pair::of(&client.refresh(&first.refresh).await);
@@ -397,6 +401,48 @@ async fn without_reuse_window_a_superseded_token_ends_the_grant_after_successor_
     prove(&client, &retried).await;
     is_final(&client.refresh(&first.refresh).await);
     assert_eq!(status(&client, &second.access).await, 401);
+}
+
+/// A world without a reuse window, and two holders of the same pair.
+async fn stolen() -> (World, McpClient, McpClient, Pair) {
+    let world = World::with(Profile::Standard, |service| {
+        service.reuse_window = ReuseWindow::for_all_clients(0);
+    })
+    .await;
+    let (client, pair) = signed_in(&world).await;
+    prove(&client, &pair).await;
+    let mut thief = client.clone();
+    thief.http = Browser::default();
+    (world, client, thief, pair)
+}
+
+#[tokio::test]
+async fn without_reuse_window_a_thief_who_refreshes_first_is_detected() {
+    let (_world, client, thief, pair) = stolen().await;
+    let stolen = Pair::of(&thief.refresh(&pair.refresh).await);
+    // The client has lost no response, but cannot know: it continues on a branch of its own.
+    let own = Pair::of(&client.refresh(&pair.refresh).await);
+    assert_eq!(status(&client, &own.access).await, 200);
+    is_final(&thief.refresh(&stolen.refresh).await);
+    assert_eq!(status(&client, &own.access).await, 401, "the grant has ended for both");
+}
+
+#[tokio::test]
+async fn use_of_an_abandoned_access_token_ends_the_grant_and_its_streams() {
+    let (world, client, thief, pair) = stolen().await;
+    let stolen = Pair::of(&thief.refresh(&pair.refresh).await);
+    let own = Pair::of(&client.refresh(&pair.refresh).await);
+    prove(&client, &own).await;
+    assert_eq!(status(&thief, &stolen.access).await, 401);
+    for _ in 0..500 {
+        if status(&client, &own.access).await == 401 {
+            is_final(&client.refresh(&own.refresh).await);
+            assert!(!world.standin.revoked().is_empty(), "the upstream is told");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the grant goes on");
 }
 
 #[tokio::test]

@@ -235,6 +235,29 @@ async fn newer_generations_are_adopted_after_redis_loses_writes() {
     assert_eq!(site.at(0).refresh(&first.refresh).await.json()["error"], "invalid_grant");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn abandoned_access_token_ends_the_grant_at_another_replica() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let site = Site::of(2, &redis.url(), &["--refresh-grace", "0"]).await;
+    let first = site.at(0).login().await;
+    assert_eq!(site.call(0, &first).await.status, 200);
+    let stolen = Pair::of(&site.at(0).refresh(&first.refresh).await);
+    let own = Pair::of(&site.at(1).refresh(&first.refresh).await);
+    // The list of the other replica follows within a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.call(0, &stolen).await.status, 401);
+    for _ in 0..300 {
+        if site.call(1, &own).await.status == 401 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the grant goes on");
+}
+
 /// The error output of a process that does not start.
 fn refused(command: &mut Command, data: &Path) -> String {
     let port = free_port().to_string();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::service::Login;
+use mcp_oauth_gateway::token::lifetime::ReuseWindow;
 use serde_json::json;
 
 use crate::support::browser::Browser;
@@ -378,7 +379,10 @@ async fn concurrent_refreshes_at_a_stateless_replica_reach_the_upstream_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stateless_reuse_detection_works_only_within_one_replica() {
-    let fleet = Fleet::of(2, Profile::Standard, |service| service.refresh_grace = 0).await;
+    let fleet = Fleet::of(2, Profile::Standard, |service| {
+        service.reuse_window = ReuseWindow::for_all_clients(0)
+    })
+    .await;
     let client = fleet.client().await;
     fleet.standin.set(|b| b.reuse_kills_family = false);
     let first = client.login().await;

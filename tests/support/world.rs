@@ -25,7 +25,7 @@ use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, Store};
 use mcp_oauth_gateway::token::header::{ServiceDigest, TokenMode};
-use mcp_oauth_gateway::token::lifetime::Ttl;
+use mcp_oauth_gateway::token::lifetime::{ReuseWindow, Ttl};
 use mcp_oauth_gateway::web::router::Router;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -207,7 +207,8 @@ pub(crate) fn service(standin: &Standin, profile: Profile) -> Service {
         })),
         mode: TokenMode::Sealed,
         ttl: Ttl::default(),
-        refresh_grace: 7_200,
+        reuse_window: ReuseWindow::default(),
+        parallel_limit: None,
         scopes: Scopes::default(),
         optional_scopes: Scopes::default(),
         required_scopes: Scopes::default(),

@@ -6,3 +6,4 @@
 
 mod moves;
 mod records;
+mod theft;

@@ -46,7 +46,7 @@ proptest! {
 }
 
 /// Rare cases that the random acts must cover.
-const RARE: [&str; 16] = [
+const RARE: [&str; 17] = [
     "a generation that the store had forgotten",
     "a grant that was ended before it was there",
     "a code at another service",
@@ -58,6 +58,7 @@ const RARE: [&str; 16] = [
     "a second attempt while the first holds the lease",
     "a step off the way",
     "a successor of what is kept, of which the client knows nothing",
+    "a use of an abandoned branch",
     "an answer to an attempt that lost its lease",
     "an older pair in grace",
     "an older pair in grace that carries nothing",

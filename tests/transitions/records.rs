@@ -18,6 +18,7 @@ use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::TRANSITIONS;
 use mcp_oauth_gateway::flow::api_key::ApiKeyRecord;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
+use mcp_oauth_gateway::flow::branches::AbandonedRecord;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Backend, Export, Memory, Sqlite, Store};
@@ -35,7 +36,8 @@ const DAY: u64 = 86_400;
 
 /// The longest life of a record of each kind in seconds, with the default lifetimes. `None` means
 /// no limit: the operator bounds their number, and a request alone never creates one.
-const LIES: [(&str, Option<u64>); 7] = [
+const LIES: [(&str, Option<u64>); 8] = [
+    ("abandoned-branches", Some(3_600 + 300)),
     ("api-key", None),
     ("consent", Some(90 * DAY)),
     ("flow", Some(1_800)),
@@ -53,6 +55,7 @@ macro_rules! kinds {
     ($each:ident($($argument:expr),*)) => {{
         $each::<FlowRecord>($($argument),*).await;
         $each::<GrantRecord>($($argument),*).await;
+        $each::<AbandonedRecord>($($argument),*).await;
         $each::<ApiKeyRecord>($($argument),*).await;
         $each::<ConsentRecord>($($argument),*).await;
         $each::<SigningRecord>($($argument),*).await;
@@ -165,13 +168,16 @@ async fn today() -> Store {
             at_once: true,
         },
     ];
-    let present = Act::Present {
-        pair: 0,
+    // 112 selects the pair before the newest one.
+    let present_at = |pair| Act::Present {
+        pair,
         by: None,
         owner: 0,
         alone: false,
+        was_current: false,
     };
-    let ends: [&[Act]; 8] = [
+    let (present, answer) = (present_at(0), Act::Answer { attempt: 0, gives });
+    let ends: [&[Act]; 10] = [
         &[
             Act::Begin {
                 client: 0,
@@ -206,7 +212,20 @@ async fn today() -> Store {
         ],
         &spend,
         &[spend[0], spend[1], present],
-        &[spend[0], spend[1], present, Act::Answer { attempt: 0, gives }],
+        &[spend[0], spend[1], present, answer],
+        // The response with the second generation is lost, and its first branch is abandoned.
+        &[spend[0], spend[1], present, answer, Act::Wait(61), present_at(112), present, answer],
+        // Two branches of the second generation both refresh.
+        &[
+            spend[0],
+            spend[1],
+            present,
+            answer,
+            present_at(112),
+            present_at(112),
+            answer,
+            present_at(112),
+        ],
         &[spend[0], spend[1], Act::End { grant: 0 }],
         &[spend[0], spend[1], Act::Renewed { grant: 0, gives }],
     ];
@@ -265,6 +284,9 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let pinned = json!({ "issuer": "https://upstream.example", "secret": Digest::new("a secret") });
     let UpstreamIssuerRecord::IssuerBinding(pinned) = read(&json!({ "state": "Pinned", "is": pinned }));
     all.insert(id("issuer"), pinned).await.unwrap();
+    let branches = json!({ "grant": id("grant"), "branches": { "generation": 2, "first_live": 1 }, "expires": now.plus_seconds(3_900) });
+    let AbandonedRecord::Abandoned(abandoned) = read(&json!({ "state": "Abandoned", "is": branches }));
+    all.insert(id("abandoned"), abandoned).await.unwrap();
     let given = json!({ "scopes": ["read", "write"], "expires": now.plus_seconds(90 * DAY) });
     let ConsentRecord::Consent(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();

@@ -27,6 +27,7 @@ impl Grants {
     ) -> Result<Value, Rejection> {
         let RedeemedCode {
             client_id,
+            is_native_client,
             service,
             way,
             scopes,
@@ -40,6 +41,7 @@ impl Grants {
         let granted_scope = tokens.as_ref().and_then(|tokens| tokens.scope.as_deref());
         let new_grant = NewGrant {
             client_id,
+            is_native_client,
             service,
             who: user,
             scopes: match granted_scope {
@@ -68,12 +70,13 @@ impl Grants {
         let grant = CurrentGrant {
             handle: &handle,
             data: &data,
+            branch: 0,
             tokens: tokens.as_ref(),
         };
         self.issue(active, grant, context)
     }
 
-    /// Issues the pairs of the grant's current generation, which the client has not confirmed yet.
+    /// Issues pairs of the grant's current generation, which the client has not confirmed yet.
     pub(super) fn issue(
         &self,
         active: &ActiveService,
@@ -81,7 +84,7 @@ impl Grants {
         context: TokenRequestContext<'_>,
     ) -> Result<Value, Rejection> {
         let response = self.tokens.issue(active, grant, context)?;
-        self.unconfirmed.insert(grant.handle.id(), grant.data.generation());
+        self.unconfirmed.insert(grant.handle.id(), grant.branch, grant.data.generation());
         Ok(response)
     }
 }

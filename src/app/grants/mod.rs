@@ -9,6 +9,7 @@ pub mod persistence;
 pub mod proactive_refresh;
 pub mod prune;
 pub mod refresh;
+pub mod reuse;
 pub mod size_limits;
 pub mod token_cache;
 pub mod upstream_token;
@@ -21,7 +22,7 @@ use crate::app::discovery::Discovery;
 use crate::app::grants::lease::RefreshLocks;
 use crate::app::grants::persistence::Persistence;
 use crate::app::grants::token_cache::TokenCache;
-use crate::app::grants::usage::{Recent401s, UnconfirmedGenerations};
+use crate::app::grants::usage::{Recent401s, UnconfirmedBranches};
 use crate::app::revocations::Revocations;
 use crate::app::tokens::Tokens;
 use crate::base::ids::Id;
@@ -35,7 +36,7 @@ pub struct Grants {
     persistence: Persistence,
     locks: RefreshLocks,
     token_cache: TokenCache,
-    unconfirmed: UnconfirmedGenerations,
+    unconfirmed: UnconfirmedBranches,
     recent_401s: Recent401s,
     /// The owner of this process's leases. In a store that only this process uses, a lease of another
     /// owner belongs to a process that no longer runs.
@@ -52,7 +53,7 @@ impl Grants {
             tokens,
             locks: RefreshLocks::default(),
             token_cache: TokenCache::default(),
-            unconfirmed: UnconfirmedGenerations::default(),
+            unconfirmed: UnconfirmedBranches::default(),
             recent_401s: Recent401s::default(),
             owner: Id::random(),
         }

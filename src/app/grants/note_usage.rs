@@ -6,36 +6,43 @@ use std::sync::Arc;
 
 use crate::app::grants::Grants;
 use crate::base::ids::Id;
-use crate::flow::grant::GrantRecord;
+use crate::flow::grant::{BranchUse, GrantRecord};
 use crate::store::Handle;
+use crate::token::header::PairHeader;
 
-/// The first use of a generation, which confirms it: when this is dropped, that is written in the
+/// The first use of a branch, which confirms its generation: when this is dropped, that is written in the
 /// background. A caller that reads the grant first keeps this until then, so that the write does not
 /// make it read twice.
 pub struct FirstUse {
     grants: Arc<Grants>,
     grant: Id,
     generation: u32,
+    branch: u8,
 }
 
 impl Drop for FirstUse {
     fn drop(&mut self) {
-        let (grants, grant, generation) = (Arc::clone(&self.grants), self.grant, self.generation);
+        let (grants, grant, generation, branch) = (Arc::clone(&self.grants), self.grant, self.generation, self.branch);
         self.grants.core.tasks.spawn(async move {
-            let step = |r: GrantRecord| Ok::<_, Infallible>((r.confirmed(generation), ()));
-            // If this fails, the reuse window of the previous generation stays open longer.
-            let _ = grants.core.store.update(&Handle::<GrantRecord>::new(grant), step).await;
+            let now = grants.core.clock.now();
+            let step = |r: GrantRecord| Ok::<_, Infallible>(r.used(generation, branch, now));
+            // If this fails, the predecessor is accepted for longer.
+            if let Ok((_, BranchUse::Abandoned)) = grants.core.store.update(&Handle::<GrantRecord>::new(grant), step).await {
+                grants.end_abandoned(grant);
+            }
         });
     }
 }
 
 impl Grants {
-    /// Notes that a client used an access pair.
-    pub(in crate::app) fn note_use(self: &Arc<Self>, grant: Id, generation: u32) -> Option<FirstUse> {
-        self.unconfirmed.confirm(grant, generation).then(|| FirstUse {
+    /// Notes that a client used an access pair with this header.
+    pub(in crate::app) fn note_use(self: &Arc<Self>, header: &PairHeader) -> Option<FirstUse> {
+        let (grant, generation, branch) = (header.grant, header.generation, header.branch);
+        self.unconfirmed.confirm(grant, branch, generation).then(|| FirstUse {
             grants: Arc::clone(self),
             grant,
             generation,
+            branch,
         })
     }
 

@@ -19,7 +19,7 @@ use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 use crate::flow::client::Authenticated;
 use crate::flow::error::RejectReason;
-use crate::flow::grant::{GrantRecord, LeasedRefresh, RefreshAttempt, RefreshStep, Refreshing};
+use crate::flow::grant::{AnswerSource, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshOutcome, RefreshStep, Refreshing};
 use crate::flow::grant_data::GrantData;
 use crate::flow::refresh::{RefreshPayload, RefreshRequest};
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
@@ -83,8 +83,13 @@ impl Grants {
         if self.is_ended(&grant).await? {
             return Err(GRANT_NOT_FOUND);
         }
-        self.check_user(&active.service, &grant).await?;
-        let request = self.refresh_request(&active.service, client, pair, &grant)?;
+        let record = self.core.store.read(&grant).await?;
+        let data = record.as_ref().and_then(GrantRecord::data);
+        self.check_user(&active.service, &grant, data).await?;
+        let request = RefreshRequest {
+            was_current: data.is_some_and(|data| data.generation() == pair.half.generation),
+            ..self.refresh_request(&active.service, client, pair, &grant)?
+        };
         if matches!(request.payload, RefreshPayload::Refresh(_) | RefreshPayload::Reference) {
             // Before the lease is taken, so that discovery does not use up the lease.
             let _ = self.discovery.auth_server(self.core.tasks.http(), active).await;
@@ -96,7 +101,9 @@ impl Grants {
             let (rules, now) = (self.persistence.refresh_rules(active), self.core.clock.now());
             let step = |r: GrantRecord| r.presented(&request, attempt, rules, now);
             match self.core.store.update(&grant, step).await {
-                Ok((grant, step)) => {
+                Ok((grant, RefreshOutcome::Ended(reason, data))) => return Err(self.end_after_reuse(&grant, reason, &data)),
+                Ok((grant, RefreshOutcome::Accepted(step))) => {
+                    self.note_acceptance(&grant, &request, step.acceptance).await?;
                     let context = TokenRequestContext { issuer, refreshes: true };
                     return Box::pin(self.finish_refresh(active, context, &grant, step)).await;
                 }
@@ -119,9 +126,8 @@ impl Grants {
 
     /// Compares the user with the configuration of now. If the user may no longer use the service, the
     /// grant ends.
-    async fn check_user(&self, service: &Service, grant: &Handle<GrantRecord>) -> Result<(), Rejection> {
-        let record = self.core.store.read(grant).await?;
-        let Some(user) = record.as_ref().and_then(GrantRecord::data).map(|data| &data.who) else {
+    async fn check_user(&self, service: &Service, grant: &Handle<GrantRecord>, data: Option<&GrantData>) -> Result<(), Rejection> {
+        let Some(user) = data.map(|data| &data.who) else {
             return Ok(());
         };
         let Err(reason) = user_policy::check_user(&self.core.config(), service, user) else {
@@ -176,7 +182,10 @@ impl Grants {
         };
         Ok(RefreshRequest {
             generation: header.generation,
+            branch: header.branch,
             client_id: client.client_id(),
+            is_native_client: client.is_native(),
+            was_current: false,
             payload,
         })
     }
@@ -188,26 +197,22 @@ impl Grants {
         grant: &Handle<GrantRecord>,
         step: RefreshStep,
     ) -> Result<Value, Rejection> {
-        match step {
-            RefreshStep::Answer { tokens, data, .. } => {
+        match step.source {
+            AnswerSource::Data { branch, tokens, data } => {
                 let current = CurrentGrant {
                     handle: grant,
                     data: &data,
+                    branch,
                     tokens: tokens.as_ref(),
                 };
                 self.issue(active, current, context)
             }
-            RefreshStep::Ended(data) => {
-                tracing::warn!(grant = %grant.id(), user = data.who.subject, "a refresh token was replayed; its grant is ended");
-                self.mark_ended(grant.id());
-                self.discovery.revoke_detached(&data, None);
-                Err(Rejection::Grant(RejectReason::Replayed))
-            }
-            RefreshStep::Ask(refresh) => {
+            AnswerSource::Upstream(refresh) => {
                 let refreshed = self.refresh_upstream(active, grant, refresh).await?;
                 let current = CurrentGrant {
                     handle: &refreshed.grant,
                     data: &refreshed.data,
+                    branch: 0,
                     tokens: Some(&refreshed.tokens),
                 };
                 self.issue(active, current, context)

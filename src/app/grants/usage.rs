@@ -1,4 +1,4 @@
-//! What this process remembers of the use of pairs: generations that no client has used yet, and
+//! What this process remembers of the use of pairs: branches that no client has used yet, and
 //! generations that the upstream answered with 401.
 
 use quick_cache::sync::Cache;
@@ -6,8 +6,8 @@ use quick_cache::sync::Cache;
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;
 
-/// The most generations that [`UnconfirmedGenerations`] remembers. Forgetting one only lengthens a
-/// reuse window.
+/// The most branches that [`UnconfirmedBranches`] remembers. Forgetting one only lengthens the
+/// acceptance of its predecessor.
 const MAX_UNCONFIRMED: usize = 100_000;
 
 /// For how many seconds [`Recent401s`] suppresses a second note.
@@ -15,28 +15,28 @@ const SUPPRESS_SECONDS: u64 = 60;
 /// The most notes that [`Recent401s`] remembers. Forgetting one costs a read of the store.
 const MAX_RECENT_401S: usize = 10_000;
 
-/// Generations that were sent to a client and not yet used by it. A newer one evicts an old one, so
+/// Branches that were sent to a client and not yet used by it. A newer one evicts an old one, so
 /// grants whose pairs are never used cannot fill this for all others.
 #[derive(Debug)]
-pub struct UnconfirmedGenerations(Cache<Id, u32>);
+pub struct UnconfirmedBranches(Cache<(Id, u8), u32>);
 
-impl Default for UnconfirmedGenerations {
+impl Default for UnconfirmedBranches {
     fn default() -> Self {
         Self(Cache::new(MAX_UNCONFIRMED))
     }
 }
 
-impl UnconfirmedGenerations {
-    /// Remembers that a pair of this generation is on its way to the client.
-    pub fn insert(&self, grant: Id, generation: u32) {
-        self.0.insert(grant, generation);
+impl UnconfirmedBranches {
+    /// Remembers that a pair of this branch is on its way to the client.
+    pub fn insert(&self, grant: Id, branch: u8, generation: u32) {
+        self.0.insert((grant, branch), generation);
     }
 
-    /// Notes that a client used an access pair. Returns true if this is the first use of its
-    /// generation.
-    pub fn confirm(&self, grant: Id, generation: u32) -> bool {
+    /// Notes that a client used an access pair. Returns true if this is the first use of its branch.
+    pub fn confirm(&self, grant: Id, branch: u8, generation: u32) -> bool {
+        let key = (grant, branch);
         // Most requests need only this read.
-        self.0.get(&grant).is_some() && self.0.remove_if(&grant, |unconfirmed| *unconfirmed <= generation).is_some()
+        self.0.get(&key).is_some() && self.0.remove_if(&key, |unconfirmed| *unconfirmed <= generation).is_some()
     }
 }
 
@@ -68,23 +68,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_use_of_a_generation_confirms_it() {
-        let (unconfirmed, grant) = (UnconfirmedGenerations::default(), Id::random());
-        unconfirmed.insert(grant, 2);
-        assert!(!unconfirmed.confirm(grant, 1) && !unconfirmed.confirm(Id::random(), 2));
-        assert!(unconfirmed.confirm(grant, 2) && !unconfirmed.confirm(grant, 2));
+    fn only_the_first_use_of_a_branch_confirms_it() {
+        let (unconfirmed, grant) = (UnconfirmedBranches::default(), Id::random());
+        unconfirmed.insert(grant, 1, 2);
+        assert!(!unconfirmed.confirm(grant, 1, 1) && !unconfirmed.confirm(grant, 0, 2) && !unconfirmed.confirm(Id::random(), 1, 2));
+        assert!(unconfirmed.confirm(grant, 1, 2) && !unconfirmed.confirm(grant, 1, 2));
     }
 
     #[test]
     fn grants_that_are_never_used_do_not_keep_others_from_being_confirmed() {
-        let unconfirmed = UnconfirmedGenerations::default();
+        let unconfirmed = UnconfirmedBranches::default();
         for _ in 0..2 * MAX_UNCONFIRMED {
-            unconfirmed.insert(Id::random(), 1);
+            unconfirmed.insert(Id::random(), 0, 1);
         }
         assert!(unconfirmed.0.len() <= MAX_UNCONFIRMED);
         let grant = Id::random();
-        unconfirmed.insert(grant, 1);
-        assert!(unconfirmed.confirm(grant, 1));
+        unconfirmed.insert(grant, 0, 1);
+        assert!(unconfirmed.confirm(grant, 0, 1));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::app::proxy::caller::{AuthenticatedRequest, Caller};
 use crate::app::proxy::error::ProxyError;
 #[cfg(feature = "raw")]
 use crate::app::proxy::raw_bearer::raw_bearer;
+use crate::app::revocations::list::TokenStatus;
 use crate::app::runtime_config::ActiveService;
 use crate::base::secret::Secret;
 use crate::oauth::bearer::{self, BearerHeader};
@@ -73,8 +74,13 @@ impl Proxy {
         if header.expires <= self.core.clock.now() {
             return Err(ProxyError::BadToken("the token has expired"));
         }
-        if self.revocations.is_revoked(header.grant) {
-            return Err(ProxyError::BadToken("the token was revoked"));
+        match self.revocations.status(&header) {
+            TokenStatus::Good => {}
+            TokenStatus::Revoked => return Err(ProxyError::BadToken("the token was revoked")),
+            TokenStatus::Abandoned => {
+                self.grants.end_abandoned(header.grant);
+                return Err(ProxyError::BadToken("the token was replaced by another one of its grant"));
+            }
         }
         if !has_scopes(&header, &service.required_scopes) {
             return Err(ProxyError::MissingScopes);

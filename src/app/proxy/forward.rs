@@ -50,7 +50,7 @@ impl Proxy {
         if let Caller::TokenHolder(header) = &caller
             && header.carried != PayloadKind::Reference
         {
-            drop(self.grants.note_use(header.grant, header.generation));
+            drop(self.grants.note_use(header));
         }
         let session = caller
             .session_owner(service)

@@ -44,7 +44,7 @@ impl Proxy {
         let (service, grant) = (&active.service, header.grant);
         let (head, body) = request.into_parts();
         let body = buffer(body).await?;
-        let first_use = self.grants.note_use(grant, header.generation);
+        let first_use = self.grants.note_use(header);
         let token = self.grants.upstream_token(active, grant).await?;
         drop(first_use);
         let headers = credential(service, &token)?;

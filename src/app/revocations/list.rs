@@ -1,4 +1,4 @@
-//! The revocation list: the ended grants and revoked API keys, in memory.
+//! The revocation list: the ended grants, the abandoned branches and the revoked API keys, in memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,11 +8,33 @@ use tokio::sync::Notify;
 
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;
+use crate::flow::branches::AbandonedBranches;
+use crate::token::header::PairHeader;
 
-/// The ids of what has ended, each until the last token that could be presented has expired.
+/// What the list says of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenStatus {
+    /// Nothing.
+    Good,
+    /// Its grant has ended, or it is a revoked API key.
+    Revoked,
+    /// It is of an abandoned branch of its grant.
+    Abandoned,
+}
+
+/// What the list knows of a grant or API key.
+#[derive(Clone, Debug)]
+enum Entry {
+    /// It has ended. The last token that could be presented expires at this time.
+    Ended(UnixTime),
+    /// Branches of the grant are abandoned, each until the last of its access pairs has expired.
+    Abandoned(Vec<(AbandonedBranches, UnixTime)>),
+}
+
+/// The ids of what has ended, and of grants with abandoned branches.
 #[derive(Debug, Default)]
 pub struct RevocationList {
-    until: DashMap<Id, UnixTime>,
+    entries: DashMap<Id, Entry>,
     is_complete: AtomicBool,
     completed: Notify,
 }
@@ -20,16 +42,42 @@ pub struct RevocationList {
 impl RevocationList {
     /// Whether this grant or API key has ended.
     pub fn contains(&self, id: Id) -> bool {
-        self.until.contains_key(&id)
+        self.entries.get(&id).is_some_and(|entry| matches!(*entry, Entry::Ended(_)))
+    }
+
+    /// What the list says of a token with this header.
+    pub fn status(&self, header: &PairHeader) -> TokenStatus {
+        match self.entries.get(&header.grant).as_deref() {
+            None => TokenStatus::Good,
+            Some(Entry::Ended(_)) => TokenStatus::Revoked,
+            Some(Entry::Abandoned(branches)) => {
+                let is_abandoned = branches
+                    .iter()
+                    .any(|(branches, _)| branches.contains(header.generation, header.branch));
+                if is_abandoned { TokenStatus::Abandoned } else { TokenStatus::Good }
+            }
+        }
     }
 
     /// Lists a grant or API key until `until`, or until the later time that it is listed for already:
     /// what this process ended may outlive what the store says.
     pub fn add(&self, id: Id, until: UnixTime) {
-        self.until
-            .entry(id)
-            .and_modify(|current| *current = (*current).max(until))
-            .or_insert(until);
+        let mut entry = self.entries.entry(id).or_insert(Entry::Ended(until));
+        *entry = match *entry {
+            Entry::Ended(current) => Entry::Ended(current.max(until)),
+            Entry::Abandoned(_) => Entry::Ended(until),
+        };
+    }
+
+    /// Lists abandoned branches of a grant until `until`, unless the grant has ended.
+    pub fn add_abandoned(&self, grant: Id, branches: AbandonedBranches, until: UnixTime) {
+        match *self.entries.entry(grant).or_insert(Entry::Abandoned(Vec::new())) {
+            Entry::Ended(_) => {}
+            Entry::Abandoned(ref mut list) => {
+                list.retain(|(listed, _)| listed.generation != branches.generation || listed.first_live > branches.first_live);
+                list.push((branches, until));
+            }
+        }
     }
 
     /// Whether the list is complete. Before that, no MCP request may be answered.
@@ -50,14 +98,21 @@ impl RevocationList {
         self.is_complete() || tokio::time::timeout(timeout, completed).await.is_ok()
     }
 
-    /// All listed ids.
+    /// The ids of what has ended.
     pub fn ids(&self) -> Vec<Id> {
-        self.until.iter().map(|entry| *entry.key()).collect()
+        let ended = self.entries.iter().filter(|entry| matches!(**entry, Entry::Ended(_)));
+        ended.map(|entry| *entry.key()).collect()
     }
 
     /// Removes what can no longer be presented.
     pub fn sweep(&self, now: UnixTime) {
-        self.until.retain(|_, until| *until >= now);
+        self.entries.retain(|_, entry| match entry {
+            Entry::Ended(until) => *until >= now,
+            Entry::Abandoned(branches) => {
+                branches.retain(|(_, until)| *until >= now);
+                !branches.is_empty()
+            }
+        });
     }
 }
 

@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use crate::app::core::Core;
 use crate::app::revocations::event_streams::EventStreams;
-use crate::app::revocations::list::RevocationList;
+use crate::app::revocations::list::{RevocationList, TokenStatus};
 use crate::base::ids::Id;
 use crate::base::record::Record;
 use crate::base::time::UnixTime;
 use crate::flow::api_key::ApiKeyRecord;
+use crate::flow::branches::{AbandonedBranches, AbandonedRecord};
 use crate::flow::grant::GrantRecord;
 use crate::net::body::StreamGuard;
-use crate::store::{Change, StoreError};
+use crate::store::{Change, Handle, StoreError};
+use crate::token::header::PairHeader;
 
 /// How many records one scan of the store reads.
 const PAGE_SIZE: usize = 500;
@@ -64,6 +66,16 @@ impl Revocations {
         self.list.contains(id)
     }
 
+    /// What the list says of a token with this header.
+    pub(in crate::app) fn status(&self, header: &PairHeader) -> TokenStatus {
+        self.list.status(header)
+    }
+
+    /// Lists abandoned branches of a grant until `until`.
+    pub(in crate::app) fn add_abandoned(&self, grant: Id, branches: AbandonedBranches, until: UnixTime) {
+        self.list.add_abandoned(grant, branches, until);
+    }
+
     /// Lists a grant until `until`, and ends its event streams.
     pub(in crate::app) fn add(&self, id: Id, until: UnixTime) {
         self.list.add(id, until);
@@ -104,7 +116,14 @@ impl Revocations {
     pub(in crate::app) async fn load(&self) -> Result<(), StoreError> {
         let ttl = self.core.config().max_access_ttl().max(MIN_TOMBSTONE_SECONDS);
         let last = self.core.clock.now().plus_seconds(ttl).plus_seconds(CLOCK_MARGIN_SECONDS);
-        self.load_tombstones(last, GrantRecord::ended_until).await?;
+        self.scan(last, |handle, record: &GrantRecord| {
+            if let Some(until) = record.ended_until() {
+                self.list.add(handle.id(), until);
+            }
+        })
+        .await?;
+        self.scan(UnixTime::NEVER, |_, record: &AbandonedRecord| self.list_abandoned(record))
+            .await?;
         self.load_api_keys().await?;
         self.list.set_complete();
         Ok(())
@@ -115,17 +134,26 @@ impl Revocations {
     /// # Errors
     /// If the store fails.
     pub(in crate::app) async fn load_api_keys(&self) -> Result<(), StoreError> {
-        self.load_tombstones(UnixTime::NEVER, ApiKeyRecord::ended_until).await
+        self.scan(UnixTime::NEVER, |handle, record: &ApiKeyRecord| {
+            if let Some(until) = record.ended_until() {
+                self.list.add(handle.id(), until);
+            }
+        })
+        .await
     }
 
-    async fn load_tombstones<R: Record>(&self, last: UnixTime, ended_until: fn(&R) -> Option<UnixTime>) -> Result<(), StoreError> {
+    fn list_abandoned(&self, record: &AbandonedRecord) {
+        let (grant, branches) = record.branches();
+        self.list.add_abandoned(grant, branches, record.expires_at());
+    }
+
+    /// Calls `add` for each record that expires by `last`.
+    async fn scan<R: Record>(&self, last: UnixTime, add: impl Fn(&Handle<R>, &R)) -> Result<(), StoreError> {
         let mut cursor = None;
         loop {
             let (page, next) = self.core.store.scan_ending::<R>(last, cursor, PAGE_SIZE).await?;
-            for (handle, record) in page {
-                if let Some(until) = ended_until(&record) {
-                    self.list.add(handle.id(), until);
-                }
+            for (handle, record) in &page {
+                add(handle, record);
             }
             cursor = next;
             if cursor.is_none() {
@@ -152,6 +180,12 @@ impl Revocations {
         if let Some(handle) = change.of::<GrantRecord>() {
             let until = store.read(&handle).await?.and_then(|record| record.ended_until());
             return Ok(until.map(|until| (handle.id(), until)));
+        }
+        if let Some(handle) = change.of::<AbandonedRecord>() {
+            if let Some(record) = store.read(&handle).await? {
+                self.list_abandoned(&record);
+            }
+            return Ok(None);
         }
         let Some(handle) = change.of::<ApiKeyRecord>() else {
             return Ok(None);

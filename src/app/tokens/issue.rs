@@ -52,6 +52,8 @@ pub(in crate::app) struct CurrentGrant<'a> {
     pub(in crate::app) handle: &'a Handle<GrantRecord>,
     /// Its data.
     pub(in crate::app) data: &'a GrantData,
+    /// The branch of the pairs.
+    pub(in crate::app) branch: u8,
     /// The upstream's tokens, if it gave any.
     pub(in crate::app) tokens: Option<&'a UpstreamTokens>,
 }
@@ -82,7 +84,7 @@ impl Tokens {
         grant: CurrentGrant<'_>,
         context: TokenRequestContext<'_>,
     ) -> Result<Value, Rejection> {
-        let CurrentGrant { handle, data, tokens } = grant;
+        let CurrentGrant { handle, data, tokens, .. } = grant;
         let (now, service) = (self.core.clock.now(), &active.service);
         let (access_ends, refresh_ends) = data.pair_expiry(tokens, service.ttl, now);
         let scopes = data.scopes_with(tokens);
@@ -98,6 +100,7 @@ impl Tokens {
             carried: payload.kind,
             grant: handle.id(),
             generation: data.generation(),
+            branch: grant.branch,
             service: service.digest,
             client: Digest::new(&data.client_id).truncated(),
             expires,
@@ -158,7 +161,7 @@ fn token_mode(service: &Service, grant: CurrentGrant<'_>) -> TokenMode {
 
 /// The upstream halves of the access pair and of the refresh pair.
 fn payloads<'a>(upstream: &Upstream, grant: CurrentGrant<'a>) -> (Payload<'a>, Payload<'a>) {
-    let CurrentGrant { handle, data, tokens } = grant;
+    let CurrentGrant { handle, data, tokens, .. } = grant;
     if data.credential().is_reference() {
         return (REFERENCE_PAYLOAD, REFERENCE_PAYLOAD);
     }

@@ -40,6 +40,7 @@ impl Tokens {
             id: Id::random(),
             grant: header.grant,
             generation: header.generation,
+            branch: header.branch,
             service: active.service.name.clone(),
             user: IdentityHeaders::from_payload(payload).map(|identity| user_claims(&identity)),
         };
@@ -84,6 +85,7 @@ impl Tokens {
                 carried: payload_kind,
                 grant: token.grant,
                 generation: token.generation,
+                branch: token.branch,
                 service: ServiceDigest::of(&token.service),
                 client: Digest::new(&token.client_id).truncated(),
                 expires: token.expires,

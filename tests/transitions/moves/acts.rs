@@ -106,8 +106,15 @@ pub(crate) enum Act {
     },
     /// The grant of a redeemed code is stored.
     Grant { flow: u8 },
-    /// A refresh pair is presented, counted from the newest; by the client `by`, if given.
-    Present { pair: u8, by: Option<u8>, owner: u8, alone: bool },
+    /// A refresh pair is presented, counted from the newest; by the client `by`, if given. It may have
+    /// been of the current generation when the request arrived.
+    Present {
+        pair: u8,
+        by: Option<u8>,
+        owner: u8,
+        alone: bool,
+        was_current: bool,
+    },
     /// A pair is presented after its successor was used, about when the reuse window ends.
     Late { pair: u8, seconds: u64 },
     /// A process dies while it refreshes a pair, and the next one gets the previous pair.
@@ -206,12 +213,13 @@ impl Act {
                 by: other(x),
                 owner: m,
                 alone: m % 4 > 1,
+                was_current: m / 4 % 8 == 7,
             },
             31..=34 => Self::Answer { attempt: n, gives },
             35 => Self::Refuse { attempt: n },
             36 => Self::Release { attempt: n },
             37 => Self::End { grant: n },
-            38 => Self::Prove { pair: n },
+            38 | 61 => Self::Prove { pair: n },
             39 | 40 => Self::Tidy { grant: n },
             41 => Self::Backup { grant: n },
             42 => Self::Restore { grant: n },

@@ -6,7 +6,9 @@ use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::error::RejectReason;
-use mcp_oauth_gateway::flow::grant::{Active, Ended, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshStep, Refreshing};
+use mcp_oauth_gateway::flow::grant::{
+    Active, AnswerSource, BranchUse, Ended, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshOutcome, Refreshing,
+};
 use mcp_oauth_gateway::flow::grant_data::{GrantData, NewGrant};
 use mcp_oauth_gateway::flow::refresh::{RefreshPayload, RefreshRequest};
 use mcp_oauth_gateway::flow::refresh_rules::RefreshRules;
@@ -63,7 +65,15 @@ pub(crate) struct Grant {
     generation: u32,
     proved: bool,
     kept: Kept,
+    /// When each generation was superseded.
     superseded: Vec<(u32, UnixTime)>,
+    /// How many branches the current generation has, and the first one that is not abandoned.
+    branches: u8,
+    first_live: u8,
+    /// The first branch that is not abandoned, of each earlier generation with abandoned ones.
+    abandoned: Vec<(u32, u8)>,
+    /// The client may have lost the responses with all later generations; `None` if nothing is known.
+    last_used: Option<u32>,
     latest: Option<UpstreamTokens>,
     /// Whether its pairs are references to the stored tokens.
     refers: bool,
@@ -79,6 +89,7 @@ pub(crate) struct Grant {
 pub(crate) struct Pair {
     pub grant: usize,
     pub generation: u32,
+    pub branch: u8,
     pub tokens: Option<UpstreamTokens>,
     /// Whether it is a reference to stored tokens.
     pub kept: bool,
@@ -115,18 +126,46 @@ impl Grant {
 
     fn supersede(&mut self, now: UnixTime) {
         self.superseded.push((self.generation, now));
-        // A grant remembers sixteen superseded generations.
-        let from = self.superseded.len().saturating_sub(16);
-        self.superseded.drain(..from);
+        if self.first_live > 0 {
+            self.abandoned.push((self.generation, self.first_live));
+        }
+        self.last_used = if self.proved {
+            Some(self.generation)
+        } else {
+            self.last_used.or(Some(self.generation - 1))
+        };
+        (self.branches, self.first_live) = (1, 0);
         self.generation += 1;
         self.proved = false;
+    }
+
+    fn is_abandoned(&self, generation: u32, branch: u8) -> bool {
+        let of_current = (self.generation, self.first_live);
+        let mut all = self.abandoned.iter().chain([&of_current]);
+        all.any(|(of, first_live)| *of == generation && branch < *first_live)
+    }
+
+    /// Whether the reuse window accepts a superseded generation. The window has fifteen parts. What was
+    /// superseded within one part counts as superseded with the last of them.
+    fn is_in_window(&self, generation: u32, window: u64, now: UnixTime) -> bool {
+        let part = |at: UnixTime| at.0 / window.div_ceil(15).max(1);
+        let Some((_, at)) = self.superseded.iter().find(|(of, _)| *of >= generation) else {
+            return false;
+        };
+        let counts = self
+            .superseded
+            .iter()
+            .filter(|(_, other)| part(*other) == part(*at))
+            .map(|(_, other)| *other)
+            .max();
+        counts.is_some_and(|at| now < at.plus_seconds(window))
     }
 }
 
 /// The expected outcome of a presented pair.
 #[derive(Debug)]
 enum Outcome {
-    Answer(u32, Option<UpstreamTokens>),
+    Answer(u32, u8, Option<UpstreamTokens>),
     Ask(UpstreamRefreshToken),
     Ended,
 }
@@ -134,6 +173,8 @@ enum Outcome {
 /// A presented pair, with its client and attempt.
 struct Presented<'a> {
     generation: u32,
+    branch: u8,
+    was_current: bool,
     tokens: Option<&'a UpstreamTokens>,
     kept: bool,
     client: usize,
@@ -150,15 +191,25 @@ impl Grant {
         if now >= self.refresh_ends {
             return Err(RejectReason::Expired);
         }
+        if self.is_abandoned(by.generation, by.branch) {
+            self.tombstone(now, rules.ttl.access);
+            return Ok(Outcome::Ended);
+        }
         if by.generation > self.generation {
             // Only a restored store knows an older generation than a client.
+            if self.first_live > 0 {
+                self.abandoned.push((self.generation, self.first_live));
+            }
             self.generation = by.generation;
+            self.superseded = vec![(by.generation - 1, UnixTime(0))];
+            (self.branches, self.first_live, self.last_used) = (1, 0, None);
             if !by.kept {
                 (self.latest, self.refers) = (None, false);
             }
         }
         let tokens = if by.generation == self.generation {
             self.proved = true;
+            self.branches = self.branches.max(by.branch + 1);
             if self.refers || by.kept {
                 let latest = self.latest.clone().ok_or(RejectReason::Expired)?;
                 if is_enough(Some(&latest), now) {
@@ -169,21 +220,28 @@ impl Grant {
                 by.tokens.cloned()
             }
         } else {
-            let recent = self
-                .superseded
-                .iter()
-                .any(|(generation, at)| *generation == by.generation && now < at.plus_seconds(rules.reuse_window));
-            let unproved = by.generation + 1 == self.generation && !self.proved;
+            let in_window = self.is_in_window(by.generation, rules.reuse_window.native, now);
+            let began = self.superseded.last().map_or(UnixTime(0), |(_, at)| *at);
+            let is_lost =
+                !self.proved && by.generation >= self.last_used.unwrap_or(self.generation - 1) && now < began.plus_seconds(72 * 3_600);
             let is_kept = self.kept == Kept::Nothing || self.latest.is_some();
-            if !is_kept || !(recent || unproved) {
+            if !is_kept || !(by.was_current || in_window || is_lost) {
                 self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
             }
+            if !by.was_current && !in_window {
+                self.first_live = self.branches.min(15);
+            }
             let latest = self.latest.clone();
-            if is_enough(latest.as_ref(), now) {
+            let end = latest.as_ref().and_then(|tokens| tokens.expires);
+            let is_just_issued = by.was_current && end.is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > now);
+            if is_just_issued || is_enough(latest.as_ref(), now) {
                 self.refers |= keeps(latest.as_ref(), rules);
                 self.life = Life::Active;
-                return Ok(Outcome::Answer(self.generation, latest));
+                if !by.was_current {
+                    self.branches = (self.branches + 1).min(16);
+                }
+                return Ok(Outcome::Answer(self.generation, self.branches - 1, latest));
             }
             latest
         };
@@ -207,7 +265,7 @@ impl Grant {
         self.supersede(now);
         (self.latest, self.refers) = (tokens.clone(), keeps(tokens.as_ref(), rules));
         self.life = Life::Active;
-        Outcome::Answer(self.generation, tokens)
+        Outcome::Answer(self.generation, 0, tokens)
     }
 
     fn is_free(&self, attempt: RefreshAttempt, now: UnixTime) -> Result<(), RejectReason> {
@@ -277,6 +335,10 @@ impl World {
             proved: false,
             kept: Kept::Nothing,
             superseded: Vec::new(),
+            branches: 1,
+            first_live: 0,
+            abandoned: Vec::new(),
+            last_used: None,
             latest: None,
             refers: false,
             renewed: None,
@@ -306,11 +368,12 @@ impl World {
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<UpstreamTokens>, kept: bool) {
+    fn mint(&mut self, grant: usize, (generation, branch): (u32, u8), tokens: Option<UpstreamTokens>, kept: bool) {
         let access_ends = self.ends(grant, tokens.as_ref(), kept).0;
         self.pairs.push(Pair {
             grant,
             generation,
+            branch,
             tokens,
             kept,
             access_ends,
@@ -335,6 +398,7 @@ impl World {
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
         let began = NewGrant {
             client_id,
+            is_native_client: true,
             service: redeemed.service,
             who: redeemed.who,
             scopes: redeemed.scopes,
@@ -360,14 +424,15 @@ impl World {
             (grant.latest, grant.refers) = (tokens.clone(), kept);
             self.note(g).await;
         }
-        self.mint(g, 1, tokens, kept);
+        self.mint(g, (1, 0), tokens, kept);
         self.look_at_grant(g).await;
     }
 
-    pub(crate) async fn present(&mut self, p: usize, by: Option<u8>, owner: u8, alone: bool) {
+    pub(crate) async fn present(&mut self, p: usize, by: Option<u8>, owner: u8, (alone, was_current): (bool, bool)) {
         let Pair {
             grant: g,
             generation,
+            branch,
             tokens,
             kept,
             ..
@@ -384,6 +449,8 @@ impl World {
         let expected = self.there(g).and_then(|()| {
             let by = Presented {
                 generation,
+                branch,
+                was_current,
                 tokens: tokens.as_ref(),
                 kept,
                 client,
@@ -399,7 +466,10 @@ impl World {
         };
         let pair = RefreshRequest {
             generation,
+            branch,
             client_id: self.clients[client].client_id(),
+            is_native_client: true,
+            was_current,
             payload: brought,
         };
         let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
@@ -497,25 +567,25 @@ impl World {
     pub(crate) async fn late(&mut self, p: usize, seconds: u64) {
         self.prove(p).await;
         self.time.fetch_add(seconds, Ordering::SeqCst);
-        self.present(self.before(p), None, 0, true).await;
+        self.present(self.before(p), None, 0, (true, false)).await;
     }
 
     /// The process dies while it refreshes this pair. The next process gets the previous pair.
     pub(crate) async fn crash(&mut self, p: usize) {
-        self.present(p, None, 0, true).await;
-        self.present(self.before(p), None, 1, true).await;
+        self.present(p, None, 0, (true, false)).await;
+        self.present(self.before(p), None, 1, (true, false)).await;
     }
 
     /// The store loses a refresh of this pair, and the client does not.
     pub(crate) async fn forget(&mut self, p: usize, gives: Gives) {
         let g = self.pairs[p].grant;
         self.backup(g).await;
-        self.present(p, None, 0, true).await;
+        self.present(p, None, 0, (true, false)).await;
         if let Some(newest) = self.attempts.len().checked_sub(1) {
             self.answer(newest, gives).await;
         }
         self.restore(g).await;
-        self.present(self.pairs.len() - 1, None, 0, true).await;
+        self.present(self.pairs.len() - 1, None, 0, (true, false)).await;
     }
 
     /// A pair of the previous generation, if there is one.
@@ -529,31 +599,35 @@ impl World {
     }
 
     /// Asserts the outcome of a presented pair, and returns the name of the new state.
-    fn led(&mut self, g: usize, led: RefreshStep, expected: &Outcome, attempt: RefreshAttempt, kept: bool) -> &'static str {
-        match (led, expected) {
+    fn led(&mut self, g: usize, led: RefreshOutcome, expected: &Outcome, attempt: RefreshAttempt, kept: bool) -> &'static str {
+        let source = match (led, expected) {
+            (RefreshOutcome::Accepted(step), _) => step.source,
+            (RefreshOutcome::Ended(..), Outcome::Ended) => return "Ended",
+            (led @ RefreshOutcome::Ended(..), expected) => panic!("{led:?}, not {expected:?}"),
+        };
+        match (source, expected) {
             (
-                RefreshStep::Answer {
-                    generation,
+                AnswerSource::Data {
+                    branch,
                     tokens,
                     data: held,
                 },
-                Outcome::Answer(wanted, current),
+                Outcome::Answer(wanted, wanted_branch, current),
             ) => {
                 assert_eq!(
-                    (generation, held.generation(), &tokens),
-                    (*wanted, *wanted, current),
-                    "not the current generation"
+                    (held.generation(), branch, &tokens),
+                    (*wanted, *wanted_branch, current),
+                    "not the current generation and branch"
                 );
                 assert_eq!(held.credential().is_reference(), kept);
-                self.mint(g, generation, tokens, kept);
+                self.mint(g, (held.generation(), branch), tokens, kept);
                 "Active"
             }
-            (RefreshStep::Ask(LeasedRefresh { token, .. }), Outcome::Ask(wanted)) => {
+            (AnswerSource::Upstream(LeasedRefresh { token, .. }), Outcome::Ask(wanted)) => {
                 assert_eq!(token, *wanted, "the upstream is asked with another token");
                 self.attempts.push((g, attempt.id));
                 "Refreshing"
             }
-            (RefreshStep::Ended(_), Outcome::Ended) => "Ended",
             (led, expected) => panic!("{led:?}, not {expected:?}"),
         }
     }
@@ -599,7 +673,7 @@ impl World {
             assert_eq!(moved.effect.generation(), before + 1);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, Some(tokens), kept);
+            self.mint(g, (before + 1, 0), Some(tokens), kept);
         }
         self.look_at_grant(g).await;
     }
@@ -663,13 +737,25 @@ impl World {
 
     /// A pair is used at the MCP endpoint.
     pub(crate) async fn prove(&mut self, p: usize) {
-        let Pair { grant: g, generation, .. } = self.pairs[p];
-        let expected = self.there(g);
-        let step = |record: GrantRecord| Ok::<_, RejectReason>((record.confirmed(generation), ()));
+        let Pair {
+            grant: g,
+            generation,
+            branch,
+            ..
+        } = self.pairs[p];
+        let (expected, now) = (self.there(g), self.now());
+        let step = |record: GrantRecord| Ok::<_, RejectReason>(record.used(generation, branch, now));
         let moved = self.store.update(&self.grant_handle(g), step).await;
-        if went(moved, &expected).is_some() {
+        if let Some((_, branch_use)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
-            grant.proved |= grant.generation == generation && !grant.has_ended();
+            let is_abandoned = !grant.has_ended() && grant.is_abandoned(generation, branch);
+            assert_eq!(branch_use == BranchUse::Abandoned, is_abandoned);
+            if is_abandoned {
+                self.met.insert("a use of an abandoned branch");
+            } else if grant.generation == generation && !grant.has_ended() {
+                grant.proved = true;
+                grant.branches = grant.branches.max(branch + 1);
+            }
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -707,8 +793,8 @@ impl World {
             let grant = &mut self.grants[g];
             // Not while an older pair is still valid within the reuse window.
             let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
-            let over =
-                begun.plus_seconds(rules.reuse_window) <= now && superseded.all(|(_, at)| at.plus_seconds(rules.reuse_window) <= now);
+            let over = begun.plus_seconds(rules.reuse_window.native) <= now
+                && superseded.all(|(_, at)| at.plus_seconds(rules.reuse_window.native) <= now);
             if grant.proved && over && !grant.refers && !grant.has_ended() {
                 grant.latest = None;
             }

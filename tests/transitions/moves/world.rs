@@ -17,7 +17,7 @@ use mcp_oauth_gateway::oauth::registration::{ClientAuthMethod, ClientRegistratio
 use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use mcp_oauth_gateway::store::{Backend, Handle, Memory, Store, TransitionError};
 use mcp_oauth_gateway::token::header::TokenMode;
-use mcp_oauth_gateway::token::lifetime::Ttl;
+use mcp_oauth_gateway::token::lifetime::{ReuseWindow, Ttl};
 use serde_json::Value;
 
 use super::acts::{Act, Gives};
@@ -65,7 +65,8 @@ impl World {
             store: Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(time.clone())),
             time,
             rules: RefreshRules {
-                reuse_window: grace,
+                reuse_window: ReuseWindow::for_all_clients(grace),
+                parallel_limit: None,
                 ttl,
                 mode,
                 is_client_side: false,
@@ -134,7 +135,18 @@ impl World {
                 on(flow, self.journeys.len(), async |i| self.redeem(i, by, with, at_once).await).await;
             }
             Act::Grant { flow } => on(flow, self.journeys.len(), async |i| self.granted(i).await).await,
-            Act::Present { pair, by, owner, alone } => on(pair, self.pairs.len(), async |i| self.present(i, by, owner, alone).await).await,
+            Act::Present {
+                pair,
+                by,
+                owner,
+                alone,
+                was_current,
+            } => {
+                on(pair, self.pairs.len(), async |i| {
+                    self.present(i, by, owner, (alone, was_current)).await;
+                })
+                .await;
+            }
             Act::Late { pair, seconds } => on(pair, self.pairs.len(), async |i| self.late(i, seconds).await).await,
             Act::Crash { pair } => on(pair, self.pairs.len(), async |i| self.crash(i).await).await,
             Act::Forget { pair, gives } => on(pair, self.pairs.len(), async |i| self.forget(i, gives).await).await,
