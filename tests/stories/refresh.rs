@@ -295,7 +295,7 @@ async fn together(client: &McpClient, refresh: &str, count: usize) -> Vec<Page> 
 
 async fn thirty_two_share_one_answer(grace: u64) {
     let world = World::with(Profile::Standard, |service| {
-        service.reuse_window = ReuseWindow::for_all_clients(grace)
+        service.reuse_window = ReuseWindow::for_all_clients(grace);
     })
     .await;
     let (client, pair) = signed_in(&world).await;

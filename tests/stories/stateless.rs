@@ -380,7 +380,7 @@ async fn concurrent_refreshes_at_a_stateless_replica_reach_the_upstream_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stateless_reuse_detection_works_only_within_one_replica() {
     let fleet = Fleet::of(2, Profile::Standard, |service| {
-        service.reuse_window = ReuseWindow::for_all_clients(0)
+        service.reuse_window = ReuseWindow::for_all_clients(0);
     })
     .await;
     let client = fleet.client().await;
