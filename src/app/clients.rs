@@ -14,6 +14,7 @@ use crate::app::error::Rejection;
 use crate::app::rate_limit::{REGISTRATIONS_PER_MINUTE, SourceLimit};
 
 use crate::base::ids::Digest;
+use crate::base::keyring::KeyRing;
 use crate::base::random;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
@@ -159,14 +160,26 @@ impl Clients {
     }
 
     fn registered(&self, client_id: &str) -> Option<RegisteredClient> {
+        let sealed_client = SealedClient::open(&self.core.keys.load(), client_id)?;
+        Some(RegisteredClient::new(client_id.to_owned(), sealed_client.is, sealed_client.secret))
+    }
+}
+
+impl SealedClient {
+    /// The registration in a client id; `None` if it is not one of this gateway.
+    fn open(keys: &KeyRing, client_id: &str) -> Option<Self> {
         let text = client_id
             .strip_prefix(REGISTERED_PREFIX)
             .filter(|_| client_id.len() <= MAX_CLIENT_ID_BYTES)?;
         let message = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let plaintext = seal::open_message(&self.core.keys.load(), LABEL, b"", &message).ok()?;
-        let sealed_client: SealedClient = serde_json::from_slice(&plaintext).ok()?;
-        Some(RegisteredClient::new(client_id.to_owned(), sealed_client.is, sealed_client.secret))
+        let plaintext = seal::open_message(keys, LABEL, b"", &message).ok()?;
+        serde_json::from_slice(&plaintext).ok()
     }
+}
+
+/// The name in a client id that is a registration, if the client gave one.
+pub(in crate::app) fn registered_name(keys: &KeyRing, client_id: &str) -> Option<String> {
+    SealedClient::open(keys, client_id)?.is.name
 }
 
 /// A configured client as if it had registered. `service` does not know this form.

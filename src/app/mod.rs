@@ -15,6 +15,7 @@ pub mod discovery_cache;
 pub mod endpoint;
 pub mod error;
 pub mod flow_handle;
+pub mod grant_admin;
 pub mod grants;
 pub mod idp_cache;
 pub mod proxy;

@@ -9,6 +9,7 @@ use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
 use crate::cli::print_stderr;
 use crate::cli::storage::Storage;
+use crate::cli::table;
 use crate::config::flags;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::oauth::scope::Scopes;
@@ -86,18 +87,7 @@ async fn list(api_keys: &ApiKeys) -> Result<(), String> {
     for (id, record) in api_keys.list().await.map_err(|error| failed(&error))? {
         rows.push(row(id, &record, now));
     }
-    let mut widths = [0; 8];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    let mut out = std::io::stdout().lock();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end()).map_err(|error| error.to_string())?;
-    }
-    Ok(())
+    table::print(&rows)
 }
 
 fn row(id: Id, record: &ApiKeyRecord, now: UnixTime) -> [String; 8] {

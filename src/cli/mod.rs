@@ -5,6 +5,7 @@ pub mod banner;
 pub mod check;
 mod check_local;
 pub mod data_dir;
+pub mod grants;
 pub mod greeting;
 mod healthcheck;
 mod keyring;
@@ -13,6 +14,8 @@ pub mod reload;
 pub mod serve;
 pub mod storage;
 pub mod store;
+pub mod table;
+pub mod users;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -35,6 +38,8 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
         Some(Subcommand::Keyring { action, kept: flags }) => Storage::read(&flags).and_then(|storage| keyring::run(action, &storage)),
         Some(Subcommand::ApiKeys { action, kept: flags }) => Storage::read(&flags).and_then(|storage| api_keys::run(action, &storage)),
+        Some(Subcommand::Grants { action, kept: flags }) => Storage::read(&flags).and_then(|storage| grants::run(&action, &storage)),
+        Some(Subcommand::Users { action, kept: flags }) => Storage::read(&flags).and_then(|storage| users::run(action, &storage)),
         Some(Subcommand::Store { action, kept: flags }) => Storage::read(&flags).and_then(|storage| store::run(&action, &storage)),
         Some(Subcommand::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
     };

@@ -50,6 +50,28 @@ pub enum Subcommand {
         #[command(flatten)]
         kept: StorageFlags,
     },
+    /// List, show and end grants: who gave which client access to which service
+    ///
+    /// Works while the gateway runs, with every store that keeps records.
+    #[command(mut_args(global))]
+    Grants {
+        /// The action.
+        #[command(subcommand)]
+        action: Grants,
+        /// Where the grants are.
+        #[command(flatten)]
+        kept: StorageFlags,
+    },
+    /// List the users who have grants
+    #[command(mut_args(global))]
+    Users {
+        /// The action.
+        #[command(subcommand)]
+        action: Users,
+        /// Where the grants are.
+        #[command(flatten)]
+        kept: StorageFlags,
+    },
     /// Export or import all records, still encrypted: to move to another store, or for a backup
     #[command(mut_args(global))]
     Store {
@@ -106,6 +128,71 @@ pub enum ApiKeys {
     Revoke {
         /// The id that `list` shows
         id: String,
+    },
+}
+
+/// Actions of `grants`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Grants {
+    /// List grants, the oldest first
+    List {
+        /// Which grants.
+        #[command(flatten)]
+        filter: GrantFilter,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one grant, with the branches of its refresh token
+    Show {
+        /// The id that `list` or the log shows
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End grants: every process refuses their tokens within two seconds
+    ///
+    /// The user must sign in again. The upstream is not told: revoke the gateway's access there too
+    /// if the upstream's own token may have leaked.
+    End {
+        /// The ids that `list` or the log shows
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+        /// Which grants, instead of ids or beside them.
+        #[command(flatten)]
+        filter: GrantFilter,
+        /// End all grants
+        #[arg(long, conflicts_with_all = ["ids", "user", "client", "service"])]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which grants are meant. All conditions must hold.
+#[derive(Clone, Debug, Args)]
+pub struct GrantFilter {
+    /// Only grants of this user: a user name, `provider:id`, or an e-mail address
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only grants for this client: its id or its name
+    #[arg(long)]
+    pub client: Option<String>,
+    /// Only grants at this service
+    #[arg(long)]
+    pub service: Option<String>,
+}
+
+/// Actions of `users`.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub enum Users {
+    /// List the users who have grants, with the number of their grants
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

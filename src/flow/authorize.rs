@@ -228,15 +228,9 @@ impl ClientAuthorize {
     }
 
     /// Records a password login. The form cookie changes, so one from before the login is useless.
-    pub fn signed_in(
-        self,
-        form: Option<&str>,
-        next_form: Digest,
-        subject: String,
-        now: UnixTime,
-    ) -> Result<(GatewayLogin, ()), RejectReason> {
+    pub fn signed_in(self, form: Option<&str>, next_form: Digest, user: User, now: UnixTime) -> Result<(GatewayLogin, ()), RejectReason> {
         self.belongs_to(form, now)?;
-        self.logged_in_as(&LoginMethod::Password, User::with_name(subject), next_form)
+        self.logged_in_as(&LoginMethod::Password, user, next_form)
     }
 
     /// Goes on to consent, for a service without a login.

@@ -98,6 +98,11 @@ impl Branches {
         &self.current
     }
 
+    /// Since when two branches both refresh, if they do.
+    pub fn parallel(&self) -> Option<ParallelUse> {
+        self.parallel
+    }
+
     /// The number of the newest branch.
     pub(super) fn newest(&self) -> u8 {
         index(self.current.len().saturating_sub(1))

@@ -143,6 +143,11 @@ impl GrantData {
         )
     }
 
+    /// When the last generation was superseded; `None` if none was, or if it is not known.
+    pub fn last_refreshed(&self) -> Option<UnixTime> {
+        self.superseded.last_time().filter(|time| *time != UnixTime::default())
+    }
+
     /// When the latest refresh pair ends.
     pub fn refresh_ends(&self) -> UnixTime {
         self.refresh_ends
@@ -226,7 +231,7 @@ impl GrantData {
     }
 
     /// Whether a token of this generation and branch is of an abandoned branch.
-    pub(super) fn is_abandoned(&self, generation: u32, branch: u8) -> bool {
+    pub fn is_abandoned(&self, generation: u32, branch: u8) -> bool {
         self.branches.is_abandoned(generation, branch, self.generation)
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::ids::Digest;
+
 /// The user of a flow or a grant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
@@ -10,6 +12,10 @@ pub struct User {
     /// The identity that an identity provider stated.
     #[serde(default)]
     pub identity: Option<Identity>,
+    /// The digest of the password's hash at the login, for a user of this gateway. Another password
+    /// ends the user's grants. Version 1 of a grant has none.
+    #[serde(default)]
+    pub password_epoch: Option<Digest>,
 }
 
 /// The identity of a user, as an identity provider stated it.
@@ -39,6 +45,7 @@ impl User {
         Self {
             subject: subject.into(),
             identity: None,
+            password_epoch: None,
         }
     }
 
@@ -47,6 +54,7 @@ impl User {
         Self {
             subject: format!("{}:{}", identity.provider, identity.id),
             identity: Some(identity),
+            password_epoch: None,
         }
     }
 }

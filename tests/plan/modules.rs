@@ -89,7 +89,7 @@ signing_keys revocations
 clients discovery
 tokens
 grants
-api_keys
+api_keys grant_admin
 token_endpoint authorize proxy
 mod
 background

@@ -15,6 +15,7 @@ mod disk;
 mod documents;
 mod dual_token_regressions;
 mod export_import;
+mod grants;
 mod hostile;
 mod issuers;
 mod jwt;

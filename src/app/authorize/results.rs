@@ -33,6 +33,7 @@ pub enum AuthorizeError {
 
 /// What the page of a flow shows.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once for a page, and taken apart at once")]
 pub enum FlowPage {
     /// The login form.
     SignIn(AuthorizationRequest),

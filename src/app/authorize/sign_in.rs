@@ -12,6 +12,7 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::special_ip;
 use crate::flow::authorize::ClientAuthorize;
+use crate::flow::user::User;
 
 /// The submitted login form.
 #[derive(Debug)]
@@ -53,8 +54,8 @@ impl Authorize {
                 return Ok(LoginOutcome::No(request, result));
             }
         }
-        let (now, new_form) = (self.core.clock.now(), random::token());
-        let step = |s: ClientAuthorize| s.signed_in(form, Digest::new(new_form.expose()), name.to_owned(), now);
+        let (now, new_form, user) = (self.core.clock.now(), random::token(), self.password_user(name).await);
+        let step = |s: ClientAuthorize| s.signed_in(form, Digest::new(new_form.expose()), user.clone(), now);
         let transition = self.core.store.transition(flow, step).await.map_err(flow_error)?;
         self.pending_flows.remove(flow.id());
         tracing::info!(user = name, "signed in");
@@ -63,5 +64,15 @@ impl Authorize {
             form: new_form,
             session: self.create_session(name).await,
         })
+    }
+
+    /// The user of this name, bound to the password of now.
+    pub(super) async fn password_user(&self, name: &str) -> User {
+        let config = self.core.config();
+        let hash = self.passwords.hash_of(&config.configured.users, name).await;
+        User {
+            password_epoch: hash.map(Digest::new),
+            ..User::with_name(name)
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::base::random;
 use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize};
 use crate::flow::client::{RegisteredClient, ReturnAddress};
 use crate::flow::consent::{ConsentContext, RememberConsent};
-use crate::flow::user::LoginMethod;
+use crate::flow::user::{LoginMethod, User};
 use crate::net::http_client::HttpClient;
 use crate::oauth::authorization_request::{RedirectParams, RedirectParamsError, RequestParams, RequestParamsError, client_state};
 use crate::oauth::error::OAuthErrorCode;
@@ -82,8 +82,12 @@ impl Authorize {
             .validate_request(endpoint, &form, &client, context)
             .map_err(|rejection| AuthorizeError::Answer(return_address.clone(), rejection))?;
         let by_password = request.way.by == LoginMethod::Password;
-        let user = match browser.session.filter(|_| by_password) {
+        let name = match browser.session.filter(|_| by_password) {
             Some(cookie) => self.session_user(cookie).await,
+            None => None,
+        };
+        let user = match name {
+            Some(name) => Some(self.password_user(&name).await),
             None => None,
         };
         self.start_flow(request, user, browser.source)
@@ -133,7 +137,7 @@ impl Authorize {
     async fn start_flow(
         self: &Arc<Self>,
         request: AuthorizationRequest,
-        user: Option<String>,
+        user: Option<User>,
         source: IpAddr,
     ) -> Result<StartedFlow, Rejection> {
         let (now, form, id) = (self.core.clock.now(), random::token(), Id::random());

@@ -1,5 +1,6 @@
 //! Grants: created, refreshed and ended, and what this process remembers of them.
 
+pub mod check_user;
 pub mod create;
 pub mod end;
 pub mod error;
@@ -16,6 +17,8 @@ pub mod upstream_token;
 pub mod usage;
 
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::app::core::Core;
 use crate::app::discovery::Discovery;
@@ -38,6 +41,8 @@ pub struct Grants {
     token_cache: TokenCache,
     unconfirmed: UnconfirmedBranches,
     recent_401s: Recent401s,
+    /// One password hash is computed at a time, and each only once.
+    hashing: Arc<Semaphore>,
     /// The owner of this process's leases. In a store that only this process uses, a lease of another
     /// owner belongs to a process that no longer runs.
     owner: Id,
@@ -55,6 +60,7 @@ impl Grants {
             token_cache: TokenCache::default(),
             unconfirmed: UnconfirmedBranches::default(),
             recent_401s: Recent401s::default(),
+            hashing: Arc::new(Semaphore::new(1)),
             owner: Id::random(),
         }
     }

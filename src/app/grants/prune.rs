@@ -1,4 +1,5 @@
-//! Removes upstream answers that no client can need any more.
+//! Reads all grants again and again: ends those of a changed password, and removes upstream answers that
+//! no client can need any more.
 
 use std::convert::Infallible;
 
@@ -11,7 +12,7 @@ use crate::store::{Cursor, StoreError};
 const PAGE_SIZE: usize = 500;
 
 impl Grants {
-    /// Prunes a page of grants and returns the cursor of the next one. It also lists ended grants: in a
+    /// Checks and prunes a page of grants and returns the cursor of the next one. It also lists ended grants: in a
     /// Redis cluster, the message about an end may have been lost.
     ///
     /// # Errors
@@ -23,6 +24,11 @@ impl Grants {
             if let Some(until) = record.ended_until() {
                 self.revocations.add(grant.id(), until);
                 self.drop_ended(grant.id());
+                continue;
+            }
+            if let Some(data) = record.data()
+                && self.end_if_password_changed(&grant, &data.who).await?
+            {
                 continue;
             }
             let active = record.data().and_then(|data| config.find(&data.service));

@@ -13,7 +13,6 @@ use crate::app::grants::lease::{LeaseTimeout, LeaseWait, MAX_WAIT};
 use crate::app::grants::persistence::Persistence;
 use crate::app::runtime_config::ActiveService;
 use crate::app::tokens::issue::{CurrentGrant, TokenRequestContext};
-use crate::app::user_policy;
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
@@ -122,22 +121,6 @@ impl Grants {
             owner: self.owner,
             is_exclusive: self.core.store.is_single(),
         }
-    }
-
-    /// Compares the user with the configuration of now. If the user may no longer use the service, the
-    /// grant ends.
-    async fn check_user(&self, service: &Service, grant: &Handle<GrantRecord>, data: Option<&GrantData>) -> Result<(), Rejection> {
-        let Some(user) = data.map(|data| &data.who) else {
-            return Ok(());
-        };
-        let Err(reason) = user_policy::check_user(&self.core.config(), service, user) else {
-            return Ok(());
-        };
-        tracing::warn!(grant = %grant.id(), user = user.subject, why = reason, "a user may no longer use the service; the grant is ended");
-        if let Some(data) = self.end(grant).await? {
-            self.discovery.revoke_detached(&data, None);
-        }
-        Err(Rejection::Unknown("this user may no longer use the service; sign in again"))
     }
 
     fn open_refresh_pair(&self, service: &Service, client: &Authenticated, token: &Secret) -> Result<OpenedPair, Rejection> {
@@ -288,7 +271,8 @@ impl Grants {
                     }
                     // If the grant was revoked meanwhile, the new tokens are revoked too. If another
                     // attempt took over, it may have committed the same token, so that stays.
-                    if self.revocations.is_revoked(grant.id()) {
+                    let has_ended = record.is_some_and(|record| record.ended_until().is_some());
+                    if has_ended || self.revocations.is_revoked(grant.id()) {
                         self.discovery.revoke_detached(&refresh.data, Some(tokens.clone()));
                     }
                     return Err(Rejection::Grant(RejectReason::LeaseLost));

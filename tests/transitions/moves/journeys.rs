@@ -13,7 +13,7 @@ use mcp_oauth_gateway::flow::code::{CodeIssued, CodeRedemption, CodeSpent, Obtai
 use mcp_oauth_gateway::flow::consent::RememberConsent;
 use mcp_oauth_gateway::flow::error::RejectReason;
 use mcp_oauth_gateway::flow::stateless_code::StatelessCode;
-use mcp_oauth_gateway::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep};
+use mcp_oauth_gateway::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use mcp_oauth_gateway::oauth::error::OAuthErrorCode;
 use mcp_oauth_gateway::oauth::pkce::CodeChallenge;
 use mcp_oauth_gateway::oauth::scope::Scopes;
@@ -304,7 +304,11 @@ impl World {
             .and_then(|()| self.same_form(i, brought.as_deref()))
             .and_then(|()| self.on_the_way(i, |by, _| *by == LoginMethod::Password));
         self.note_if_off_the_way(&expected);
-        let step = |s: ClientAuthorize| s.signed_in(brought.as_deref(), Digest::new(&next), "alice".to_owned(), now);
+        let user = User {
+            password_epoch: Some(Digest::new("a hash")),
+            ..User::with_name("alice")
+        };
+        let step = |s: ClientAuthorize| s.signed_in(brought.as_deref(), Digest::new(&next), user.clone(), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
             self.walk("ClientAuthorize", "signed_in", "GatewayLogin");

@@ -1,0 +1,69 @@
+//! Compares the user of a grant with the configuration of now. The grant of a user who may no longer use
+//! the service ends, and so does one from before a change of the password.
+
+use crate::app::error::Rejection;
+use crate::app::grants::Grants;
+use crate::app::runtime_config::RuntimeConfig;
+use crate::app::user_policy;
+use crate::flow::grant::GrantRecord;
+use crate::flow::grant_data::GrantData;
+use crate::flow::user::User;
+use crate::service::Service;
+use crate::store::{Handle, StoreError};
+
+impl Grants {
+    /// Checks the user of a grant that is refreshed. If the user may no longer use the service, the
+    /// grant ends.
+    ///
+    /// # Errors
+    /// If the user may no longer use the service, or the store fails.
+    pub(super) async fn check_user(
+        &self,
+        service: &Service,
+        grant: &Handle<GrantRecord>,
+        data: Option<&GrantData>,
+    ) -> Result<(), Rejection> {
+        let Some(user) = data.map(|data| &data.who) else {
+            return Ok(());
+        };
+        let config = self.core.config();
+        let reason = match user_policy::check_user(&config, service, user) {
+            Ok(()) if self.is_password_current(&config, user).await => return Ok(()),
+            Ok(()) => "the password was changed",
+            Err(reason) => reason,
+        };
+        self.end_for_user(grant, user, reason).await?;
+        Err(Rejection::Unknown("this user may no longer use the service; sign in again"))
+    }
+
+    /// Ends a grant of a user whose password was changed or removed since the login. Returns whether it
+    /// ended.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) async fn end_if_password_changed(&self, grant: &Handle<GrantRecord>, user: &User) -> Result<bool, StoreError> {
+        let config = self.core.config();
+        if self.is_password_current(&config, user).await {
+            return Ok(false);
+        }
+        self.end_for_user(grant, user, "the password was changed or removed").await?;
+        Ok(true)
+    }
+
+    async fn end_for_user(&self, grant: &Handle<GrantRecord>, user: &User, reason: &str) -> Result<(), StoreError> {
+        tracing::warn!(grant = %grant.id(), user = user.subject, reason, "a user may no longer use the service; the grant is ended");
+        if let Some(data) = self.end(grant).await? {
+            self.discovery.revoke_detached(&data, None);
+        }
+        Ok(())
+    }
+
+    /// Whether the user has the password of the login. A user without a password of this gateway has.
+    async fn is_password_current(&self, config: &RuntimeConfig, user: &User) -> bool {
+        let Some(epoch) = &user.password_epoch else { return true };
+        let configured = config.configured.users.iter().find(|configured| configured.name == user.subject);
+        let Some(configured) = configured else { return false };
+        // A hash that cannot be computed now says nothing of the password.
+        configured.hash.get(&self.hashing).await.is_none_or(|hash| epoch.matches(hash))
+    }
+}
