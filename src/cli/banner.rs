@@ -67,8 +67,10 @@ pub fn print_self_signed(self_signed: &SelfSigned) {
     ));
     print_stderr(format_args!("  Trust it once, in one of these ways:"));
     print_stderr(format_args!(
-        "    Node clients (mcp-remote, Claude Code):  export NODE_EXTRA_CA_CERTS='{ca}'"
+        "    Node and Bun clients (mcp-remote, Claude Code, Gemini CLI, OpenCode):  export NODE_EXTRA_CA_CERTS='{ca}'"
     ));
+    print_stderr(format_args!("    Codex:           export CODEX_CA_CERTIFICATE='{ca}'"));
+    print_stderr(format_args!("    Python clients:  export SSL_CERT_FILE='{ca}'"));
     print_stderr(format_args!(
         "    Debian, Ubuntu:  sudo cp '{ca}' /usr/local/share/ca-certificates/mcp-oauth-gateway.crt && sudo update-ca-certificates"
     ));

@@ -40,6 +40,9 @@ use crate::web::router::Router;
 /// How long detached refreshes may take to commit after the last connection is closed.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(70);
 
+/// How often the gateway checks whether its own certificates expire soon.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(86_400);
+
 /// How long the shutdown waits for blocked threads, such as an unanswered name lookup.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -98,6 +101,9 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
         background.spawn(reload::reload_on_sighup(Reloader::new(flags, validated), Arc::clone(&app))?);
     }
     spawn_background_work(&background, &app, server_tls.as_ref(), &stop);
+    if matches!(validated.start.certificate, TlsSource::SelfSigned) {
+        background.spawn(renew_certificates(validated.start.data_dir.clone(), public_host(validated)));
+    }
     if Storage::has_key_file() {
         background.spawn(reload::watch_keys(storage.key_file(), store));
     }
@@ -264,23 +270,40 @@ pub(super) fn client_tls(validated: &Validated) -> Result<ClientTls, String> {
 }
 
 fn server_tls(validated: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
-    let files = match &validated.start.certificate {
-        TlsSource::None => return Ok(None),
+    match &validated.start.certificate {
+        TlsSource::None => Ok(None),
         TlsSource::SelfSigned => {
-            let public_url = crate::base::url::ExactUrl::parse(validated.start.urls.public_url()).ok();
-            let name = public_url
-                .and_then(|url| url.url().host_str().map(|host| host.trim_matches(['[', ']']).to_owned()))
-                .unwrap_or_default();
-            let generated = self_signed::self_signed(&validated.start.data_dir, &[name]).map_err(|error| {
+            let generated = self_signed::self_signed(&validated.start.data_dir, &[public_host(validated)]).map_err(|error| {
                 let instead = "give the gateway a data directory that it may write to, or a certificate of your own";
                 validated.locations.certificate.wrong(error.to_string(), instead).to_string()
             })?;
             banner::print_self_signed(&generated);
-            (generated.certificate, generated.key)
+            let tls = ServerTls::by_server_name(generated.named, generated.unnamed);
+            tls.map_err(|error| error.to_string()).map(|tls| Some(Arc::new(tls)))
         }
-        TlsSource::Files { cert, key } => (cert.clone(), key.clone()),
-    };
-    tls_of(validated, &files.0, &files.1).map(Some)
+        TlsSource::Files { cert, key } => tls_of(validated, cert, key).map(Some),
+    }
+}
+
+/// The host of `public_url`, which the gateway's own certificate covers.
+fn public_host(validated: &Validated) -> String {
+    let public_url = crate::base::url::ExactUrl::parse(validated.start.urls.public_url()).ok();
+    public_url
+        .and_then(|url| url.url().host_str().map(|host| host.trim_matches(['[', ']']).to_owned()))
+        .unwrap_or_default()
+}
+
+/// Renews the gateway's own certificates once a day, forever. [`ServerTls::watch`] loads them.
+async fn renew_certificates(dir: std::path::PathBuf, host: String) {
+    loop {
+        tokio::time::sleep(RENEWAL_INTERVAL).await;
+        let (dir, names) = (dir.clone(), [host.clone()]);
+        match tokio::task::spawn_blocking(move || self_signed::renew_leaves(&dir, &names)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the TLS certificate was not renewed"),
+            Err(error) => tracing::error!(%error, "the renewal of the TLS certificate failed"),
+        }
+    }
 }
 
 /// Loads a certificate chain and its key.

@@ -459,7 +459,7 @@ mod tests {
     async fn a_self_signed_certificate_serves_http1_and_http2() {
         let dir = tempfile::tempdir().expect("dir");
         let files = self_signed(dir.path(), &[]).expect("made");
-        let tls = ServerTls::from_files(&files.certificate, &files.key).expect("tls");
+        let tls = ServerTls::by_server_name(files.named, files.unnamed).expect("tls");
         let server = start(Some(Arc::new(tls)), ServerLimits::default(), |request, peer| async move {
             ok(format!("{:?} {}", request.version(), peer.tls))
         });
@@ -484,7 +484,7 @@ mod tests {
     async fn http2_streams_share_a_connection_and_are_reset_when_dropped() {
         let dir = tempfile::tempdir().expect("dir");
         let files = self_signed(dir.path(), &[]).expect("made");
-        let tls = ServerTls::from_files(&files.certificate, &files.key).expect("tls");
+        let tls = ServerTls::by_server_name(files.named, files.unnamed).expect("tls");
         let (upstream, upstream_task) = endless().await;
         let upstream_client = plain();
         let server = start(Some(Arc::new(tls)), ServerLimits::default(), move |request, peer| {

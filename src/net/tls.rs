@@ -9,6 +9,9 @@ use rustls::ServerConfig;
 use rustls::WantsVerifier;
 use rustls::WantsVersions;
 use rustls::crypto::CryptoProvider;
+use rustls::server::ClientHello;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
@@ -143,11 +146,20 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// The server's certificate and key from two PEM files, reloaded on change. Offers HTTP/2 and 1.1.
+/// A certificate chain and the key that belongs to its leaf, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The leaf's private key.
+    pub key: PathBuf,
+}
+
+/// The server's certificates and keys from PEM files, reloaded on change. Offers HTTP/2 and 1.1.
 pub struct ServerTls {
-    certificate: PathBuf,
-    key: PathBuf,
-    seen: Mutex<[FileVersion; 2]>,
+    named: CertificateFiles,
+    unnamed: Option<CertificateFiles>,
+    seen: Mutex<Vec<FileVersion>>,
     config: ArcSwap<ServerConfig>,
 }
 
@@ -160,11 +172,25 @@ impl ServerTls {
     /// # Errors
     /// If a file cannot be read or parsed, or the key does not belong to the certificate.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let file_versions = [stamp(certificate), stamp(key)];
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        Self::new(CertificateFiles { certificate, key }, None)
+    }
+
+    /// Reads `named`, for clients that send a server name (RFC 6066 §3), and `unnamed`, for clients
+    /// that send none, because they connect to an IP address.
+    ///
+    /// # Errors
+    /// As [`ServerTls::from_files`].
+    pub fn by_server_name(named: CertificateFiles, unnamed: CertificateFiles) -> Result<Self, TlsError> {
+        Self::new(named, Some(unnamed))
+    }
+
+    fn new(named: CertificateFiles, unnamed: Option<CertificateFiles>) -> Result<Self, TlsError> {
+        let file_versions = versions_of(&named, unnamed.as_ref());
         Ok(Self {
-            config: ArcSwap::from(server_config(certificate, key)?),
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
+            config: ArcSwap::from(server_config(&named, unnamed.as_ref())?),
+            named,
+            unnamed,
             seen: Mutex::new(file_versions),
         })
     }
@@ -173,10 +199,10 @@ impl ServerTls {
     /// use. Blocks on the disk.
     ///
     /// # Errors
-    /// As [`ServerTls::from_files`]. The old certificate stays in use, and the same two files are
-    /// not tried again. Once a renewal has replaced both files, the next check succeeds.
+    /// As [`ServerTls::from_files`]. The old certificates stay in use, and the same files are not
+    /// tried again. Once a renewal has replaced all of them, the next check succeeds.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let current = [stamp(&self.certificate), stamp(&self.key)];
+        let current = versions_of(&self.named, self.unnamed.as_ref());
         {
             let mut last_seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             if *last_seen == current {
@@ -184,7 +210,7 @@ impl ServerTls {
             }
             *last_seen = current;
         }
-        self.config.store(server_config(&self.certificate, &self.key)?);
+        self.config.store(server_config(&self.named, self.unnamed.as_ref())?);
         Ok(true)
     }
 
@@ -211,9 +237,32 @@ impl ServerTls {
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls")
-            .field("certificate", &self.certificate)
+            .field("certificate", &self.named.certificate)
             .finish_non_exhaustive()
     }
+}
+
+/// The certificates of one [`ServerConfig`].
+#[derive(Debug)]
+struct Certificates {
+    named: Arc<CertifiedKey>,
+    unnamed: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificate = if hello.server_name().is_some() {
+            &self.named
+        } else {
+            &self.unnamed
+        };
+        Some(Arc::clone(certificate))
+    }
+}
+
+fn versions_of(named: &CertificateFiles, unnamed: Option<&CertificateFiles>) -> Vec<FileVersion> {
+    let files = std::iter::once(named).chain(unnamed);
+    files.flat_map(|files| [stamp(&files.certificate), stamp(&files.key)]).collect()
 }
 
 fn stamp(path: &Path) -> FileVersion {
@@ -221,15 +270,21 @@ fn stamp(path: &Path) -> FileVersion {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = read_certificates(certificate)?;
-    let pem = Zeroizing::new(read(key)?);
-    let private_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(key.to_owned()))?;
+fn server_config(named: &CertificateFiles, unnamed: Option<&CertificateFiles>) -> Result<Arc<ServerConfig>, TlsError> {
+    let named = certified_key(named)?;
+    let unnamed = unnamed.map_or_else(|| Ok(Arc::clone(&named)), certified_key)?;
     let mut config = versions(ServerConfig::builder_with_provider(provider()))?
         .with_no_client_auth()
-        .with_single_cert(chain, private_key)?;
+        .with_cert_resolver(Arc::new(Certificates { named, unnamed }));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn certified_key(files: &CertificateFiles) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = read_certificates(&files.certificate)?;
+    let pem = Zeroizing::new(read(&files.key)?);
+    let private_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(files.key.clone()))?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, private_key, &provider())?))
 }
 
 fn versions<S: ConfigSide>(builder: ConfigBuilder<S, WantsVersions>) -> Result<ConfigBuilder<S, WantsVerifier>, TlsError> {
@@ -265,22 +320,22 @@ mod tests {
         let other = tempfile::tempdir().expect("dir");
         let first = self_signed(dir.path(), &[]).expect("made");
         let second = self_signed(other.path(), &[]).expect("made");
-        let tls = ServerTls::from_files(&first.certificate, &first.key).expect("read");
+        let tls = ServerTls::from_files(&first.named.certificate, &first.named.key).expect("read");
         assert!(!tls.reload().expect("looked"));
         let before = tls.config();
 
-        fs::write(&first.certificate, "not a certificate").expect("write");
+        fs::write(&first.named.certificate, "not a certificate").expect("write");
         assert!(matches!(tls.reload(), Err(TlsError::NoCertificate(_))));
         assert!(Arc::ptr_eq(&before, &tls.config()));
         assert!(!tls.reload().expect("the same bad file is not tried again"));
 
         // Half of a renewal: the new certificate with the old key.
-        fs::copy(&second.certificate, &first.certificate).expect("copy");
+        fs::copy(&second.named.certificate, &first.named.certificate).expect("copy");
         assert!(matches!(tls.reload(), Err(TlsError::Unusable(_))));
         assert!(Arc::ptr_eq(&before, &tls.config()));
 
-        fs::remove_file(&first.key).expect("remove");
-        fs::copy(&second.key, &first.key).expect("copy");
+        fs::remove_file(&first.named.key).expect("remove");
+        fs::copy(&second.named.key, &first.named.key).expect("copy");
         assert!(tls.reload().expect("read"));
         assert!(!Arc::ptr_eq(&before, &tls.config()));
     }
@@ -290,10 +345,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let files = self_signed(dir.path(), &[]).expect("made");
         let missing_path = dir.path().join("nowhere.pem");
-        let result = ServerTls::from_files(&missing_path, &files.key);
+        let result = ServerTls::from_files(&missing_path, &files.named.key);
         assert!(result.expect_err("missing").to_string().contains("nowhere.pem"));
-        let result = ServerTls::from_files(&files.key, &files.certificate);
+        let result = ServerTls::from_files(&files.named.key, &files.named.certificate);
         assert!(matches!(result, Err(TlsError::NoCertificate(_))));
-        assert!(matches!(ClientTls::load(&[files.key]), Err(TlsError::NoCertificate(_))));
+        assert!(matches!(ClientTls::load(&[files.named.key]), Err(TlsError::NoCertificate(_))));
     }
 }

@@ -177,10 +177,10 @@ fn healthcheck_command_requires_a_200_and_not_only_tls() {
     tls::install_provider();
     let home = tempfile::tempdir().unwrap();
     let made = self_signed(home.path(), &[]).unwrap();
-    let chain = vec![CertificateDer::from_pem_file(&made.certificate).unwrap()];
+    let chain = vec![CertificateDer::from_pem_file(&made.named.certificate).unwrap()];
     let config = rustls::ServerConfig::builder()
         .with_no_client_auth()
-        .with_single_cert(chain, PrivateKeyDer::from_pem_file(&made.key).unwrap())
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(&made.named.key).unwrap())
         .map(std::sync::Arc::new)
         .unwrap();
     for (said, code) in [
@@ -281,8 +281,8 @@ async fn replaced_certificate_is_served_without_a_restart() {
     let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [first, second] = homes.each_ref().map(|home| self_signed(home.path(), &[]).unwrap());
     let (certificate, key) = (data.path().join("cert.pem"), data.path().join("key.pem"));
-    std::fs::write(&certificate, read(&first.certificate)).unwrap();
-    std::fs::write(&key, read(&first.key)).unwrap();
+    std::fs::write(&certificate, read(&first.named.certificate)).unwrap();
+    std::fs::write(&key, read(&first.named.key)).unwrap();
     let more = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     let secure = Secure::start(&standin, port, data.path(), &more).await;
     healthy(port).await;
@@ -291,13 +291,13 @@ async fn replaced_certificate_is_served_without_a_restart() {
     assert!(version(&trusting(&new), &secure.url, false).await.is_err());
 
     // A key that does not match the certificate changes nothing.
-    std::fs::write(&key, read(&second.key)).unwrap();
+    std::fs::write(&key, read(&second.named.key)).unwrap();
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(
         version(&trusting(&old), &secure.url, false).await.is_ok(),
         "the old one stays in use"
     );
-    std::fs::write(&certificate, read(&second.certificate)).unwrap();
+    std::fs::write(&certificate, read(&second.named.certificate)).unwrap();
     let begun = Instant::now();
     while version(&trusting(&new), &secure.url, false).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(12), "the new certificate is not served");
