@@ -52,8 +52,8 @@ pub struct ServerLimits {
     pub max_headers_bytes: usize,
     /// How long running requests may continue after draining begins.
     pub grace: Duration,
-    /// How long event streams opened by GET may continue after draining begins. They have no end of
-    /// their own, and the client opens a new one at another instance.
+    /// How long event streams of GETs and subscriptions may continue after draining begins. They have
+    /// no end of their own, and the client opens a new one at another instance.
     pub parting: Duration,
 }
 
@@ -80,8 +80,8 @@ pub struct Peer {
 }
 
 /// Serves until `stop` fires, then drains: accepts no connections, closes idle ones, cuts requests
-/// after `limits.grace`, and ends event streams opened by GET after `limits.parting`. Dropping the
-/// future cuts all at once. Runs on the current runtime, with one task per connection.
+/// after `limits.grace`, and ends event streams of GETs and subscriptions after `limits.parting`.
+/// Dropping the future cuts all at once. Runs on the current runtime, with one task per connection.
 ///
 /// # Errors
 /// If `listener` cannot be used at all. Failures of single connections are logged.
@@ -182,7 +182,7 @@ fn is_client_error(error: &io::Error) -> bool {
 struct ConnectionContext<H> {
     limits: ServerLimits,
     stop: CancellationToken,
-    /// Ends event streams opened by GET, `limits.parting` after draining began.
+    /// Ends event streams of GETs and subscriptions, `limits.parting` after draining began.
     ends: CancellationToken,
     peer: Peer,
     handler: H,
@@ -233,7 +233,7 @@ where
     let connection_activity = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let active_request = ActiveRequest::new(&connection_activity);
-        let end_streams = (request.method() == Method::GET).then(|| end_streams.clone());
+        let end_streams = opens_endless_stream(&request).then(|| end_streams.clone());
         let response = handler(request, peer);
         async move {
             let response = response.await;
@@ -269,6 +269,16 @@ where
             },
         }
     }
+}
+
+/// Whether an event stream in response to this request has no end of its own: that of a GET, or of
+/// the MCP method `subscriptions/listen`, which replaces the GET since revision 2026-07-28.
+fn opens_endless_stream<B>(request: &Request<B>) -> bool {
+    request.method() == Method::GET
+        || request
+            .headers()
+            .get("mcp-method")
+            .is_some_and(|method| method == "subscriptions/listen")
 }
 
 fn protocol(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
@@ -554,7 +564,7 @@ mod tests {
     }
 
     /// Drains during an event stream: returns what was read, and whether the server stopped early.
-    async fn draining_ends(method: Method) -> (Result<usize, crate::net::body::BodyError>, bool) {
+    async fn draining_ends(request: http::request::Builder) -> (Result<usize, crate::net::body::BodyError>, bool) {
         let (upstream, upstream_task) = endless().await;
         let limits = ServerLimits {
             grace: Duration::from_millis(800),
@@ -576,7 +586,7 @@ mod tests {
                 response.map(|body| ResponseBody::Stream(StreamBody::new(body, None)))
             }
         });
-        let request = Request::builder().method(method).uri(format!("http://{}/", server.address));
+        let request = request.uri(format!("http://{}/", server.address));
         let response = plain()
             .send(request.body(RequestBody::Empty).expect("request"), &policy(false))
             .await
@@ -589,11 +599,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_ends_get_event_streams_at_once_and_others_after_grace() {
-        let (result, stopped_early) = draining_ends(Method::GET).await;
-        assert!(stopped_early && result.expect("a clean end") == 5);
-        let (result, stopped_early) = draining_ends(Method::POST).await;
-        assert!(!stopped_early && result.is_err(), "cut at the end of the grace");
+    async fn draining_ends_endless_event_streams_at_once_and_others_after_grace() {
+        let post = || Request::builder().method(Method::POST);
+        for request in [Request::builder(), post().header("mcp-method", "subscriptions/listen")] {
+            let (result, stopped_early) = draining_ends(request).await;
+            assert!(stopped_early && result.expect("a clean end") == 5);
+        }
+        for request in [post(), post().header("mcp-method", "tools/call")] {
+            let (result, stopped_early) = draining_ends(request).await;
+            assert!(!stopped_early && result.is_err(), "cut at the end of the grace");
+        }
     }
 
     #[tokio::test]

@@ -141,6 +141,9 @@ async fn post(exchange: &Exchange, body: &[u8], caller: Caller) -> Reply {
     if method == "tools/call" && params["name"] == "stream" {
         return streams::counted(id.clone(), &params["arguments"]);
     }
+    if method == "subscriptions/listen" {
+        return streams::events(exchange.behaviour.sse_gap);
+    }
     let answer = tools::answer(method, id, params, &caller).await;
     let mut reply = if exchange.behaviour.sse {
         streams::one(&answer)

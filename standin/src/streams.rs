@@ -42,7 +42,7 @@ pub fn one(message: &Value) -> Reply {
     reply
 }
 
-/// The stream of GET: one event immediately, then one after each gap, without end.
+/// The stream of GET and of `subscriptions/listen`: one event immediately, then one after each gap, without end.
 pub fn events(gap: Duration) -> Reply {
     let (feed, reply) = streamed("text/event-stream");
     tokio::spawn(async move {

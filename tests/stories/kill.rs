@@ -449,7 +449,13 @@ async fn shutdown_waits_until_rotated_upstream_tokens_are_stored() {
 /// Sends a request and returns the response while its body is still arriving.
 async fn streaming(site: &Site, pair: &Pair, body: Option<serde_json::Value>) -> http::Response<hyper::body::Incoming> {
     let method = if body.is_some() { "POST" } else { "GET" };
+    let mcp_method = body
+        .as_ref()
+        .and_then(|body| body["method"].as_str())
+        .unwrap_or_default()
+        .to_owned();
     let request = Request::builder()
+        .header("mcp-method", mcp_method)
         .method(method)
         .uri(format!("{}/mcp", site.client.base))
         .header(header::CONTENT_TYPE, "application/json")
@@ -488,6 +494,8 @@ async fn shutdown_closes_endless_streams_and_lets_tool_calls_finish() {
     let (mut site, process) = Site::begin().await;
     let pair = site.login().await;
     let endless = streaming(&site, &pair, None).await;
+    let listen = json!({ "jsonrpc": "2.0", "id": 2, "method": "subscriptions/listen", "params": {} });
+    let subscription = streaming(&site, &pair, Some(listen)).await;
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "stream", "arguments": { "count": 6, "gap_ms": 600 } } });
     let called = streaming(&site, &pair, Some(call)).await;
     let begun = Instant::now();
@@ -498,17 +506,34 @@ async fn shutdown_closes_endless_streams_and_lets_tool_calls_finish() {
             .expect("a clean end");
         (String::from_utf8_lossy(&body).into_owned(), begun.elapsed())
     };
-    let ((_, stream_ended), (text, call_ended)) = tokio::join!(to_its_end(endless), to_its_end(called));
+    let ((_, stream_ended), (_, subscription_ended), (text, call_ended)) =
+        tokio::join!(to_its_end(endless), to_its_end(subscription), to_its_end(called));
     let status = tokio::time::timeout(Duration::from_secs(20), stopping)
         .await
         .expect("long before the grace is over");
     println!(
-        "a stop with an open stream and a running call: stream ended after {stream_ended:?}, call after {call_ended:?}, process after {:?}",
+        "a stop with open streams and a running call: stream ended after {stream_ended:?}, subscription after {subscription_ended:?}, call after {call_ended:?}, process after {:?}",
         begun.elapsed()
     );
     assert!(status.unwrap().success() && text.contains("6 events"), "{text}");
     assert!(stream_ended < call_ended, "the stream waits for nobody");
+    assert!(subscription_ended < call_ended, "the subscription waits for nobody");
     assert!(begun.elapsed() < ServerLimits::default().grace / 2);
+}
+
+/// The process ends long before the time for other requests is over.
+#[tokio::test]
+async fn shutdown_does_not_wait_for_an_open_subscription() {
+    let (mut site, process) = Site::begin().await;
+    let pair = site.login().await;
+    let listen = json!({ "jsonrpc": "2.0", "id": "listen:0", "method": "subscriptions/listen", "params": {} });
+    let subscription = streaming(&site, &pair, Some(listen)).await;
+    let stopping = tokio::task::spawn_blocking(|| process.terminate());
+    let status = tokio::time::timeout(ServerLimits::default().grace / 2, stopping).await;
+    assert!(status.expect("a stop in time").unwrap().success());
+    read_limited(subscription.into_body(), 1 << 20, Duration::from_secs(1))
+        .await
+        .expect("a clean end");
 }
 
 #[tokio::test]
