@@ -15,6 +15,7 @@ use crate::oauth::error::{OAuthErrorCode, description};
 use crate::oauth::scope::Scopes;
 use crate::web::guard::CorsPolicy;
 use crate::web::pages;
+use crate::web::routes::MCP_METHODS;
 
 /// A response of the gateway.
 pub type HttpResponse = Response<ResponseBody>;
@@ -79,6 +80,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         ProxyError::TokenInQuery => ("invalid_request", TOKEN_IN_QUERY.to_owned()),
         ProxyError::MissingScopes => ("insufficient_scope", TOO_FEW.to_owned()),
         ProxyError::InsufficientScope(_) => ("insufficient_scope", MORE.to_owned()),
+        ProxyError::HeadNotAllowed => ("method_not_allowed", format!("use {MCP_METHODS}")),
         ProxyError::UnknownSession => ("Session not found", "begin a new one with initialize".to_owned()),
         ProxyError::RateLimited => ("too_many_requests", "too many requests from this address; try again".to_owned()),
         ProxyError::CredentialRefused => (
@@ -95,7 +97,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
     };
     let code = match error {
         ProxyError::NoToken | ProxyError::BadToken(_) | ProxyError::UnknownSession => -32001,
-        ProxyError::TokenInQuery => -32600,
+        ProxyError::TokenInQuery | ProxyError::HeadNotAllowed => -32600,
         ProxyError::MissingScopes | ProxyError::InsufficientScope(_) => -32003,
         ProxyError::NotReady
         | ProxyError::RateLimited
@@ -112,6 +114,8 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         response = with_retry_after(response, 1);
     } else if matches!(error, ProxyError::TryLater) {
         response = with_retry_after(response, 5);
+    } else if matches!(error, ProxyError::HeadNotAllowed) {
+        put(&mut response, header::ALLOW, MCP_METHODS);
     }
     if let Some(value) = challenge(error, endpoint).and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
@@ -148,6 +152,7 @@ fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String
         )),
         ProxyError::InsufficientScope(scopes) => Some(header(&Scopes::parse(scopes), Some((OAuthErrorCode::InsufficientScope, MORE)))),
         ProxyError::NotReady
+        | ProxyError::HeadNotAllowed
         | ProxyError::UnknownSession
         | ProxyError::RateLimited
         | ProxyError::CredentialRefused
@@ -206,7 +211,7 @@ pub fn with_cors(mut response: HttpResponse, policy: &CorsPolicy) -> HttpRespons
 pub fn preflight(policy: &CorsPolicy, request: &HeaderMap) -> HttpResponse {
     let mut response = Response::new(ResponseBody::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    put(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
+    put(&mut response, header::ACCESS_CONTROL_ALLOW_METHODS, MCP_METHODS);
     put(&mut response, header::ACCESS_CONTROL_MAX_AGE, "600");
     put(&mut response, header::VARY, "Access-Control-Request-Headers");
     if let Some(requested) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {

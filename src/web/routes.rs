@@ -7,6 +7,9 @@ use matchit::Router;
 
 use crate::app::endpoint::is_service_name;
 
+/// The methods of the MCP endpoint. A HEAD gets a challenge, or this list.
+pub const MCP_METHODS: &str = "GET, POST, DELETE, OPTIONS";
+
 /// The endpoints, by how the router treats their requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -200,7 +203,7 @@ impl RouteTable {
         let oauth = |endpoint| (Route::Endpoint(Endpoint::OAuth(endpoint, service())), "POST, OPTIONS");
         let browser = |endpoint, allowed| (Route::Endpoint(Endpoint::Browser(endpoint)), allowed);
         let (route, allowed) = match *matched.value {
-            Path::Mcp => (Route::Endpoint(Endpoint::Mcp(service())), "GET, POST, DELETE, OPTIONS"),
+            Path::Mcp => (Route::Endpoint(Endpoint::Mcp(service())), MCP_METHODS),
             Path::ProtectedResource => document(Document::ProtectedResource(service())),
             Path::AuthorizationServer => document(Document::AuthorizationServer(service())),
             Path::Services => document(Document::Services(matched.params.get("service").map(str::to_owned))),
@@ -221,7 +224,9 @@ impl RouteTable {
             Path::Style => (Route::Endpoint(Endpoint::Style), "GET, HEAD"),
             Path::Home => (Route::Endpoint(Endpoint::Home), "GET, HEAD"),
         };
-        if allowed.split(", ").any(|name| name == method.as_str()) {
+        // Some clients read the challenge from a HEAD, which belongs where GET is (RFC 9110 §9.3.2).
+        let is_mcp_head = method == Method::HEAD && matches!(matched.value, Path::Mcp);
+        if is_mcp_head || allowed.split(", ").any(|name| name == method.as_str()) {
             Ok(route)
         } else {
             Err(RouteError::Method(allowed))

@@ -426,3 +426,19 @@ async fn an_api_key_needs_every_required_scope_of_its_service() {
     }
     unauthorized(&call(&world, "batch", &[]).await, false);
 }
+
+/// A service without OAuth answers HEAD as GET does: with a challenge, or with its methods.
+#[tokio::test]
+async fn head_at_a_service_without_oauth_gets_a_challenge_or_405() {
+    let (world, _) = house(|_| {}).await;
+    for (service, status, challenge, allow) in [("batch", 401, "Bearer ", ""), ("open", 405, "", "GET, POST, DELETE, OPTIONS")] {
+        let head = Request::head(format!("{}/mcp/{service}", world.url)).body(RequestBody::Empty);
+        let page = send(&Browser::default().client, head.unwrap()).await;
+        assert_eq!((page.status.as_u16(), page.header("allow")), (status, allow), "{service}");
+        assert!(
+            page.header("www-authenticate").starts_with(challenge) && page.text.is_empty(),
+            "{service}"
+        );
+    }
+    assert_eq!(world.standin.log().len(), 0, "no HEAD reaches an upstream");
+}

@@ -1,10 +1,11 @@
 //! Several services in one process. Each is its own issuer and resource, and tokens do not cross.
 
-use http::Method;
+use http::{Method, Request};
+use mcp_oauth_gateway::net::body::RequestBody;
 use serde_json::{Value, json};
 
 use super::hostile::refused;
-use crate::support::browser::{Browser, Page};
+use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair, param};
 use crate::support::house::{House, SERVICES, browse, login, paste_key};
 
@@ -122,6 +123,47 @@ fn forms(base: &str, name: &str) -> Vec<(String, String)> {
 /// The URL of a metadata document: RFC 8414 §3.1, RFC 9728 §3.1.
 fn well_known(base: &str, document: &str, address: &str) -> String {
     format!("{base}/.well-known/{document}{}", address.strip_prefix(base).unwrap())
+}
+
+/// Sends a request without a body, with or without a token.
+async fn ask(method: Method, url: &str, token: Option<&str>) -> Page {
+    let request = Request::builder().method(method).uri(url);
+    let request = match token {
+        Some(token) => request.header("authorization", format!("Bearer {token}")),
+        None => request,
+    };
+    send(&Browser::default().client, request.body(RequestBody::Empty).unwrap()).await
+}
+
+/// RFC 9110 §9.3.2: some clients read the challenge of a service from the response to a HEAD.
+#[tokio::test]
+async fn head_without_a_valid_token_gets_the_challenge_of_get() {
+    let house = House::new().await;
+    let base = house.world.url.clone();
+    let pair = login(&house.client().await.at("default")).await;
+    let mut urls: Vec<String> = SERVICES.iter().flat_map(|name| forms(&base, name)).map(|(url, _)| url).collect();
+    urls.extend(urls.clone().iter().map(|url| format!("{url}/")));
+    for url in &urls {
+        for token in [None, Some("nonsense")] {
+            let [mut get, mut head] = [ask(Method::GET, url, token).await, ask(Method::HEAD, url, token).await];
+            for page in [&mut get, &mut head] {
+                page.headers.remove("date");
+            }
+            assert!(get.header("www-authenticate").contains("resource_metadata="), "{url}");
+            assert_eq!((head.status, &head.headers), (get.status, &get.headers), "{url}");
+            assert_eq!((head.status.as_u16(), head.text.as_str()), (401, ""), "{url}");
+        }
+        let own = url.trim_end_matches('/');
+        let is_default = own == format!("{base}/mcp") || own.contains("default");
+        let head = ask(Method::HEAD, url, Some(&pair.access)).await;
+        let expected = if is_default {
+            (405, "GET, POST, DELETE, OPTIONS")
+        } else {
+            (401, "")
+        };
+        assert_eq!((head.status.as_u16(), head.header("allow")), expected, "{url}");
+    }
+    assert_eq!(ask(Method::HEAD, &format!("{base}/mcp/nowhere"), None).await.status, 404);
 }
 
 /// RFC 9728 §3.3: `resource` must equal the URL that the client called.

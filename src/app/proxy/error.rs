@@ -20,6 +20,8 @@ pub enum ProxyError {
     TokenInQuery,
     /// The upstream requires more scopes: these.
     InsufficientScope(String),
+    /// A HEAD of a caller that may call: the MCP endpoint answers it with nothing but a challenge.
+    HeadNotAllowed,
     /// The MCP session is unknown here, or belongs to another user.
     UnknownSession,
     /// Too many requests without a token came from one address.
@@ -63,6 +65,7 @@ impl ProxyError {
             Self::TokenInQuery => StatusCode::BAD_REQUEST,
             Self::UnknownSession => StatusCode::NOT_FOUND,
             Self::MissingScopes | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+            Self::HeadNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::CredentialRefused | Self::Redirected(_) | Self::UpstreamDown(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,

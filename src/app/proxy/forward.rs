@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::proxy::Proxy;
@@ -43,6 +43,9 @@ impl Proxy {
         let (head, body) = request.into_parts();
         let service = &active.service;
         let AuthenticatedRequest { caller, credential } = self.authenticate(active, &head.headers, source)?;
+        if head.method == Method::HEAD {
+            return Err(ProxyError::HeadNotAllowed);
+        }
         // RFC 6750 §2: one way to send a token. The query is forwarded, and a token in it would be too.
         if head.uri.query().is_some_and(bearer::is_token_in_query) {
             return Err(ProxyError::TokenInQuery);
