@@ -206,6 +206,7 @@ mod tests {
     use crate::base::url::ExactUrl;
     use crate::net::http_client::HttpClient;
     use crate::oauth::scope::Scopes;
+    use crate::service::client::ClientDocuments;
     use crate::service::config::Config;
     use crate::service::public_urls::PublicUrls;
     use crate::store::{Backend, Memory, Store};
@@ -229,6 +230,7 @@ mod tests {
                 cors_origins: Vec::new(),
                 public_directory: false,
                 json_token: false,
+                client_documents: ClientDocuments::default(),
             },
             clock,
             max_pending_flows: pending_flows::MAX_PENDING_FLOWS,

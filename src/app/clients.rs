@@ -115,6 +115,12 @@ impl Clients {
         if !client_id_metadata::is_url(client_id) {
             return Ok(self.registered(client_id));
         }
+        if let Some(copy) = self.core.config().pinned_document(client_id) {
+            return Ok(Some(RegisteredClient::from_metadata(copy.url.clone(), copy.registration.clone())));
+        }
+        if !self.core.config().configured.client_documents.is_on {
+            return Ok(None);
+        }
         let url = ClientIdUrl::parse(client_id, self.core.urls.is_loopback())
             .map_err(|error| Rejection::Document(ClientMetadataFetchError::Url(error)))?;
         let result = match freshness {

@@ -10,6 +10,7 @@ use crate::app::runtime_config::ActiveService;
 use crate::oauth::metadata::{self, ServerEndpoints};
 use crate::oauth::resource;
 use crate::oauth::scope::Scopes;
+use crate::service::config::Config;
 use crate::service::public_urls::{BaseUrl, PublicUrls};
 use crate::service::{self, Access};
 
@@ -138,7 +139,7 @@ impl ServiceEndpoint<'_> {
     }
 
     /// The authorization server metadata document (RFC 8414).
-    pub fn server_metadata_document(&self) -> Value {
+    pub fn server_metadata_document(&self, config: &Config) -> Value {
         let active = self.service;
         let keys = active
             .service
@@ -151,7 +152,7 @@ impl ServiceEndpoint<'_> {
             revoke: &self.endpoint("/revoke"),
             jwks: keys.as_deref(),
             scopes: &active.scopes_askable().list(),
-            client_documents: true,
+            client_documents: config.client_documents.is_on,
         };
         metadata::authorization_server(&self.issuer(), &endpoints)
     }

@@ -78,6 +78,11 @@ pub enum Rejection {
     },
 }
 
+/// The client learns nothing of this failure: only its document says where a response may go.
+const DOCUMENT_ADVICE: &str = "The gateway cannot tell your client, because only the document says how to reach it: stop the sign-in \
+    there. Whoever runs the gateway can let it reach the document's host, copy the document into its configuration \
+    (document_file), or set client_documents = false, so that clients register instead.";
+
 impl Rejection {
     /// The OAuth error code.
     pub fn code(&self) -> OAuthErrorCode {
@@ -138,6 +143,16 @@ impl Rejection {
             | Self::UpstreamRefused(_)
             | Self::TryLater { .. } => self.to_string(),
         }
+    }
+
+    /// What the user and the operator can do, where more than starting again is needed.
+    pub fn advice(&self) -> Option<&'static str> {
+        if let Self::Document(error) = self
+            && error.is_unavailable()
+        {
+            return Some(DOCUMENT_ADVICE);
+        }
+        None
     }
 
     /// Whether the response needs a challenge: the `Authorization` header was used (RFC 6749 §5.2).

@@ -8,7 +8,7 @@ use crate::app::upstream_cache::UpstreamCache;
 use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::scope::Scopes;
 use crate::service::auth_server_config::AuthServerConfig;
-use crate::service::client::ConfiguredClient;
+use crate::service::client::{ConfiguredClient, PinnedDocument};
 use crate::service::config::Config;
 use crate::service::{AfterConsent, Service, Upstream};
 use crate::token::lifetime::Ttl;
@@ -137,6 +137,12 @@ impl RuntimeConfig {
     /// The configured client with this id.
     pub(crate) fn client(&self, id: &str) -> Option<&ConfiguredClient> {
         self.configured.clients.iter().find(|client| client.id == id)
+    }
+
+    /// The operator's copy of the client metadata document at this URL.
+    pub(crate) fn pinned_document(&self, url: &str) -> Option<&PinnedDocument> {
+        let documents = &self.configured.client_documents.pinned;
+        documents.iter().find(|document| document.url.address().as_str() == url)
     }
 
     /// Whether any service needs signing keys.

@@ -190,11 +190,14 @@ impl Reader<'_> {
         Ok(true)
     }
 
+    fn contents(&self, path: &str, location: &Location) -> Result<FileContents, ConfigError> {
+        let result = (self.outside.file)(Path::new(path));
+        result.map_err(|error| location.wrong(format!("{path} cannot be read: {error}"), "name a file that the gateway may read"))
+    }
+
     fn secret_file(&mut self, file_name: &str, location: &Location) -> Result<String, ConfigError> {
         let path = self.resolve_path(file_name);
-        let result = (self.outside.file)(Path::new(&path));
-        let contents =
-            result.map_err(|error| location.wrong(format!("{path} cannot be read: {error}"), "name a file that the gateway may read"))?;
+        let contents = self.contents(&path, location)?;
         let text = contents
             .text
             .strip_suffix('\n')
@@ -225,11 +228,16 @@ impl Reader<'_> {
                 text.map(Value::Text)
                     .ok_or_else(|| location.wrong(not_a(item, "text"), "write it in quotes"))
             }
-            ValueType::File => {
+            ValueType::File | ValueType::Contents => {
                 let text = self
                     .expanded(item, &location)?
                     .ok_or_else(|| location.wrong(not_a(item, "text"), "write it in quotes"))?;
-                Ok(Value::Text(if text.is_empty() { text } else { self.resolve_path(&text) }))
+                let path = if text.is_empty() { text } else { self.resolve_path(&text) };
+                Ok(Value::Text(if key.kind == ValueType::Contents {
+                    self.contents(&path, &location)?.text
+                } else {
+                    path
+                }))
             }
             ValueType::Files => {
                 let mut texts = self.list(item, &location)?;

@@ -283,6 +283,10 @@ pub struct Serve {
     /// Origins of web pages that may call the MCP endpoint, comma-separated
     #[arg(long, env = "MCP_GATEWAY_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
+    /// Whether a client id may be the URL of a metadata document, which the gateway fetches
+    /// [default: true]
+    #[arg(long, env = "MCP_GATEWAY_CLIENT_DOCUMENTS", value_name = "BOOL")]
+    pub client_documents: Option<bool>,
     /// Proxies whose X-Forwarded-For or Forwarded header is believed, for limits only: addresses or
     /// networks like 10.0.0.0/8, comma-separated
     #[arg(long, env = "MCP_GATEWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]

@@ -91,6 +91,7 @@ fn top_level(flags: &Serve) -> Vec<Section> {
         "trusted_proxies",
         list("--trusted-proxies", flags.trusted_proxies.iter().cloned()),
     );
+    set(&mut top, "client_documents", flags.client_documents.map(Value::Switch));
     set(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
     set(&mut top, "log", flags.log.clone().map(Value::Text));
     let mut tls = section("tls");

@@ -58,6 +58,7 @@ keys! {
         INSECURE_HTTP: Switch = "insecure_http", "`false`", "--insecure-http", "Allows the gateway to listen beyond this machine without TLS, because a proxy in front of it does TLS.";
         SESSION_TTL: Seconds(0, YEAR) = "session_ttl", "`\"12h\"`", "", "The lifetime of a login session. A session replaces the password, never the consent page. With 0, the gateway creates no session.";
         PUBLIC_DIRECTORY: Switch = "public_directory", "`false`", "", "Lists the services at `/services`.";
+        CLIENT_DOCUMENTS: Switch = "client_documents", "`true`", "--client-documents", "Accepts clients whose id is the URL of a metadata document, announces that, and fetches the documents. With `false`, only documents that are copied into `[clients.\"https://…\"]` are used.";
         COMPAT: Words(COMPAT_SWITCHES) = "compat", "none", "", "Deviations from the standard for old clients. With `json-token`, `/token` accepts the form of the standard and also a JSON object of strings.";
         LOG: Word(LOG_LEVELS) = "log", "`\"info\"`", "--log", "The log level.";
     }
@@ -113,6 +114,7 @@ keys! {
     }
     /// `[clients.<id>]`.
     client "clients.*" {
+        DOCUMENT_FILE: Contents = "document_file", "none", "", "For an id that is a URL: a copy of the client's metadata document (JSON), instead of the other keys. The gateway never fetches it.";
         REDIRECT_URIS: Texts = "redirect_uris", "required", "", "The redirect URIs that may receive this client's authorization responses.";
         SECRET: Secret = "secret", "none; the client is public", "", "The client's secret, 32 random characters or more. The gateway keeps only its digest in memory.";
         SECRET_HASH: Text = "secret_hash", "none; the client is public", "", "The SHA-256 of the client's secret in 64 hexadecimal digits, instead of `secret`.";

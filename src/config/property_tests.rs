@@ -78,7 +78,7 @@ fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
             "[]".to_owned(),
         ])
         .boxed(),
-        ValueType::Text | ValueType::Secret | ValueType::File => quoted(&[
+        ValueType::Text | ValueType::Secret | ValueType::File | ValueType::Contents => quoted(&[
             "password",
             "none",
             "idp:corp",

@@ -54,7 +54,7 @@ fn holds(kind: ValueType) -> String {
         ValueType::Text => "a text".to_owned(),
         ValueType::Secret => "a secret text".to_owned(),
         ValueType::Url => "a URL".to_owned(),
-        ValueType::File => "a path".to_owned(),
+        ValueType::File | ValueType::Contents => "a path".to_owned(),
         ValueType::Files => "a path, or a list of paths".to_owned(),
         ValueType::Switch => "`true` or `false`".to_owned(),
         ValueType::Seconds(min, max) => format!("a time, {min} to {max} seconds"),

@@ -16,6 +16,8 @@ pub enum ValueType {
     File,
     /// One such path, or a list of them.
     Files,
+    /// Such a path. The value is the text of the file.
+    Contents,
     /// `true` or `false`.
     Switch,
     /// Seconds, with minimum and maximum; also written `"90s"`, `"5m"`, `"12h"`, `"30d"`.
@@ -48,6 +50,8 @@ pub mod kind {
     pub enum File {}
     /// See [`super::ValueType::Files`].
     pub enum Files {}
+    /// See [`super::ValueType::Contents`].
+    pub enum Contents {}
     /// See [`super::ValueType::Switch`].
     pub enum Switch {}
     /// See [`super::ValueType::Seconds`].

@@ -276,6 +276,7 @@ read! {
     Url: Option<Spanned<ExactUrl>> = |section, key| section.url(key);
     File: Option<PathBuf> = |section, key| Ok(section.text(key)?.map(|text| PathBuf::from(text.value)));
     Files: Vec<PathBuf> = |section, key| Ok(section.strings(key)?.into_iter().map(|text| PathBuf::from(text.value)).collect());
+    Contents: Option<Spanned<String>> = |section, key| section.text(key);
     Switch: Option<Spanned<bool>> = |section, key| section.switch(key);
     Seconds: Option<u64> = |section, key| section.seconds(key);
     Texts: Vec<Spanned<String>> = |section, key| section.strings(key);

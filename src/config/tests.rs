@@ -18,6 +18,9 @@ use crate::config::validate::{self, Validated};
 /// A well-formed argon2id hash; no test needs its password.
 pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
 
+/// A client's metadata document.
+const PINNED: &str = r#"{"client_id":"https://app.example/c","client_name":"App","redirect_uris":["http://127.0.0.1/cb"],"x":1}"#;
+
 fn given(args: &str) -> Result<Validated, ConfigError> {
     let args = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
     let flags = Command::try_parse_from(args).unwrap().serve;
@@ -39,6 +42,10 @@ pub(super) fn written(text: &str) -> Result<Validated, ConfigError> {
         Some("/run/empty") => Ok(FileContents {
             text: "\n".to_owned(),
             open_to_others: false,
+        }),
+        Some("/run/client.json") => Ok(FileContents {
+            text: PINNED.to_owned(),
+            open_to_others: true,
         }),
         _ => Err("no such file".to_owned()),
     };
@@ -339,6 +346,36 @@ const AROUND: &[(&str, &str, &str)] = &[
         "clients.gwc_x:",
         "client id",
     ),
+    (
+        "[clients.\"https://app.example\"]\nredirect_uris = [\"https://x/\"]",
+        "clients.https://app.example:",
+        "client.json",
+    ),
+    (
+        "[clients.\"https://app.example/d\"]\ndocument_file = \"/run/client.json\"",
+        "clients.https://app.example/d.document_file:",
+        "not its own URL",
+    ),
+    (
+        "[clients.\"https://app.example/c\"]\ndocument_file = \"/run/nothing.json\"",
+        "clients.https://app.example/c.document_file:",
+        "cannot be read",
+    ),
+    (
+        "[clients.\"https://app.example/c\"]\ndocument_file = \"/run/client.json\"\nname = \"x\"",
+        "clients.https://app.example/c.name:",
+        "no effect",
+    ),
+    (
+        "[clients.\"https://app.example/c\"]\nredirect_uris = [\"https://x/\"]\nsecret_hash = \"abc\"",
+        "clients.https://app.example/c.secret_hash:",
+        "no effect",
+    ),
+    (
+        "[clients.bot]\nredirect_uris = [\"https://x/\"]\ndocument_file = \"/run/client.json\"",
+        "clients.bot.document_file:",
+        "no effect",
+    ),
 ];
 
 #[test]
@@ -628,6 +665,30 @@ fn client_provider_and_service_keys_reach_the_runtime_config() {
 }
 
 #[test]
+fn a_client_with_a_document_url_is_pinned_by_fields_or_by_a_file() {
+    let validated = written(&format!(
+        "client_documents = false\n[clients.\"https://app.example/c\"]\ndocument_file = \"/run/client.json\"\n\
+        [clients.\"https://other.example/c\"]\nredirect_uris = [\"https://other.example/cb\"]\nname = \"Other\"\n{}",
+        service("")
+    ))
+    .unwrap();
+    let documents = &validated.config.client_documents;
+    let copies = documents.pinned.iter().map(|copy| {
+        let (name, uri) = (copy.registration.name.as_deref(), copy.registration.redirect_uris[0].as_str());
+        (copy.url.address().as_str(), name, uri)
+    });
+    assert!(copies.eq([
+        ("https://app.example/c", Some("App"), "http://127.0.0.1/cb"),
+        ("https://other.example/c", Some("Other"), "https://other.example/cb"),
+    ]));
+    // A document is public, so a file that everybody may read needs no warning.
+    assert!(!documents.is_on && validated.config.clients.is_empty() && validated.warnings.is_empty());
+    assert!(written(&service("")).unwrap().config.client_documents.is_on);
+    let by_flag = given("--upstream-rs https://x/ --client-documents false").unwrap();
+    assert!(!by_flag.config.client_documents.is_on);
+}
+
+#[test]
 fn relative_paths_start_at_the_directory_of_the_config_file() {
     let read = |name: &str| {
         let environment = Environment {
@@ -667,13 +728,18 @@ fn numbers_and_booleans_may_come_from_variables() {
 
 const NOWHERE: Environment<'static> = Environment {
     variable: &|_| None,
-    file: &|_| Err(String::new()),
+    file: &|_| {
+        Ok(FileContents {
+            text: String::new(),
+            open_to_others: false,
+        })
+    },
 };
 
 /// Files that together set every key.
 const EVERY: &[&str] = &[
-    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\"]\n",
-    "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n[clients.web]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"SHA\"\n",
+    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\nclient_documents = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\"]\n",
+    "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n[clients.web]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"SHA\"\n[clients.\"https://app.example/c\"]\ndocument_file = \"/run/client.json\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nextra_authorize = { audience = \"a\" }\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nparallel_limit = 60\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",
     "[services.x]\nurl = \"https://a/\"\n[store]\nkind = \"vault\"\nurl = \"https://v\"\nprefix = \"p\"\nca = \"ca.pem\"\nmount = \"kv\"\nnamespace = \"team\"\nrole_id = \"r\"\nsecret_id = \"s\"\napprole_mount = \"a\"\n",

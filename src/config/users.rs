@@ -6,9 +6,11 @@ use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
 use crate::config::upstream;
+use crate::oauth::client_id_metadata::{self, ClientIdUrl};
 use crate::oauth::redirect_uri::RedirectUri;
+use crate::oauth::registration::{ClientAuthMethod, ClientRegistration};
 use crate::service;
-use crate::service::client::{self, ConfiguredClient};
+use crate::service::client::{self, ConfiguredClient, PinnedDocument};
 use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
 use crate::upstream::allow_list::AllowList;
 use crate::upstream::idp::{self, Idp, IdpConfigError};
@@ -145,8 +147,39 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
     Ok(Some(allowed))
 }
 
-/// Reads a client that need not register, `[clients.<id>]`.
-pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> {
+/// Reads the clients, `[clients.<id>]`. An id that is a URL is that of a pinned metadata document.
+pub fn clients<'s>(sections: impl Iterator<Item = &'s Section>) -> Result<(Vec<ConfiguredClient>, Vec<PinnedDocument>), ConfigError> {
+    let (documents, others): (Vec<_>, Vec<_>) = sections.partition(|section| section.name().contains("://"));
+    let clients = others.into_iter().map(parse_client).collect::<Result<_, _>>()?;
+    let pinned = documents.into_iter().map(parse_document).collect::<Result<_, _>>()?;
+    Ok((clients, pinned))
+}
+
+fn parse_document(section: &Section) -> Result<PinnedDocument, ConfigError> {
+    let id = section.name();
+    let url = ClientIdUrl::parse(id, true).map_err(|error| {
+        let instead = "write the URL as the client sends it, for instance https://app.example/client.json";
+        section
+            .at
+            .wrong(format!("'{id}' cannot be the id of a client with a document: it {error}"), instead)
+    })?;
+    let registration = match section.get(&keys::client::DOCUMENT_FILE)? {
+        Some(text) => client_id_metadata::parse_document(&url, text.value.as_bytes()).map_err(|error| {
+            let what = format!("the client's document is not accepted: {error}");
+            text.wrong(what, format!("save the document that {id} serves, unchanged"))
+        })?,
+        None => ClientRegistration {
+            redirect_uris: redirect_uris(section)?,
+            name: Some(section.get(&keys::client::NAME)?.map_or_else(|| id.to_owned(), |name| name.value)),
+            auth_method: ClientAuthMethod::None,
+            may_refresh: true,
+        },
+    };
+    Ok(PinnedDocument { url, registration })
+}
+
+/// Reads a client that need not register.
+fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> {
     let id = section.name().to_owned();
     if !client::is_valid_client_id(&id) {
         return Err(section.at.wrong(
@@ -154,6 +187,15 @@ pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> 
             "use letters, digits and hyphens",
         ));
     }
+    Ok(ConfiguredClient {
+        redirect_uris: redirect_uris(section)?,
+        secret: client_secret(section)?,
+        name: section.get(&keys::client::NAME)?.map_or_else(|| id.clone(), |name| name.value),
+        id,
+    })
+}
+
+fn redirect_uris(section: &Section) -> Result<Vec<RedirectUri>, ConfigError> {
     let uris = section.get(&keys::client::REDIRECT_URIS)?;
     if uris.is_empty() {
         let instead = "for instance redirect_uris = [\"http://127.0.0.1/callback\"]";
@@ -165,12 +207,7 @@ pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> 
             .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
             .value)
     };
-    Ok(ConfiguredClient {
-        redirect_uris: uris.iter().map(parse_uri).collect::<Result<_, _>>()?,
-        secret: client_secret(section)?,
-        name: section.get(&keys::client::NAME)?.map_or_else(|| id.clone(), |name| name.value),
-        id,
-    })
+    uris.iter().map(parse_uri).collect()
 }
 
 fn client_secret(section: &Section) -> Result<Option<Digest>, ConfigError> {

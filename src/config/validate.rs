@@ -13,6 +13,7 @@ use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::config::stateless;
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::users;
+use crate::service::client::{ClientDocuments, PinnedDocument};
 use crate::service::config::{Config, DEFAULT_SESSION_TTL_SECONDS};
 use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, Login};
@@ -111,7 +112,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     let (urls, listen) = listen::public_urls(&top, &certificate)?;
     let store_config = store::read(&store, &mut missing_features)?;
     let idps = document.each("idp.*").map(users::parse_provider).collect::<Result<Vec<_>, _>>()?;
-    let clients = document.each("clients.*").map(users::parse_client).collect::<Result<Vec<_>, _>>()?;
+    let (clients, pinned) = users::clients(document.each("clients.*"))?;
     let services = services(&document, source, &idps, urls.is_loopback(), &mut missing_features)?;
     keys_can_be_revoked(&document, &services, &store_config)?;
     stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
@@ -133,7 +134,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
             users: users.unwrap_or_default(),
             idps,
             clients,
-            ..switches(&top, &cors)?
+            ..switches(&top, &cors, pinned)?
         },
         start: StartConfig {
             urls,
@@ -166,13 +167,17 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
 }
 
 /// A configuration without services, users, providers and clients.
-fn switches(top: &Section, cors: &Section) -> Result<Config, ConfigError> {
+fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>) -> Result<Config, ConfigError> {
     Ok(Config {
         services: Vec::new(),
         users: Vec::new(),
         session_ttl: top.get(&keys::top::SESSION_TTL)?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
         idps: Vec::new(),
         clients: Vec::new(),
+        client_documents: ClientDocuments {
+            is_on: top.get(&keys::top::CLIENT_DOCUMENTS)?.is_none_or(|switch| switch.value),
+            pinned,
+        },
         cors_origins: cors.get(&keys::cors::ORIGINS)?.iter().map(origin).collect::<Result<_, _>>()?,
         public_directory: top.is_on(&keys::top::PUBLIC_DIRECTORY)?,
         json_token: top.get(&keys::top::COMPAT)?.iter().any(|name| name.value == "json-token"),

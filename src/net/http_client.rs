@@ -62,6 +62,14 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// Whether the host has no address that may be dialled. A retry does not help.
+    pub fn has_no_address(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Connect(ConnectError::Unresolved(_)) => true,
+            Self::Connect(_) | Self::TimedOut | Self::Broken(_) => false,
+        }
+    }
+
     /// Whether it is certain that no byte of the request was sent.
     pub fn never_sent(&self) -> bool {
         match self {

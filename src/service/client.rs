@@ -1,8 +1,10 @@
-//! A client that the operator configured, so that it need not register.
+//! Clients that the operator configured, so that they need not register, and copies of clients'
+//! metadata documents.
 
 use crate::base::ids::Digest;
-use crate::oauth::client_id_metadata;
+use crate::oauth::client_id_metadata::{self, ClientIdUrl};
 use crate::oauth::redirect_uri::RedirectUri;
+use crate::oauth::registration::ClientRegistration;
 
 /// The prefix of the ids that registration issues.
 pub const REGISTERED_PREFIX: &str = "gwc_";
@@ -22,6 +24,33 @@ pub struct ConfiguredClient {
     /// The digest of the client secret; `None` for a public client. The secret is long and random,
     /// so a fast digest protects it.
     pub secret: Option<Digest>,
+}
+
+/// The operator's copy of a client's metadata document, which is never fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedDocument {
+    /// The URL of the document, which is the client id.
+    pub url: ClientIdUrl,
+    /// What the copy says.
+    pub registration: ClientRegistration,
+}
+
+/// How clients may identify themselves by metadata documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientDocuments {
+    /// Whether the gateway announces support, and fetches documents. It uses copies in any case.
+    pub is_on: bool,
+    /// The copies, with distinct URLs.
+    pub pinned: Vec<PinnedDocument>,
+}
+
+impl Default for ClientDocuments {
+    fn default() -> Self {
+        Self {
+            is_on: true,
+            pinned: Vec::new(),
+        }
+    }
 }
 
 /// Whether a configured client may have this id. It must not look like an id from registration, or

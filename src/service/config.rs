@@ -1,7 +1,7 @@
 //! The configuration that a reload may change, checked.
 
 use crate::service::Service;
-use crate::service::client::ConfiguredClient;
+use crate::service::client::{ClientDocuments, ConfiguredClient};
 use crate::service::password_user::PasswordUser;
 use crate::upstream::idp::Idp;
 
@@ -21,6 +21,8 @@ pub struct Config {
     pub idps: Vec<Idp>,
     /// The clients that need no registration, with distinct ids.
     pub clients: Vec<ConfiguredClient>,
+    /// The clients that have a metadata document.
+    pub client_documents: ClientDocuments,
     /// The origins of web pages that may call the MCP endpoints; `*` allows all.
     pub cors_origins: Vec<String>,
     /// Whether `/services` lists the services publicly.

@@ -46,7 +46,11 @@ pub enum ClientMetadataFetchError {
     /// The URL cannot be a client id.
     #[error("the client_id {0}")]
     Url(ClientIdUrlError),
-    /// No connection, or a forbidden address. The detail is for the log: it reveals our network.
+    /// The host's name does not resolve, or only to forbidden addresses. The two are one case,
+    /// so that no client learns which names our network knows. The detail is for the log.
+    #[error("{}", could_not(.0))]
+    NoAddress(String),
+    /// No connection. The detail is for the log: it reveals our network.
     #[error("{}", could_not(.0))]
     Unreachable(String),
     /// No complete response within the limits. The detail is for the log.
@@ -74,6 +78,20 @@ impl ClientMetadataFetchError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => true,
+            Self::Url(_) | Self::NoAddress(_) | Self::Refused(_) => false,
+        }
+    }
+
+    /// Whether the document could not be read, so that a copy of it would help.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::NoAddress(_)
+            | Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::Answered(_)
+            | Self::ContentType
+            | Self::Encoded
+            | Self::Busy => true,
             Self::Url(_) | Self::Refused(_) => false,
         }
     }
@@ -81,6 +99,7 @@ impl ClientMetadataFetchError {
     /// The message for the client; it reveals nothing about addresses in our network.
     pub fn public_message(&self) -> String {
         match self {
+            Self::NoAddress(_) => could_not("its host name does not resolve to a public address"),
             Self::Unreachable(_) => could_not("its host could not be reached"),
             Self::Broken(_) => could_not("there was no whole answer in time"),
             Self::Url(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Refused(_) | Self::Busy => self.to_string(),
@@ -93,9 +112,14 @@ impl ClientMetadataFetchError {
             // A body that is not JSON comes from something in between, not from the host.
             Self::Refused(ClientMetadataError::NotJson) => false,
             Self::Refused(_) | Self::Answered(410) => true,
-            Self::Url(_) | Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => {
-                false
-            }
+            Self::Url(_)
+            | Self::NoAddress(_)
+            | Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::Answered(_)
+            | Self::ContentType
+            | Self::Encoded
+            | Self::Busy => false,
         }
     }
 }
@@ -233,6 +257,7 @@ async fn fetch(
         fetch::fetch_limited(client, request, addresses, FETCH_TIMEOUT, MAX_DOCUMENT_BYTES).await
     };
     let response = exchange.await.map_err(|error| match error {
+        FetchError::NoAddress(reason) => ClientMetadataFetchError::NoAddress(reason),
         FetchError::NeverSent(reason) => ClientMetadataFetchError::Unreachable(reason),
         FetchError::Unknown(reason) => ClientMetadataFetchError::Broken(reason),
     })?;

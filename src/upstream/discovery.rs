@@ -152,7 +152,7 @@ impl<'a> Search<'a> {
         let request = credential_probe::initialize_request(mcp).map_err(|error| unreachable(&error))?;
         let url = mcp.to_string();
         match fetch::fetch_head(self.client, request, &AddressPolicy::Anything, self.time_left()).await {
-            Err(error @ FetchError::NeverSent(_)) => {
+            Err(error @ (FetchError::NeverSent(_) | FetchError::NoAddress(_))) => {
                 self.note_step(&url, error.to_string());
                 Err(unreachable(&error))
             }

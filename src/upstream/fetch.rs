@@ -46,6 +46,9 @@ pub enum FetchError {
     /// Not processed: no byte was sent.
     #[error("{0}")]
     NeverSent(String),
+    /// Not processed: the host's name does not resolve, or only to addresses that may not be dialled.
+    #[error("{0}")]
+    NoAddress(String),
     /// Possibly processed.
     #[error("{0}")]
     Unknown(String),
@@ -135,7 +138,9 @@ async fn sent(
     };
     client.send(request, &policy).await.map_err(|error| {
         let reason = error.to_string();
-        if error.never_sent() {
+        if error.has_no_address() {
+            FetchError::NoAddress(reason)
+        } else if error.never_sent() {
             FetchError::NeverSent(reason)
         } else {
             FetchError::Unknown(reason)

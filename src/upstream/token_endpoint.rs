@@ -274,7 +274,7 @@ pub enum TokenEndpointError {
 impl From<FetchError> for TokenEndpointError {
     fn from(failure: FetchError) -> Self {
         match failure {
-            FetchError::NeverSent(reason) => Self::NeverSent(reason),
+            FetchError::NeverSent(reason) | FetchError::NoAddress(reason) => Self::NeverSent(reason),
             FetchError::Unknown(reason) => Self::Unknown(reason),
         }
     }

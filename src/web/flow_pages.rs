@@ -372,17 +372,18 @@ pub(super) fn error_page(app: &App, rejection: &Rejection, return_link: Option<(
     let redirect_host = return_link
         .map(|(return_address, _)| return_address.uri().display_host())
         .unwrap_or_default();
-    let todo = if is_temporary {
-        "Wait a moment, then start again in your client."
-    } else {
-        "Close this page and start again in your client."
+    let todo = match rejection.advice() {
+        Some(advice) if is_temporary => format!("Wait a moment, then start again in your client. {advice}"),
+        Some(advice) => advice.to_owned(),
+        None if is_temporary => "Wait a moment, then start again in your client.".to_owned(),
+        None => "Close this page and start again in your client.".to_owned(),
     };
     let view = ErrorPage {
         base: app.urls().prefix(),
         title: "This did not work",
         what: "The sign-in could not go on.",
         why: &public_message,
-        todo,
+        todo: &todo,
         reference: &reference,
         back: return_link.map(|(_, location)| ReturnLink {
             href: location,

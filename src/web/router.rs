@@ -149,7 +149,9 @@ impl Router {
         let RequestContext { config, base_url, .. } = context;
         match document {
             Document::ProtectedResource(service) => find_oauth(context, service).map(|endpoint| endpoint.resource_metadata_document()),
-            Document::AuthorizationServer(service) => find_oauth(context, service).map(|endpoint| endpoint.server_metadata_document()),
+            Document::AuthorizationServer(service) => {
+                find_oauth(context, service).map(|endpoint| endpoint.server_metadata_document(&config.configured))
+            }
             Document::Services(Some(name)) => service_list::find(config, base_url, name),
             Document::Services(None) => service_list::list(config, base_url),
             Document::Keys => self.app.signing_keys.public_keys(),

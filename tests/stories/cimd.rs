@@ -1,8 +1,12 @@
 //! Clients with a client ID metadata document (CIMD), over real sockets.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use mcp_gateway_standin::Profile;
 use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::oauth::client_id_metadata::{self, ClientIdUrl};
+use mcp_oauth_gateway::service::client::{ClientDocuments, PinnedDocument};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -17,6 +21,7 @@ const REDIRECT: &str = "http://127.0.0.1/callback";
 struct Host {
     url: String,
     says: Arc<Mutex<(u16, String)>>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Host {
@@ -24,9 +29,11 @@ impl Host {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/client.json", listener.local_addr().unwrap());
         let says = Arc::new(Mutex::new((200, document(&url).to_string())));
-        let now = Arc::clone(&says);
+        let (now, asked) = (Arc::clone(&says), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|n| n > 0) {}
                 let (status, body) = now.lock().unwrap().clone();
@@ -35,7 +42,11 @@ impl Host {
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        Self { url, says }
+        Self { url, says, asked }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     fn say(&self, status: u16, body: &Value) {
@@ -150,10 +161,97 @@ async fn invalid_metadata_documents_and_document_urls_are_refused_with_a_page() 
     for id in ["https://10.0.0.1/c", "https://169.254.169.254/c", "https://[::ffff:a9fe:a9fe]/c"] {
         let page = authorize(&named(&world, id)).await;
         assert!(
-            page.status == 503 && page.text.contains("could not be reached"),
+            page.status == 400 && page.text.contains("does not resolve to a public address"),
             "{id}: {}",
             page.text
         );
+    }
+}
+
+/// A gateway with this switch, and with a copy of the document of `host` if `is_pinned` is set.
+async fn world_with(is_on: bool, host: &Host, is_pinned: bool) -> World {
+    let url = ClientIdUrl::parse(&host.url, true).unwrap();
+    let registration = client_id_metadata::parse_document(&url, document(&host.url).to_string().as_bytes()).unwrap();
+    let copy = PinnedDocument { url, registration };
+    World::made(Profile::Standard, |parts| {
+        parts.config.client_documents = ClientDocuments {
+            is_on,
+            pinned: if is_pinned { vec![copy] } else { Vec::new() },
+        };
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_client_documents_a_url_is_an_unknown_client_and_nothing_is_fetched() {
+    let host = Host::start().await;
+    let world = world_with(false, &host, false).await;
+    let metadata = Browser::default()
+        .get(&format!("{}/.well-known/oauth-authorization-server", world.url))
+        .await;
+    assert!(metadata.json().get("client_id_metadata_document_supported").is_none());
+    let client = host.client(&world);
+    let page = authorize(&client).await;
+    assert!(
+        page.status == 400 && page.text.contains("does not know the client"),
+        "{}",
+        page.text
+    );
+    let token = client.refresh("gwr_x").await;
+    assert_eq!(
+        (token.status.as_u16(), token.json()["error"].as_str()),
+        (401, Some("invalid_client"))
+    );
+    assert_eq!(host.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_pinned_document_is_never_fetched() {
+    for is_on in [true, false] {
+        let host = Host::start().await;
+        let world = world_with(is_on, &host, true).await;
+        let client = host.client(&world);
+        let pair = client.login().await;
+        let pair = Pair::of(&client.refresh(&pair.refresh).await);
+        assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+        // The redirect URI is known, so the client learns of an error.
+        let url = client.authorize_url_with(&[("response_type", "token")]);
+        let location = Browser::default().get(&url).await.onward().unwrap();
+        assert!(location.starts_with(&client.redirect) && location.contains("error="), "{location}");
+        let page = authorize(&named(&world, &format!("{}x", host.url))).await;
+        assert_eq!(page.text.contains("not its own URL"), is_on, "another document has no copy");
+        assert_eq!(host.asked(), usize::from(is_on));
+    }
+}
+
+/// The last good document still says where the client is, so the client learns of an error.
+#[tokio::test]
+async fn a_cached_document_sends_errors_to_the_client_while_its_host_is_down() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    let client = host.client(&world);
+    assert!(authorize(&client).await.status.is_redirection());
+    host.say(500, &Value::Null);
+    world.pass(600);
+    let url = client.authorize_url_with(&[("response_type", "token")]);
+    let location = Browser::default().get(&url).await.onward().unwrap();
+    assert!(location.starts_with(&client.redirect) && location.contains("error="), "{location}");
+    assert_eq!(host.asked(), 2);
+}
+
+/// The page is the only place that can say what helps: the client waits in vain.
+#[tokio::test]
+async fn the_page_for_an_unavailable_document_says_what_the_operator_can_do() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    host.say(404, &Value::Null);
+    // A label of 64 characters (RFC 1035 §2.3.4): no name server is asked.
+    let nowhere = format!("https://{}.invalid/client.json", "a".repeat(64));
+    for (id, status, may_pass) in [(&host.url, 503, true), (&nowhere, 400, false)] {
+        let page = authorize(&named(&world, id)).await;
+        assert_eq!(page.status, status, "{id}: {}", page.text);
+        for part in ["cannot tell your client", "document_file", "client_documents = false"] {
+            assert!(page.text.contains(part), "{id}: {}", page.text);
+        }
+        assert_eq!(page.text.contains("Wait a moment"), may_pass, "{id}: {}", page.text);
     }
 }
 

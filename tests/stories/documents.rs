@@ -133,7 +133,8 @@ fn the_configuration_reference_matches_the_keys_in_the_code() {
 #[test]
 fn the_configuration_example_in_the_documents_is_valid() {
     let document = read("docs/configuration.md");
-    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let (_, section) = document.split_once("## An example\n").unwrap();
+    let example = section.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let checked = checked(example).unwrap();
     let names: Vec<&str> = checked.config.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["github", "legacy", "weather", "calculator", "open", "batch"]);
@@ -241,14 +242,22 @@ fn configurations() -> Vec<(String, String)> {
     found
 }
 
+/// The copy of a client's metadata document that the documents name.
+const CLIENT_DOCUMENT: &str = r#"{"client_id":"https://claude.ai/oauth/claude-code-client-metadata","client_name":"Claude Code",
+    "redirect_uris":["http://localhost/callback"]}"#;
+
 /// Validates a configuration. Every environment variable is set, and every file exists.
 fn checked(configuration: &str) -> Result<Validated, ConfigError> {
     let outside = Environment {
         variable: &|_| Some("a-secret".to_owned()),
         file: &|path| {
-            let is_address = path.ends_with("redis-url");
+            let text = match path.file_name().and_then(|name| name.to_str()) {
+                Some("redis-url") => "redis://a:b@redis:6379/0\n",
+                Some("claude-code.json") => CLIENT_DOCUMENT,
+                _ => "a-secret\n",
+            };
             Ok(FileContents {
-                text: if is_address { "redis://a:b@redis:6379/0\n" } else { "a-secret\n" }.to_owned(),
+                text: text.to_owned(),
                 open_to_others: false,
             })
         },

@@ -18,6 +18,7 @@ use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
+use mcp_oauth_gateway::service::client::ClientDocuments;
 use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::service::config::DEFAULT_SESSION_TTL_SECONDS;
 use mcp_oauth_gateway::service::password_user::{self, LazyPasswordHash, PasswordUser};
@@ -141,6 +142,7 @@ impl World {
             cors_origins: vec![],
             public_directory: false,
             json_token: false,
+            client_documents: ClientDocuments::default(),
         }
     }
 

@@ -385,13 +385,25 @@ async fn special_addresses_are_never_dialled_for_a_metadata_document() {
         let documents = ClientMetadataCache::new(loopback, Clock::System);
         let error = documents.get_fresh(&client, &url(&format!("https://{name}/c"))).await.unwrap_err();
         assert!(
-            matches!(&error, ClientMetadataFetchError::Unreachable(reason) if reason.starts_with("may not be dialled")),
+            matches!(&error, ClientMetadataFetchError::NoAddress(reason) if reason.starts_with("may not be dialled")),
             "{name}: {error:?}"
         );
-        // The client that chose a name must not learn its address in our network.
-        assert!(!error.public_message().contains("address") && error.public_message().ends_with("could not be reached"));
+        // The client that chose a name must not learn whether our network knows it.
+        let unknown_name = ClientMetadataFetchError::NoAddress(String::new());
+        assert_eq!(error.public_message(), unknown_name.public_message());
+        assert!(!error.is_temporary());
     }
     assert_eq!(host.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_lasting_fault() {
+    let documents = ClientMetadataCache::new(false, Clock::System);
+    // A label of 64 characters (RFC 1035 §2.3.4): no name server is asked.
+    let name = format!("https://{}.invalid/c", "a".repeat(64));
+    let error = documents.get_fresh(&client(), &url(&name)).await.unwrap_err();
+    assert!(matches!(error, ClientMetadataFetchError::NoAddress(_)), "{error:?}");
+    assert!(error.is_unavailable() && !error.is_temporary());
 }
 
 #[tokio::test]
