@@ -154,6 +154,13 @@ impl<'de> Deserialize<'de> for ExactUrl {
     }
 }
 
+/// Encodes the parameters of a URL. A space becomes `%20`, because some programs show a `+` as it is.
+pub fn encode_query<'p>(parameters: impl IntoIterator<Item = (&'p str, &'p str)>) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    // The serializer writes a plus sign as `%2B`, so each `+` is a space.
+    query.extend_pairs(parameters).finish().replace('+', "%20")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

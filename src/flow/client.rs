@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
+use crate::base::url::encode_query;
 use crate::flow::error::RejectReason;
 use crate::oauth::client_id_metadata::ClientIdUrl;
 use crate::oauth::error::{OAuthErrorCode, description};
@@ -237,19 +238,15 @@ impl ReturnAddress {
     }
 
     fn with(&self, params: &[(&str, &str)]) -> String {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(params);
-        if let Some(state) = &self.client_state {
-            query.append_pair("state", state);
-        }
-        query.append_pair("iss", &self.issuer);
+        let state = self.client_state.as_deref().map(|state| ("state", state));
+        let query = encode_query(params.iter().copied().chain(state).chain([("iss", self.issuer.as_str())]));
         let text = self.uri.as_str();
         let separator = match text.split_once('?') {
             None => "?",
             Some((_, "")) => "",
             Some(_) => "&",
         };
-        format!("{text}{separator}{}", query.finish())
+        format!("{text}{separator}{query}")
     }
 }
 
@@ -280,7 +277,10 @@ mod tests {
             "https://a/cb?x=1&code=c&state=%3Cs%3E&iss=https%3A%2F%2Fgw"
         );
         let return_address = client.return_address(None, None, "https://gw").unwrap();
-        assert!(!return_address.with_error(OAuthErrorCode::AccessDenied, "no").contains("state="));
+        assert_eq!(
+            return_address.with_error(OAuthErrorCode::AccessDenied, "1+1 is no"),
+            "https://a/cb?x=1&error=access_denied&error_description=1%2B1%20is%20no&iss=https%3A%2F%2Fgw"
+        );
     }
 
     #[test]

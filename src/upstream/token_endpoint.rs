@@ -9,13 +9,12 @@ use http::Request;
 use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 use url::form_urlencoded;
-use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
 use crate::base::time::UnixTime;
-use crate::base::url::ExactUrl;
+use crate::base::url::{ExactUrl, encode_query};
 use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
@@ -96,10 +95,8 @@ pub fn authorize_url(target: &AuthServer, params: &AuthorizeUrlParams<'_>) -> St
             extra.push((name, value));
         }
     }
-    let added_query = Serializer::new(String::new())
-        .extend_pairs(&own_params)
-        .extend_pairs(&extra)
-        .finish();
+    let own_params = own_params.iter().map(|(name, value)| (*name, value.as_str()));
+    let added_query = encode_query(own_params.chain(extra));
     let parts: Vec<&str> = endpoint_params.iter().copied().chain([added_query.as_str()]).collect();
     format!("{base}?{}", parts.join("&"))
 }
