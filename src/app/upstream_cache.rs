@@ -1,6 +1,7 @@
 //! What this process learned of one service's upstream.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 
@@ -8,10 +9,15 @@ use crate::app::discovery_cache::DiscoveryCache;
 use crate::app::error::Rejection;
 use crate::base::time::UnixTime;
 use crate::oauth::scope::Scopes;
+use crate::oauth::token_response::UpstreamTokens;
 use crate::upstream::auth_server::AuthServer;
 
 /// For how many seconds the upstream must go on refusing our client id before it is given up.
 const UNKNOWN_CLIENT_SECONDS: u64 = 300;
+
+/// Some clients refresh before each request once less than 300 s are left. With such tokens, that is
+/// half of the time or more.
+const SHORT_LIFE_SECONDS: u64 = 600;
 
 /// The authorization server of an upstream, and since when it refuses our client id.
 #[derive(Debug, Default)]
@@ -19,6 +25,8 @@ pub struct UpstreamCache {
     /// The authorization server, with our credentials there.
     pub server: DiscoveryCache<AuthServer, Rejection>,
     unknown_client_since: ArcSwapOption<UnixTime>,
+    /// Whether a short lifetime of its access tokens was logged.
+    is_short_life_logged: AtomicBool,
 }
 
 impl UpstreamCache {
@@ -35,6 +43,14 @@ impl UpstreamCache {
         if self.unknown_client_since.load().is_some() {
             self.unknown_client_since.store(None);
         }
+    }
+
+    /// Returns the lifetime of an access token in seconds, if it is [`SHORT_LIFE_SECONDS`] or less for
+    /// the first time.
+    pub fn note_lifetime(&self, tokens: &UpstreamTokens, now: UnixTime) -> Option<u64> {
+        let seconds = tokens.expires?.seconds_since(now);
+        let is_first = seconds <= SHORT_LIFE_SECONDS && !self.is_short_life_logged.swap(true, Ordering::Relaxed);
+        is_first.then_some(seconds)
     }
 
     /// Notes that the upstream refused our client id. Returns whether it has done so for

@@ -109,8 +109,18 @@ fn about(validated: &Validated, service: &Service, tokens: ConfiguredTokenMode) 
         );
     }
     let _ = writeln!(out, "  strategy   {}", describe(service, tokens));
+    let has_short_tokens = |config: &AuthServerConfig| config.profile.is_some_and(|profile| profile.has_short_tokens);
+    if matches!(&service.upstream, Upstream::OAuth(config) if has_short_tokens(config))
+        && matches!(tokens, ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain)
+        && !validated.start.store.is_stateless()
+    {
+        let _ = writeln!(out, "  advice     {SHORT_TOKENS}");
+    }
     out
 }
+
+const SHORT_TOKENS: &str = "this upstream's access tokens usually live ten minutes or less, and some clients then refresh before each \
+    request;\n             token_mode = \"reference\" spares the upstream that";
 
 /// Describes access, login and upstream credential of a service.
 fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {

@@ -42,6 +42,8 @@ pub struct Profile {
     pub scope_separator: &'static str,
     /// Known endpoints, for an upstream without metadata.
     pub endpoints: Option<KnownEndpoints>,
+    /// Whether its access tokens live ten minutes or less by default.
+    pub has_short_tokens: bool,
 }
 
 /// Endpoints that an upstream documents for developers instead of in metadata.
@@ -86,6 +88,7 @@ pub(super) const STRICT: Profile = Profile {
     scope_parameter: "scope",
     scope_separator: " ",
     endpoints: None,
+    has_short_tokens: false,
 };
 
 /// GitHub, OAuth Apps and GitHub Apps. Their tokens differ (without expiry, or 8 hours and
@@ -214,8 +217,12 @@ pub static NOTION: Profile = standard_profile("notion", &["mcp.notion.com"]);
 pub static LINEAR: Profile = standard_profile("linear", &["mcp.linear.app"]);
 
 /// Keycloak follows the standard. Its offline tokens have `refresh_expires_in: 0`, which means "no
-/// end" for all upstreams. By name only: it has no common host. Seen: PrefectHQ/fastmcp#3514.
-pub static KEYCLOAK: Profile = standard_profile("keycloak", &[]);
+/// end" for all upstreams. Its access tokens live five minutes by default. By name only: it has no
+/// common host. Seen: PrefectHQ/fastmcp#3514.
+pub static KEYCLOAK: Profile = Profile {
+    has_short_tokens: true,
+    ..standard_profile("keycloak", &[])
+};
 
 /// Okta follows the standard; no deviation is known.
 pub static OKTA: Profile = standard_profile("okta", &[".okta.com", ".oktapreview.com", ".okta-emea.com"]);
@@ -313,6 +320,7 @@ mod tests {
             let unnamed = Profile {
                 name: STANDARD.name,
                 hosts: STANDARD.hosts,
+                has_short_tokens: STANDARD.has_short_tokens,
                 ..profile.clone()
             };
             assert_eq!(unnamed, STANDARD);

@@ -328,6 +328,24 @@ async fn check_prints_no_secret_and_warns_about_readable_secrets_in_the_file() {
 }
 
 #[test]
+fn check_advises_reference_mode_for_an_upstream_with_short_tokens() {
+    let text = |more: &str| format!("data_dir = \"data\"\n[services.one]\nurl = \"http://127.0.0.1:9/mcp\"\n{more}");
+    for (more, is_advised) in [
+        ("profile = \"keycloak\"\n", true),
+        ("profile = \"keycloak\"\ntoken_mode = \"reference\"\n", false),
+        ("profile = \"okta\"\n", false),
+    ] {
+        let (output, said) = checked(&text(more), &["--offline"]);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(
+            said.contains("advice     this upstream's access tokens"),
+            is_advised,
+            "{more}{said}"
+        );
+    }
+}
+
+#[test]
 fn check_accepts_command_line_flags_without_a_file() {
     let data = tempfile::tempdir().unwrap();
     let mut command = command();

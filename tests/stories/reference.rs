@@ -555,3 +555,22 @@ async fn stored_upstream_tokens_survive_a_killed_process() {
     let log = std::fs::read_to_string(data.path().join("log")).unwrap();
     assert!(log.contains("too long for a header"), "{log}");
 }
+
+/// Some clients refresh before each request while less than 300 s are left.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_lived_upstream_tokens_are_logged_once_with_advice() {
+    for (seconds, lines) in [(600, 1), (601, 0)] {
+        let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
+        standin.set(|b| b.token_expires_in = Some(json!(seconds)));
+        let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
+        let client = McpClient::register(&process.url).await;
+        for _ in 0..2 {
+            let pair = client.login().await;
+            Pair::of(&client.refresh(&pair.refresh).await);
+        }
+        assert!(process.terminate().success());
+        let log = std::fs::read_to_string(data.path().join("log")).unwrap();
+        let advice = log.lines().filter(|line| line.contains("live ten minutes or less"));
+        assert_eq!(advice.count(), lines, "{seconds}: {log}");
+    }
+}

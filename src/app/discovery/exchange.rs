@@ -10,6 +10,7 @@ use crate::base::time::Stopwatch;
 use crate::flow::authorize::CodeExchange;
 use crate::flow::grant_data::GrantData;
 use crate::oauth::token_response::{UpstreamRefreshToken, UpstreamTokens};
+use crate::token::header::TokenMode;
 use crate::upstream::auth_server::AuthServer;
 use crate::upstream::token_endpoint::{self, TokenEndpointError, TokenToRevoke};
 
@@ -35,7 +36,7 @@ impl Discovery {
         let request = || token_endpoint::code_request(&server, code, &exchange.verifier, &callback);
         match token_endpoint::send_with_retry(http, &self.core.clock, &server.addresses, request).await {
             Ok(tokens) => {
-                active.discovery.clear_unknown_client();
+                self.note_tokens(active, &tokens);
                 Ok(tokens)
             }
             Err(error) => Err(self.map_token_error(active, &server, error).await),
@@ -71,10 +72,26 @@ impl Discovery {
         match token_endpoint::send_with_retry(http, &self.core.clock, &server.addresses, request).await {
             Ok(tokens) => {
                 let stopwatch = Stopwatch::start();
-                active.discovery.clear_unknown_client();
+                self.note_tokens(active, &tokens);
                 Ok((tokens, stopwatch))
             }
             Err(error) => Err(self.map_token_error(active, &server, error).await),
+        }
+    }
+
+    /// Notes what a response with tokens says about the upstream.
+    fn note_tokens(&self, active: &ActiveService, tokens: &UpstreamTokens) {
+        active.discovery.clear_unknown_client();
+        if self.core.store.is_stateless() || !matches!(active.service.mode, TokenMode::Sealed | TokenMode::Plain) {
+            return;
+        }
+        if let Some(seconds) = active.discovery.note_lifetime(tokens, self.core.clock.now()) {
+            tracing::warn!(
+                service = active.service.name,
+                seconds,
+                "the upstream's access tokens live ten minutes or less, and some clients then refresh before each request; \
+                token_mode = \"reference\" spares the upstream that"
+            );
         }
     }
 
