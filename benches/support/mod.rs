@@ -113,6 +113,7 @@ fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Htt
             cors_origins: vec![],
             public_directory: false,
             json_token: false,
+            announces_iss: true,
             client_documents: ClientDocuments::default(),
         },
         clock,

@@ -230,6 +230,7 @@ mod tests {
                 cors_origins: Vec::new(),
                 public_directory: false,
                 json_token: false,
+                announces_iss: true,
                 client_documents: ClientDocuments::default(),
             },
             clock,

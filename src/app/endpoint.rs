@@ -153,6 +153,7 @@ impl ServiceEndpoint<'_> {
             jwks: keys.as_deref(),
             scopes: &active.scopes_askable().list(),
             client_documents: config.client_documents.is_on,
+            announces_iss: config.announces_iss,
         };
         metadata::authorization_server(&self.issuer(), &endpoints)
     }

@@ -15,7 +15,7 @@ const PRESET_NAMES: &[&str] = &["oidc", "google", "github", "okta"];
 const ACCESS_RULES: &[&str] = &["oauth", "key", "public"];
 const UPSTREAM_KINDS: &[&str] = &["oauth", "paste", "static", "identity", "none"];
 const IDENTITY_FIELDS: &[&str] = &["id", "email", "name", "provider", "avatar"];
-const COMPAT_SWITCHES: &[&str] = &["json-token"];
+const COMPAT_SWITCHES: &[&str] = &["json-token", "no-iss"];
 
 /// Declares the keys of each table, and [`ALL`].
 macro_rules! keys {
@@ -59,7 +59,7 @@ keys! {
         SESSION_TTL: Seconds(0, YEAR) = "session_ttl", "`\"12h\"`", "", "The lifetime of a login session. A session replaces the password, never the consent page. With 0, the gateway creates no session.";
         PUBLIC_DIRECTORY: Switch = "public_directory", "`false`", "", "Lists the services at `/services`.";
         CLIENT_DOCUMENTS: Switch = "client_documents", "`true`", "--client-documents", "Accepts clients whose id is the URL of a metadata document, announces that, and fetches the documents. With `false`, only documents that are copied into `[clients.\"https://…\"]` are used.";
-        COMPAT: Words(COMPAT_SWITCHES) = "compat", "none", "", "Deviations from the standard for old clients. With `json-token`, `/token` accepts the form of the standard and also a JSON object of strings.";
+        COMPAT: Words(COMPAT_SWITCHES) = "compat", "none", "", "Deviations from the standard for old clients. With `json-token`, `/token` accepts the form of the standard and also a JSON object of strings. With `no-iss`, the metadata does not announce `iss` (RFC 9207), which the gateway still sends. Codex 0.142 to 0.144 need that.";
         LOG: Word(LOG_LEVELS) = "log", "`\"info\"`", "--log", "The log level.";
     }
     /// `[keys]`.

@@ -662,6 +662,8 @@ fn client_provider_and_service_keys_reach_the_runtime_config() {
     assert_eq!([&services[0], &services[1]].map(|service| service.remember_consent), [false, true]);
     let lenient = written(&format!("compat = [\"json-token\"]\n{}", service(""))).unwrap();
     assert!(lenient.config.json_token && !validated.config.json_token);
+    let quiet = written(&format!("compat = [\"no-iss\"]\n{}", service(""))).unwrap();
+    assert!(validated.config.announces_iss && !quiet.config.announces_iss && !quiet.config.json_token);
 }
 
 #[test]

@@ -168,6 +168,8 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
 
 /// A configuration without services, users, providers and clients.
 fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>) -> Result<Config, ConfigError> {
+    let compat = top.get(&keys::top::COMPAT)?;
+    let has_compat = |word: &str| compat.iter().any(|name| name.value == word);
     Ok(Config {
         services: Vec::new(),
         users: Vec::new(),
@@ -180,7 +182,8 @@ fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>) -> Resul
         },
         cors_origins: cors.get(&keys::cors::ORIGINS)?.iter().map(origin).collect::<Result<_, _>>()?,
         public_directory: top.is_on(&keys::top::PUBLIC_DIRECTORY)?,
-        json_token: top.get(&keys::top::COMPAT)?.iter().any(|name| name.value == "json-token"),
+        json_token: has_compat("json-token"),
+        announces_iss: !has_compat("no-iss"),
     })
 }
 

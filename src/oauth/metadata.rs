@@ -277,10 +277,12 @@ pub struct ServerEndpoints<'a> {
     pub scopes: &'a [String],
     /// Whether a client id may be the URL of a metadata document.
     pub client_documents: bool,
+    /// Whether to announce `iss` in the authorization response (RFC 9207 §3).
+    pub announces_iss: bool,
 }
 
 /// The gateway's authorization server metadata (RFC 8414 §2). Omits empty members: some clients
-/// drop a document with an empty URL. Announces `iss`, which is always sent (RFC 9207 §3).
+/// drop a document with an empty URL.
 pub fn authorization_server(issuer: &str, endpoints: &ServerEndpoints<'_>) -> Value {
     const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
     let mut document = json!({
@@ -294,8 +296,9 @@ pub fn authorization_server(issuer: &str, endpoints: &ServerEndpoints<'_>) -> Va
         "token_endpoint_auth_methods_supported": AUTH_METHODS,
         "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
         "code_challenge_methods_supported": ["S256"],
-        "authorization_response_iss_parameter_supported": true,
     });
+    let announces_iss = endpoints.announces_iss.then_some(Value::Bool(true));
+    add(&mut document, "authorization_response_iss_parameter_supported", announces_iss);
     add(&mut document, "registration_endpoint", endpoints.register.map(Value::from));
     add(&mut document, "jwks_uri", endpoints.jwks.map(Value::from));
     add(&mut document, "scopes_supported", non_empty(endpoints.scopes));
@@ -543,6 +546,7 @@ mod tests {
             jwks: None,
             scopes: &[],
             client_documents: true,
+            announces_iss: true,
         };
         let document = authorization_server("https://g", &endpoints);
         let server = AuthorizationServer::parse(document.to_string().as_bytes(), &at("https://g"), MetadataWaivers::default()).unwrap();

@@ -29,4 +29,7 @@ pub struct Config {
     pub public_directory: bool,
     /// Whether `/token` also accepts JSON instead of a form: `compat = ["json-token"]`.
     pub json_token: bool,
+    /// Whether the metadata announces `iss` (RFC 9207 §3): not with `compat = ["no-iss"]`. It is sent
+    /// in any case.
+    pub announces_iss: bool,
 }

@@ -254,3 +254,20 @@ async fn the_token_endpoint_accepts_json_only_if_the_operator_enables_it() {
     let elsewhere = post_json(&Browser::default(), &format!("{}/revoke", strict.url), &json!({ "token": "x" })).await;
     assert_eq!(elsewhere.status, 400);
 }
+
+/// Some versions of Codex fail if the metadata announces `iss`, even though they get it.
+#[tokio::test]
+async fn iss_that_is_not_announced_is_still_sent() {
+    let (world, mut setup) = knowing(vec![], |_| {}).await;
+    let metadata = async || {
+        let url = format!("{}/.well-known/oauth-authorization-server", world.url);
+        Browser::default().get(&url).await.json()
+    };
+    assert_eq!(metadata().await["authorization_response_iss_parameter_supported"], true);
+    setup.announces_iss = false;
+    world.app.rebuild(setup);
+    assert!(metadata().await.get("authorization_response_iss_parameter_supported").is_none());
+    let client = McpClient::register(&world.url).await;
+    let answer = client.browse(&mut Browser::default()).await;
+    assert_eq!(param(&answer, "iss").as_deref(), Some(world.url.as_str()));
+}

@@ -142,6 +142,7 @@ impl World {
             cors_origins: vec![],
             public_directory: false,
             json_token: false,
+            announces_iss: true,
             client_documents: ClientDocuments::default(),
         }
     }
