@@ -39,9 +39,11 @@ pub struct GrantSummary {
 }
 
 impl GrantSummary {
-    /// When it was last refreshed; `None` if it never was.
-    pub fn last_refreshed(&self) -> Option<UnixTime> {
-        self.data.last_refreshed()
+    /// When it was last refreshed, or one of its branches was first used; `None` if neither was. Later
+    /// uses of a branch are not stored.
+    pub fn last_used(&self) -> Option<UnixTime> {
+        let used = self.data.branches().current().iter().filter_map(|branch| branch.used);
+        used.chain(self.data.last_refreshed()).max()
     }
 
     /// The branches of its current generation, each with its number and whether it is abandoned.

@@ -25,8 +25,14 @@ pub fn run(action: &flags::Grants, storage: &Storage) -> Result<(), String> {
         match action {
             flags::Grants::List { filter, json } => list(&open(storage).await?, &parse_filter(filter, &[])?, *json).await,
             flags::Grants::Show { id, json } => show(&open(storage).await?, id, *json).await,
-            flags::Grants::End { ids, filter, all, json } => {
-                let filter = parse_filter(filter, ids)?;
+            flags::Grants::End {
+                ids,
+                more_ids,
+                filter,
+                all,
+                json,
+            } => {
+                let filter = parse_filter(filter, &[ids.as_slice(), more_ids].concat())?;
                 if filter.is_empty() && !all {
                     return Err("no grant is named\n  name ids, or --user, --client or --service, or --all for all of them".to_owned());
                 }
@@ -84,9 +90,9 @@ fn unknown(id: &str) -> String {
 async fn list(admin: &GrantAdmin, filter: &GrantFilter, as_json: bool) -> Result<(), String> {
     let grants = admin.list(filter).await.map_err(|error| error.to_string())?;
     if as_json {
-        return print_json(&grants.iter().map(to_json).collect());
+        return grants.iter().try_for_each(|grant| print_json(&to_json(grant)));
     }
-    let header = ["ID", "USER", "SERVICE", "CLIENT", "SINCE", "REFRESHED", "ENDS", "HOLDERS"].map(str::to_owned);
+    let header = ["ID", "USER", "SERVICE", "CLIENT", "SINCE", "LAST USED", "ENDS", "HOLDERS"].map(str::to_owned);
     let mut rows = vec![header];
     rows.extend(grants.iter().map(row));
     table::print(&rows)
@@ -100,14 +106,15 @@ fn row(grant: &GrantSummary) -> [String; 8] {
         data.service.clone(),
         cell(grant.client_name.as_deref().unwrap_or(&data.client_id)),
         data.granted_at.to_date(),
-        day(grant.last_refreshed()),
+        day(grant.last_used()),
         data.refresh_ends().to_date(),
         // Two copies of one refresh token are in use.
         if grant.parallel().is_some() { "parallel" } else { "one" }.to_owned(),
     ]
 }
 
-fn day(time: Option<UnixTime>) -> String {
+/// A day for a table.
+pub(super) fn day(time: Option<UnixTime>) -> String {
     time.map_or_else(|| "never".to_owned(), UnixTime::to_date)
 }
 
@@ -132,10 +139,8 @@ async fn show(admin: &GrantAdmin, id: &str, as_json: bool) -> Result<(), String>
         ("scopes", cell(&data.scopes.to_string())),
         ("upstream issuer", data.issuer.clone().unwrap_or_else(|| "none".to_owned())),
         ("since", data.granted_at.to_date()),
-        (
-            "refreshed",
-            format!("{}, {} times", day(grant.last_refreshed()), data.generation() - 1),
-        ),
+        ("last used", day(grant.last_used())),
+        ("refreshed", format!("{} times", data.generation() - 1)),
         ("ends", data.refresh_ends().to_date()),
         ("two holders since", day(grant.parallel().map(|parallel| parallel.since))),
     ]
@@ -187,21 +192,22 @@ async fn end(admin: &GrantAdmin, filter: &GrantFilter, as_json: bool) -> Result<
 fn to_json(grant: &GrantSummary) -> Value {
     let data = &grant.data;
     let branches = grant.branches().into_iter().map(|(number, branch, is_abandoned)| {
-        json!({ "branch": number, "issued_at": branch.issued, "first_used_at": branch.used, "abandoned": is_abandoned })
+        json!({ "branch": number, "created": branch.issued, "last_used": branch.used, "abandoned": is_abandoned })
     });
     json!({
         "id": show_id(grant.id),
         "user": data.who.subject,
         "email": data.who.identity.as_ref().and_then(|identity| identity.email.clone()),
-        "service": data.service,
         "client_id": data.client_id,
         "client_name": grant.client_name,
-        "scope": data.scopes.to_string(),
+        "service": data.service,
+        "scopes": data.scopes.list(),
         "upstream_issuer": data.issuer,
-        "created_at": data.granted_at,
-        "last_refreshed_at": grant.last_refreshed(),
-        "expires_at": data.refresh_ends(),
+        "created": data.granted_at,
+        "last_used": grant.last_used(),
+        "expires": data.refresh_ends(),
         "generation": data.generation(),
+        "parallel": grant.parallel().is_some(),
         "parallel_since": grant.parallel().map(|parallel| parallel.since),
         "branches": branches.collect::<Vec<_>>(),
     })

@@ -6,7 +6,6 @@ use serde_json::json;
 use tokio::runtime::Builder;
 
 use crate::app::grant_admin::{GrantFilter, GrantSummary};
-use crate::base::time::UnixTime;
 use crate::cli::grants;
 use crate::cli::storage::Storage;
 use crate::cli::table::{self, cell};
@@ -34,21 +33,22 @@ pub fn run(action: flags::Users, storage: &Storage) -> Result<(), String> {
 }
 
 fn print(users: &BTreeMap<&str, Vec<&GrantSummary>>, as_json: bool) -> Result<(), String> {
-    let last_active = |grants: &[&GrantSummary]| {
-        let times = grants.iter().map(|grant| grant.last_refreshed().unwrap_or(grant.data.granted_at));
-        times.max().unwrap_or_default()
-    };
+    let last_used = |grants: &[&GrantSummary]| grants.iter().map(|grant| grant.last_used()).max().flatten();
     if as_json {
-        let users = users
-            .iter()
-            .map(|(subject, grants)| json!({ "user": subject, "grants": grants.len(), "last_active_at": last_active(grants) }));
-        return grants::print_json(&users.collect());
+        return users.iter().try_for_each(|(subject, of_user)| {
+            let user = json!({ "user": subject, "grants": of_user.len(), "last_used": last_used(of_user) });
+            grants::print_json(&user)
+        });
     }
-    let mut rows = vec![["USER", "SHOWN AS", "GRANTS", "LAST ACTIVE"].map(str::to_owned)];
-    rows.extend(users.iter().map(|(subject, grants)| {
-        let shown = grants.first().map_or(*subject, |grant| grant.data.who.display_name());
-        let last_active: UnixTime = last_active(grants);
-        [cell(subject), cell(shown), grants.len().to_string(), last_active.to_date()]
+    let mut rows = vec![["USER", "SHOWN AS", "GRANTS", "LAST USED"].map(str::to_owned)];
+    rows.extend(users.iter().map(|(subject, of_user)| {
+        let shown = of_user.first().map_or(*subject, |grant| grant.data.who.display_name());
+        [
+            cell(subject),
+            cell(shown),
+            of_user.len().to_string(),
+            grants::day(last_used(of_user)),
+        ]
     }));
     table::print(&rows)
 }

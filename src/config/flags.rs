@@ -139,7 +139,7 @@ pub enum Grants {
         /// Which grants.
         #[command(flatten)]
         filter: GrantFilter,
-        /// Print JSON
+        /// Print JSON, one object on each line
         #[arg(long)]
         json: bool,
     },
@@ -147,7 +147,7 @@ pub enum Grants {
     Show {
         /// The id that `list` or the log shows
         id: String,
-        /// Print JSON
+        /// Print JSON, one object on each line
         #[arg(long)]
         json: bool,
     },
@@ -159,13 +159,16 @@ pub enum Grants {
         /// The ids that `list` or the log shows
         #[arg(value_name = "ID")]
         ids: Vec<String>,
+        /// The same as a flag; may be repeated
+        #[arg(long = "id", value_name = "ID")]
+        more_ids: Vec<String>,
         /// Which grants, instead of ids or beside them.
         #[command(flatten)]
         filter: GrantFilter,
         /// End all grants
-        #[arg(long, conflicts_with_all = ["ids", "user", "client", "service"])]
+        #[arg(long, conflicts_with_all = ["ids", "more_ids", "user", "client", "service"])]
         all: bool,
-        /// Print JSON
+        /// Print JSON, one object on each line
         #[arg(long)]
         json: bool,
     },
@@ -190,7 +193,7 @@ pub struct GrantFilter {
 pub enum Users {
     /// List the users who have grants, with the number of their grants
     List {
-        /// Print JSON
+        /// Print JSON, one object on each line
         #[arg(long)]
         json: bool,
     },
