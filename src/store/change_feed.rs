@@ -1,85 +1,13 @@
-//! The change feed: reports changes in the store to code that caches a part of it.
+//! The change feed: the channel on which a backend reports its writes and those of other processes.
 
 use std::borrow::Cow;
 
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::base::ids::Id;
-use crate::base::keyring::KeyRing;
-use crate::base::record::Record;
-use crate::store::SharedKeyRing;
-use crate::store::handle::Handle;
-use crate::store::sealed_record;
 
 /// How many changes a receiver may lag behind before it gets a [`Change::Gap`].
 const FEED_CAPACITY: usize = 4096;
-
-/// A change in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// This record was written or removed: read it.
-    Put {
-        /// The kind of the record.
-        space: String,
-        /// The handle of the record, as text.
-        handle: String,
-    },
-    /// Changes were missed: scan again.
-    Gap,
-}
-
-impl Change {
-    /// The handle of the changed record, if it is of kind `R`.
-    pub fn of<R: Record>(&self) -> Option<Handle<R>> {
-        match self {
-            Self::Put { space, handle } if space == R::KIND => Handle::parse(handle),
-            Self::Put { .. } | Self::Gap => None,
-        }
-    }
-}
-
-/// Receives all changes since its creation. To miss none, subscribe first, then scan, then receive.
-#[derive(Debug)]
-pub struct ChangeReceiver {
-    news: broadcast::Receiver<ChangeEvent>,
-    keys: SharedKeyRing,
-}
-
-impl ChangeReceiver {
-    pub(super) fn new(feed: &ChangeFeed, keys: SharedKeyRing) -> Self {
-        Self {
-            news: feed.0.subscribe(),
-            keys,
-        }
-    }
-
-    /// Waits for the next change, or forever once the store is closed. It is cancel safe.
-    pub async fn next(&mut self) -> Change {
-        match self.news.recv().await {
-            Ok(ChangeEvent::Put { space, id }) => Change::Put {
-                space: space.into_owned(),
-                handle: id.to_string(),
-            },
-            Ok(ChangeEvent::External { key, value }) => self.opened(&key, &value, sealed_record::id).unwrap_or(Change::Gap),
-            #[cfg(any(feature = "redis", feature = "vault"))]
-            Ok(ChangeEvent::SealedId { key, note: sealed_id }) => {
-                self.opened(&key, &sealed_id, sealed_record::open_sealed_id).unwrap_or(Change::Gap)
-            }
-            Ok(ChangeEvent::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
-    }
-
-    fn opened(&self, key: &str, sealed: &[u8], open_id: impl Fn(&KeyRing, &str, &str, &[u8]) -> Option<Id>) -> Option<Change> {
-        let (space, _) = key.split_once('/')?;
-        let id = open_id(&self.keys.load(), space, key, sealed)?;
-        Some(Change::Put {
-            space: space.to_owned(),
-            handle: id.to_string(),
-        })
-    }
-}
 
 /// What a backend reports about a write.
 #[derive(Clone, Debug)]
@@ -106,6 +34,11 @@ impl Default for ChangeFeed {
 }
 
 impl ChangeFeed {
+    /// Subscribes to all events from now on.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<ChangeEvent> {
+        self.0.subscribe()
+    }
+
     /// Sends an event to all receivers. There may be none.
     pub(super) fn publish(&self, event: ChangeEvent) {
         self.0.send(event).ok();

@@ -9,11 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::base::record::Record;
 use crate::base::time::{Clock, UnixTime};
-use crate::store::backend::{Backend, Row, Version};
+use crate::store::backend::Backend;
 use crate::store::error::StoreError;
 use crate::store::handle::{Handle, storage_key};
 use crate::store::memory::Memory;
-use crate::store::{SharedKeyRing, Store};
+use crate::store::records::Store;
+use crate::store::row::{Row, Version};
+use crate::store::sealed_record::SharedKeyRing;
 
 /// The maximum number of cached records: some tens of MB. Those that expire first are evicted.
 const MAX_CACHED_RECORDS: usize = 30_000;
@@ -65,10 +67,6 @@ impl Store {
             },
         };
         Ok(row.map(|row| Current { row, stored_version }))
-    }
-
-    pub(super) fn is_client_side<R: Record>(&self) -> bool {
-        self.carries && R::CLIENT_SIDE
     }
 
     /// The handle to return to the caller. It holds the record if that is client-side.

@@ -15,13 +15,13 @@ use crate::base::record::Record as _;
 use crate::base::seal::{self, Label};
 use crate::base::time::UnixTime;
 use crate::store::attempts::{MAX_ATTEMPTS, backoff, check_unanswered, contention_error};
-use crate::store::backend::{Row, Version, Write, WriteOp, WriteOutcome};
 use crate::store::change_feed::ChangeEvent;
 use crate::store::error::StoreError;
 use crate::store::handle::key;
 use crate::store::key_check::KeyCheck;
+use crate::store::records::{MAX_PAGE_SIZE, Store};
+use crate::store::row::{Row, Version, Write, WriteOp, WriteOutcome};
 use crate::store::sealed_record;
-use crate::store::{MAX_PAGE_SIZE, Store};
 
 const CHECK: Label = Label("check of an export");
 /// The name of the format in the header. The sealed check value contains the same text.

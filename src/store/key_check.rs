@@ -12,11 +12,11 @@ use crate::base::ids::{Digest, Id};
 use crate::base::keyring::{self, KeyId, KeyRing};
 use crate::base::record::{Record, State};
 use crate::base::time::UnixTime;
-use crate::store::Store;
-use crate::store::backend::{Row, Version, Write, WriteOp, WriteOutcome};
 use crate::store::change_feed::ChangeEvent;
 use crate::store::error::{InsertError, StoreError};
 use crate::store::handle::{Cursor, key};
+use crate::store::records::Store;
+use crate::store::row::{Row, Version, Write, WriteOp, WriteOutcome};
 use crate::store::sealed_record;
 
 /// For how many seconds a key must have sealed before older records are resealed: clocks differ.

@@ -8,8 +8,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
 use crate::store::change_feed::ChangeFeed;
+use crate::store::row::{Page, Row, Write, WriteOp, WriteOutcome};
 
 /// A backend that loses all records when the process ends. Clones share their records.
 #[derive(Clone, Default)]
@@ -45,13 +45,13 @@ impl Memory {
 
     pub(super) fn put_if(&self, write: Write) -> WriteOutcome {
         #[cfg(test)]
-        if let Some(outcome) = self.0.fault.instead(|| self.put(write.clone())) {
+        if let Some(outcome) = self.0.fault.instead(|| self.compare_and_put(write.clone())) {
             return outcome;
         }
-        self.put(write)
+        self.compare_and_put(write)
     }
 
-    fn put(&self, write: Write) -> WriteOutcome {
+    fn compare_and_put(&self, write: Write) -> WriteOutcome {
         let outcome = apply(self.0.rows.entry(write.key), write.act);
         if outcome == WriteOutcome::Written {
             self.0.feed.publish(write.news);

@@ -1,7 +1,9 @@
 //! A record as a backend stores it: JSON with its version and id, sealed for its key alone.
 
 use std::io;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -11,9 +13,12 @@ use crate::base::random;
 use crate::base::record::Record;
 use crate::base::seal::{self, Label, UnsealError};
 use crate::base::time::UnixTime;
-use crate::store::backend::Version;
 use crate::store::error::StoreError;
 use crate::store::handle::key;
+use crate::store::row::Version;
+
+/// The keys that seal and open records. A reload replaces them.
+pub type SharedKeyRing = Arc<ArcSwap<KeyRing>>;
 
 const RECORD: Label = Label("record");
 #[cfg(any(feature = "redis", feature = "vault"))]

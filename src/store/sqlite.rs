@@ -1,28 +1,25 @@
 //! Records in one SQLite file. A writer thread groups waiting writes; two threads read.
 
 mod channel;
-mod file;
+pub(super) mod file;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Page, Row, Write, WriteOutcome};
 use crate::store::change_feed::ChangeFeed;
 use crate::store::error::StoreError;
+use crate::store::row::{Page, Row, Write, WriteOutcome};
 use crate::store::sqlite::channel::{QueueError, RequestQueue};
+use crate::store::sqlite::file::SqliteOpenError;
 use crate::store::sqlite::reader::{ReadRequest, ResponseSender};
 use crate::store::sqlite::writer::{Job, Writer};
-
-/// The name of the file in the data directory.
-pub const FILE_NAME: &str = "store.sqlite3";
 
 const READERS: usize = 2;
 
@@ -30,22 +27,8 @@ const READERS: usize = 2;
 #[derive(Clone)]
 pub struct Sqlite(Arc<Threads>);
 
-/// Why a store file cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum SqliteOpenError {
-    /// The directory, the file or a thread cannot be created, or a mode cannot be set.
-    #[error("{0}: {1}")]
-    Io(PathBuf, io::Error),
-    /// SQLite refuses the file, with this message.
-    #[error("{0}: {1}")]
-    Sqlite(PathBuf, String),
-    /// The schema has this version, which another program wrote, most likely a newer one.
-    #[error("{0}: its layout has version {1}, which this program does not know")]
-    OtherSchema(PathBuf, i64),
-}
-
 impl Sqlite {
-    /// Opens [`FILE_NAME`] in `dir`. Creates a missing directory (mode 0700) and file (mode 0600).
+    /// Opens [`file::FILE_NAME`] in `dir`. Creates a missing directory (mode 0700) and file (mode 0600).
     pub fn open(dir: &Path) -> Result<Self, SqliteOpenError> {
         let path = file::create(dir)?;
         let sqlite_error = |error: rusqlite::Error| SqliteOpenError::Sqlite(path.clone(), error.to_string());
@@ -200,14 +183,4 @@ fn unavailable(error: QueueError) -> StoreError {
         QueueError::NotAsked(reason) => reason.to_owned(),
         QueueError::Lost => "no answer in time".to_owned(),
     })
-}
-
-/// SQLite's message never contains stored data: statements are constant and values are bound.
-fn failed(error: &rusqlite::Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
-}
-
-/// A time as a SQLite integer, which has a sign. Later times become its maximum.
-fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX)
 }

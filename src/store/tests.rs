@@ -6,9 +6,14 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::base::keyring;
-use crate::base::time::UnixTime;
+use crate::base::ids::Id;
+use crate::base::keyring::{self, KeyRing};
+use crate::base::record::{Record, State};
+use crate::base::time::{Clock, UnixTime};
+use crate::store::change_feed::ChangeEvent;
+use crate::store::handle::storage_key;
 use crate::store::memory::faults::Lost;
+use crate::store::row::{Row, Version, Write, WriteOp, WriteOutcome};
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct Tally(u32);

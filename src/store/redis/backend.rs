@@ -9,17 +9,17 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::base::time::{Clock, UnixTime};
-use crate::store::SharedKeyRing;
-use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
 use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
 use crate::store::redis::config::RedisConfig;
 use crate::store::redis::connect::Connector;
-use crate::store::redis::connection::{CommandError, Connection};
+use crate::store::redis::connection::Connection;
+use crate::store::redis::error::CommandError;
 use crate::store::redis::scan::{ScanCache, ScannedRecords};
 use crate::store::redis::startup_check::RedisOpenError;
 use crate::store::redis::{change_feed, row, scan, startup_check};
-use crate::store::sealed_record;
+use crate::store::row::{Page, Row, Write, WriteOp, WriteOutcome};
+use crate::store::sealed_record::{self, SharedKeyRing};
 
 /// A backend in Redis. Clones share its thread, which ends when the last clone is dropped.
 #[derive(Clone)]
@@ -33,10 +33,10 @@ struct Inner {
     _until: oneshot::Sender<()>,
 }
 
-pub(super) struct Shared {
-    pub(super) link: Connection,
-    pub(super) keys: SharedKeyRing,
-    pub(super) clock: Clock,
+struct Shared {
+    link: Connection,
+    keys: SharedKeyRing,
+    clock: Clock,
     listings: ScanCache,
 }
 
@@ -64,7 +64,7 @@ impl Redis {
                         clock,
                         listings: ScanCache::default(),
                     };
-                    let result = startup_check::check_server(&shared).await;
+                    let result = startup_check::check_server(&shared.link).await;
                     let result = match result {
                         Ok(()) => change_feed::begin(&shared.link, feed).await.map_err(RedisOpenError::from),
                         Err(error) => Err(error),
@@ -163,7 +163,7 @@ impl Redis {
 }
 
 impl Shared {
-    pub(super) fn prefix(&self) -> &str {
+    fn prefix(&self) -> &str {
         &self.link.dial.at.prefix
     }
 

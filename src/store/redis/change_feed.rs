@@ -9,7 +9,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::redis::config::RedisConfig;
-use crate::store::redis::connection::{CommandError, Connection};
+use crate::store::redis::connection::Connection;
+use crate::store::redis::error::CommandError;
 
 /// Interval of this process's heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);

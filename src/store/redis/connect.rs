@@ -4,20 +4,30 @@ use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
 use tokio::time::timeout;
 
 use crate::store::redis::config::{Node, RedisConfig, RedisLogin, RedisTopology};
-use crate::store::redis::connection::{CommandError, RawConnection, SCAN_TIMEOUT};
+use crate::store::redis::error::CommandError;
 
 /// Timeout for DNS, TCP, TLS and login together. A DNS server that answers only half of the queries
 /// costs ten seconds. No request waits this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
 /// The same for one sentinel. It is shorter, because there may be other sentinels.
 const SENTINEL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout for one command of a scan. No request waits for a scan.
+pub(super) const SCAN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the cluster client retries or follows a redirect for one command.
 const MAX_REDIRECTS: u32 = 3;
+
+/// A connection to one server or to a cluster. Clones share it.
+#[derive(Clone)]
+pub(super) enum RawConnection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
 
 /// The server's address and the trusted certificates.
 pub(super) struct Connector {

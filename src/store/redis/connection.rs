@@ -3,29 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::cluster_async::ClusterConnection;
+use redis::aio::ConnectionLike as _;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::store::redis::config::Node;
-use crate::store::redis::connect::Connector;
+use crate::store::redis::connect::{Connector, RawConnection, SCAN_TIMEOUT};
+use crate::store::redis::error::CommandError;
 
 /// Timeout for one command. A request to the gateway makes a few of them.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// Timeout for one command of a scan. No request waits for a scan.
-pub(super) const SCAN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before the first reconnect attempt, and the maximum to which it doubles.
 const RECONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
-/// A connection to one server or to a cluster. Clones share it.
-#[derive(Clone)]
-pub(super) enum RawConnection {
-    One(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
 
 /// Where a command goes. This matters only in a cluster.
 pub(super) enum CommandTarget {
@@ -42,23 +33,6 @@ impl CommandTarget {
             Self::WhoHasTheKeys | Self::Master(_) => SCAN_TIMEOUT,
         }
     }
-}
-
-/// Why a command has no result.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum CommandError {
-    /// The command was not sent.
-    #[error("{0}")]
-    NotAsked(String),
-    /// The command was sent, and Redis may still execute it.
-    #[error("{0}")]
-    Lost(String),
-    /// The same: the response did not come in time.
-    #[error("no answer in time")]
-    Late,
-    /// Redis returned this error code and detail, and did not execute the command.
-    #[error("it says {0} {1}")]
-    Refused(String, String),
 }
 
 /// The state of the connection.
@@ -160,34 +134,6 @@ impl RawConnection {
                 conn.route_command(cmd.clone(), route).await
             }
         }
-    }
-}
-
-impl CommandError {
-    pub(super) fn of(error: &RedisError) -> Self {
-        match error.code() {
-            // Only these codes keep the detail: in others it can repeat the command's arguments.
-            Some(code @ ("NOPERM" | "OOM" | "MISCONF" | "READONLY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")) => {
-                Self::Refused(code.to_owned(), error.detail().unwrap_or_default().to_owned())
-            }
-            Some(code) => Self::Refused(code.to_owned(), String::new()),
-            None if error.is_timeout() => Self::Late,
-            None => Self::Lost(error.category().to_owned()),
-        }
-    }
-
-    /// Whether a new connection may help: this one is dead, or its server is not a usable master.
-    fn is_connection_error(&self) -> bool {
-        match self {
-            Self::NotAsked(_) => false,
-            Self::Lost(_) | Self::Late => true,
-            Self::Refused(code, _) => matches!(code.as_str(), "READONLY" | "MASTERDOWN" | "LOADING" | "NOAUTH"),
-        }
-    }
-
-    /// Whether the ACL forbids the command, or Redis does not know it.
-    pub(super) fn is_permission_error(&self) -> bool {
-        matches!(self, Self::Refused(code, _) if code == "NOPERM" || code == "ERR")
     }
 }
 

@@ -11,6 +11,8 @@ mod connect;
 #[cfg(feature = "redis")]
 mod connection;
 #[cfg(feature = "redis")]
+mod error;
+#[cfg(feature = "redis")]
 mod row;
 #[cfg(feature = "redis")]
 mod scan;

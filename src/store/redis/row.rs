@@ -4,9 +4,10 @@
 use redis::{Cmd, Script, Value};
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Row, Version, Write, WriteOp};
 use crate::store::redis::change_feed::Message;
-use crate::store::redis::connection::{CommandError, Connection};
+use crate::store::redis::connection::Connection;
+use crate::store::redis::error::CommandError;
+use crate::store::row::{Row, Version, Write, WriteOp};
 
 /// How much longer than needed Redis keeps a record, in seconds. The sealed record holds its own
 /// expiry. The margin covers clocks that differ or are set back.

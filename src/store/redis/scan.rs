@@ -9,10 +9,11 @@ use redis::{Value, from_redis_value};
 
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;
-use crate::store::backend::{Page, Row};
 use crate::store::redis::config::{Node, RedisTopology};
-use crate::store::redis::connection::{CommandError, CommandTarget, Connection};
+use crate::store::redis::connection::{CommandTarget, Connection};
+use crate::store::redis::error::CommandError;
 use crate::store::redis::row;
+use crate::store::row::{Page, Row};
 
 /// One `SCAN` step that returns only keys of records that expire by a given second. Other names
 /// stay in Redis; foreign values are skipped. `ARGV`: cursor, pattern, count, that second.

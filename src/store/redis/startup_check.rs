@@ -2,9 +2,9 @@
 
 use redis::from_redis_value;
 
-use crate::store::redis::backend::Shared;
 use crate::store::redis::config::RedisTopology;
-use crate::store::redis::connection::{CommandError, CommandTarget, Connection};
+use crate::store::redis::connection::{CommandTarget, Connection};
+use crate::store::redis::error::CommandError;
 use crate::store::redis::scan;
 
 /// Why a Redis is rejected.
@@ -28,8 +28,7 @@ impl From<CommandError> for RedisOpenError {
 }
 
 /// Rejects a Redis that would lose records.
-pub(super) async fn check_server(shared: &Shared) -> Result<(), RedisOpenError> {
-    let link = &shared.link;
+pub(super) async fn check_server(link: &Connection) -> Result<(), RedisOpenError> {
     // Uses the long timeout, because the first of several sentinels may be down.
     let ping = redis::cmd("PING");
     match link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await {

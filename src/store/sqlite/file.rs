@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::store::sqlite::{FILE_NAME, SqliteOpenError};
+use crate::base::time::UnixTime;
+use crate::store::error::StoreError;
+
+/// The name of the file in the data directory.
+pub const FILE_NAME: &str = "store.sqlite3";
 
 /// The schema version that this program writes.
 const SCHEMA_VERSION: i64 = 1;
@@ -29,6 +33,20 @@ const SCHEMA_SQL: &str = "
     CREATE TABLE counter (seq INTEGER NOT NULL) STRICT;
     INSERT INTO counter VALUES (0);
 ";
+
+/// Why a store file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SqliteOpenError {
+    /// The directory, the file or a thread cannot be created, or a mode cannot be set.
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+    /// SQLite refuses the file, with this message.
+    #[error("{0}: {1}")]
+    Sqlite(PathBuf, String),
+    /// The schema has this version, which another program wrote, most likely a newer one.
+    #[error("{0}: its layout has version {1}, which this program does not know")]
+    OtherSchema(PathBuf, i64),
+}
 
 /// Creates what is missing of `dir` and the file, private to this user. Returns the path.
 pub(super) fn create(dir: &Path) -> Result<PathBuf, SqliteOpenError> {
@@ -79,6 +97,16 @@ fn retry_busy<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Res
         }
     }
     step()
+}
+
+/// SQLite's message never contains stored data: statements are constant and values are bound.
+pub(super) fn failed(error: &rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// A time as a SQLite integer, which has a sign. Later times become its maximum.
+pub(super) fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
 }
 
 fn opened(path: &Path) -> rusqlite::Result<Connection> {

@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::oneshot;
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Page, Row, Version};
 use crate::store::error::StoreError;
+use crate::store::row::{Page, Row, Version};
 use crate::store::sqlite::channel::QueuedRequest;
-use crate::store::sqlite::{failed, seconds};
+use crate::store::sqlite::file::{failed, seconds};
 
 pub(super) type ResponseSender<A> = oneshot::Sender<Result<A, StoreError>>;
 

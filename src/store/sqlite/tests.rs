@@ -9,8 +9,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::*;
 use crate::base::ids::Id;
-use crate::store::backend::{Version, WriteOp};
 use crate::store::change_feed::ChangeEvent;
+use crate::store::row::{Version, WriteOp};
+use crate::store::sqlite::file::FILE_NAME;
 use crate::store::sqlite::writer::WriteRequest;
 
 fn insert(key: &str, size: usize) -> Job {

@@ -9,11 +9,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Write, WriteOp};
 use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
+use crate::store::row::{Write, WriteOp};
 use crate::store::sqlite::channel::QueuedRequest;
-use crate::store::sqlite::{failed, seconds};
+use crate::store::sqlite::file::{failed, seconds};
 
 /// The maximum number of jobs in one transaction.
 const BATCH: usize = 256;

@@ -1,19 +1,16 @@
 //! The Vault backend: its thread and its operations.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Mutex;
 
-use crate::base::time::{Clock, UnixTime};
-use crate::store::SharedKeyRing;
-use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
+use crate::base::time::Clock;
 use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
-use crate::store::sealed_record;
+use crate::store::row::{Page, Row, Version, Write, WriteOp, WriteOutcome};
+use crate::store::sealed_record::{self, SharedKeyRing};
 use crate::store::vault::api::ApiError;
 use crate::store::vault::change_feed::{self, Publisher};
 use crate::store::vault::config::VaultConfig;
@@ -21,7 +18,7 @@ use crate::store::vault::connection::{Connection, pause};
 use crate::store::vault::row::{self, NewValue, RowWrite, StoredValue};
 use crate::store::vault::scan::{self, ScanCache};
 use crate::store::vault::startup_check::{self, VaultOpenError};
-use crate::store::vault::sweep;
+use crate::store::vault::sweep::{self, DueTimes};
 
 /// A backend in Vault. Clones share its thread, which ends when the last clone is dropped.
 #[derive(Clone)]
@@ -32,12 +29,11 @@ struct Inner {
     runtime: Option<Runtime>,
 }
 
-pub(super) struct Shared {
-    pub(super) link: Arc<Connection>,
-    pub(super) keys: SharedKeyRing,
-    pub(super) clock: Clock,
-    /// When the sweep checks each known record again, by key.
-    pub(super) due: Mutex<HashMap<String, UnixTime>>,
+struct Shared {
+    link: Arc<Connection>,
+    keys: SharedKeyRing,
+    clock: Clock,
+    due: DueTimes,
     listings: ScanCache,
     teller: Publisher,
     feed: ChangeFeed,
@@ -103,7 +99,7 @@ impl Vault {
     /// Removes expired records, which Vault never does by itself. One call handles all that is due.
     pub(in crate::store) async fn sweep(&self) -> Result<(), StoreError> {
         self.run(async move |shared| {
-            let count = sweep::sweep(&shared).await?;
+            let count = sweep::sweep(&shared.link, &shared.clock, &shared.due).await?;
             tracing::debug!(ended = count, "records in Vault have ended");
             Ok(())
         })
@@ -149,7 +145,7 @@ impl Shared {
             link,
             keys,
             clock,
-            due: Mutex::default(),
+            due: DueTimes::default(),
             listings: ScanCache::default(),
             feed,
         })
@@ -219,7 +215,7 @@ impl Shared {
         self.written(key, count, value).await
     }
 
-    async fn there(&self, key: &str, expected: &crate::store::backend::Version) -> Result<Option<u64>, WriteError> {
+    async fn there(&self, key: &str, expected: &Version) -> Result<Option<u64>, WriteError> {
         match row::find(&self.link, key).await.map_err(WriteError::Not)? {
             StoredValue::Row(count, row) if row.version == *expected => Ok(Some(count)),
             StoredValue::Nothing | StoredValue::Row(..) | StoredValue::Tombstone(..) | StoredValue::Deleting(_) => Ok(None),

@@ -1,4 +1,4 @@
-//! The connection to Vault, with a token that is renewed before it expires.
+//! The connection to Vault, with a token that is renewed before it expires, or the log warns.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,18 +6,21 @@ use std::time::Duration;
 use tokio::sync::{Mutex as Turn, Notify};
 use tokio::time::{sleep, timeout};
 
+use crate::base::secret::Secret;
 use crate::base::time::Stopwatch;
 use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, VaultApi};
 use crate::store::vault::config::{VaultConfig, VaultLogin};
-use crate::store::vault::login::{LoginToken, RENEW_RETRY_DELAY, UNKNOWN_TTL_RECHECK};
+use crate::store::vault::login::{LoginToken, RENEW_RETRY_DELAY, TokenLifetime, UNKNOWN_TTL_RECHECK};
 
+/// How often the log reports that a given token has expired.
+const EXPIRED_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Minimum time between logins, in microseconds: a role without rights must not flood Vault.
 const LOGIN_PAUSE_MICROS: u64 = 2_000_000;
 
 /// The connection to Vault that this whole process shares.
 pub(super) struct Connection {
     pub(super) at: VaultConfig,
-    pub(super) calls: VaultApi,
+    calls: VaultApi,
     token: Mutex<Option<LoginToken>>,
     /// Locked during a login. Holds the time of the last login.
     turn: Turn<Option<Stopwatch>>,
@@ -67,7 +70,7 @@ impl Connection {
             return response;
         };
         let is_newest = self.token().is_some_and(|newest| newest.number == current.number);
-        if is_newest && !matches!(self.look_up(&current.token).await, Err(ApiError::Refused(403, _))) {
+        if is_newest && !matches!(self.calls.look_up(&current.token).await, Err(ApiError::Refused(403, _))) {
             return Err(ApiError::Refused(403, reason));
         }
         let outcome = match self.token_after(Some(current.number)).await {
@@ -92,17 +95,17 @@ impl Connection {
         }
     }
 
-    pub(super) fn token(&self) -> Option<LoginToken> {
+    fn token(&self) -> Option<LoginToken> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_token(&self, token: LoginToken) {
+    fn set_token(&self, token: LoginToken) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         self.is_new.notify_waiters();
     }
 
     /// Returns a token other than number `excluded`, or the same one if no other is available now.
-    pub(super) async fn token_after(&self, excluded: Option<u64>) -> Result<LoginToken, ApiError> {
+    async fn token_after(&self, excluded: Option<u64>) -> Result<LoginToken, ApiError> {
         let mut last_login = self.turn.lock().await;
         if let Some(current) = self.token() {
             let is_fresh = last_login.is_some_and(|last_login| last_login.micros() < LOGIN_PAUSE_MICROS);
@@ -112,7 +115,7 @@ impl Connection {
             }
         }
         *last_login = Some(Stopwatch::start());
-        let (token, lease) = self.login().await?;
+        let (token, lease) = self.calls.login(&self.at.login).await?;
         let new_token = LoginToken {
             number: self.token().map_or(1, |current| current.number + 1),
             token,
@@ -121,6 +124,63 @@ impl Connection {
         };
         self.set_token(new_token.clone());
         Ok(new_token)
+    }
+
+    /// Renews the token or logs in again. If neither works, returns when to try again.
+    async fn renew_or_login(&self) -> Option<Duration> {
+        let current = self.token().filter(|current| current.lease.seconds > 0)?;
+        let (reason, retry_delay) = match self.calls.renewed(&current).await {
+            Ok(lease) if lease.seconds >= current.first / 4 => {
+                self.set_token(LoginToken { lease, ..current });
+                return None;
+            }
+            Ok(lease) => {
+                // 0 would mean unlimited.
+                let seconds = lease.seconds.max(1);
+                let lease = TokenLifetime { seconds, ..lease };
+                self.set_token(LoginToken { lease, ..current.clone() });
+                (
+                    "it has almost reached its greatest age".to_owned(),
+                    lease.wait().max(RENEW_RETRY_DELAY),
+                )
+            }
+            Err(error) => (error.to_string(), RENEW_RETRY_DELAY.min(current.lease.wait())),
+        };
+        if let VaultLogin::Token(token) = &self.at.login {
+            return Some(self.warn_expiring(&current, token, &reason, retry_delay).await);
+        }
+        match self.token_after(Some(current.number)).await {
+            Ok(next) if next.number != current.number => return None,
+            Ok(_) => tracing::warn!(why = reason, "the token for Vault is not renewed; that is tried again and again"),
+            Err(error) => {
+                tracing::warn!(why = reason, login = %error, "the token for Vault is not renewed, nor is there another; that is tried again");
+            }
+        }
+        Some(retry_delay)
+    }
+
+    /// Logs that a given token is not renewed, more often near its end. Returns the next wait.
+    async fn warn_expiring(&self, current: &LoginToken, token: &Secret, reason: &str, retry_delay: Duration) -> Duration {
+        match self.calls.look_up(token).await {
+            Ok(lease) if lease.seconds > 0 => {
+                self.set_token(LoginToken { lease, ..current.clone() });
+                let seconds = lease.seconds;
+                tracing::warn!(
+                    why = reason,
+                    seconds,
+                    "the token for Vault ends in so many seconds: give another one (token or token_file at [store]) and start again"
+                );
+                lease.wait().max(RENEW_RETRY_DELAY)
+            }
+            Err(ApiError::Refused(403, _)) => {
+                tracing::error!("the token for Vault has ended: give another one (token or token_file at [store]) and start again");
+                EXPIRED_WARNING_INTERVAL
+            }
+            Ok(_) | Err(_) => {
+                tracing::warn!(why = reason, "the token for Vault is not renewed; that is tried again and again");
+                retry_delay
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Row, Version};
+use crate::store::row::{Row, Version};
 use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, REQUEST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 

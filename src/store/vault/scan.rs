@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 
-use crate::store::backend::{Page, Row};
+use crate::store::row::{Page, Row};
 use crate::store::vault::api::{ApiError, LIST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 use crate::store::vault::row::{self, StoredValue};

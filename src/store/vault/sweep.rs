@@ -7,12 +7,15 @@
 //!
 //! A write would have to be under way for more than an hour to hit a later record.
 
-use futures_util::{StreamExt as _, stream};
+use std::collections::HashMap;
 
-use crate::base::time::UnixTime;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Mutex;
+
+use crate::base::time::{Clock, UnixTime};
 use crate::store::vault::api::ApiError;
-use crate::store::vault::backend::Shared;
 use crate::store::vault::change_feed;
+use crate::store::vault::connection::Connection;
 use crate::store::vault::row::{self, NewValue, RowWrite, StoredValue};
 use crate::store::vault::scan::{self, CONCURRENT_READS};
 
@@ -20,6 +23,9 @@ use crate::store::vault::scan::{self, CONCURRENT_READS};
 const TOMBSTONE_SECONDS: u64 = 3_600;
 /// How long the process that marked a path may take to erase it, in seconds.
 const DELETE_DEADLINE_SECONDS: u64 = 600;
+
+/// When the sweep checks each known record again, by key.
+pub(super) type DueTimes = Mutex<HashMap<String, UnixTime>>;
 
 /// When the sweep checks a path again after this was written.
 pub(super) fn next_sweep_at(value: NewValue<'_>) -> UnixTime {
@@ -31,10 +37,10 @@ pub(super) fn next_sweep_at(value: NewValue<'_>) -> UnixTime {
 }
 
 /// Checks each path that is due or was never seen. Returns how many records became tombstones.
-pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
+pub(super) async fn sweep(link: &Connection, clock: &Clock, due_times: &DueTimes) -> Result<usize, ApiError> {
     let (mut count, mut first_error) = (0, None);
-    for space in scan::spaces(&shared.link).await? {
-        let keys = match scan::keys(&shared.link, &space).await {
+    for space in scan::spaces(link).await? {
+        let keys = match scan::keys(link, &space).await {
             Ok(keys) => keys,
             Err(error) => {
                 first_error = first_error.or(Some(error));
@@ -42,14 +48,14 @@ pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
             }
         };
         let due_keys = {
-            let (mut due, now) = (shared.due.lock().await, shared.clock.now());
+            let (mut due, now) = (due_times.lock().await, clock.now());
             let is_of_space = |key: &str| key.split_once('/').is_some_and(|(kind, _)| kind == space);
             due.retain(|key, _| !is_of_space(key) || keys.binary_search(key).is_ok());
             let is_due = |key: &String| due.get(key).is_none_or(|due| *due < now);
             keys.into_iter().filter(is_due).collect::<Vec<_>>()
         };
         let mut sweeps = stream::iter(due_keys)
-            .map(|key| async move { sweep_one(shared, &key).await })
+            .map(|key| async move { sweep_one(link, clock, due_times, &key).await })
             .buffer_unordered(CONCURRENT_READS);
         while let Some(is_tombstone) = sweeps.next().await {
             match is_tombstone {
@@ -59,20 +65,20 @@ pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
             }
         }
     }
-    first_error = first_error.or(remove_dead_journals(shared).await.err());
+    first_error = first_error.or(remove_dead_journals(link, clock).await.err());
     first_error.map_or(Ok(count), Err)
 }
 
 /// Takes the next step for a path if it is due. Returns whether a record became a tombstone.
-async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
+async fn sweep_one(link: &Connection, clock: &Clock, due_times: &DueTimes, key: &str) -> Result<bool, ApiError> {
     // Read the clock again: the sweep may have begun long ago, and others rely on this time.
-    let now = shared.clock.now();
-    let (count, next_value, due_at) = match row::find(&shared.link, key).await? {
+    let now = clock.now();
+    let (count, next_value, due_at) = match row::find(link, key).await? {
         StoredValue::Row(count, row) => (count, NewValue::Tombstone(now), next_sweep_at(NewValue::Row(&row))),
         StoredValue::Tombstone(count, Some(time)) => (count, NewValue::Deleting(now), next_sweep_at(NewValue::Tombstone(time))),
         // Deleted by hand at an unknown time: counts from when a sweep first sees it.
         StoredValue::Tombstone(count, None) => {
-            let known_due = shared.due.lock().await.get(key).copied();
+            let known_due = due_times.lock().await.get(key).copied();
             (
                 count,
                 NewValue::Deleting(now),
@@ -81,27 +87,27 @@ async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
         }
         StoredValue::Deleting(time) => {
             if next_sweep_at(NewValue::Deleting(time)) < now {
-                row::erase(&shared.link, key).await?;
+                row::erase(link, key).await?;
             }
             return Ok(false);
         }
         StoredValue::Nothing => return Ok(false),
     };
     if due_at >= now {
-        shared.due.lock().await.insert(key.to_owned(), due_at);
+        due_times.lock().await.insert(key.to_owned(), due_at);
         return Ok(false);
     }
-    if row::write(&shared.link, key, count, next_value).await? == RowWrite::Stale {
+    if row::write(link, key, count, next_value).await? == RowWrite::Stale {
         // Another process changed the path; the next sweep handles it.
-        shared.due.lock().await.remove(key);
+        due_times.lock().await.remove(key);
         return Ok(false);
     }
-    shared.due.lock().await.insert(key.to_owned(), next_sweep_at(next_value));
+    due_times.lock().await.insert(key.to_owned(), next_sweep_at(next_value));
     match next_value {
         NewValue::Deleting(_) => {
             // Later, another process may have erased and rewritten the path: leave it alone.
-            if shared.clock.now().seconds_since(now) < DELETE_DEADLINE_SECONDS / 2 {
-                row::erase(&shared.link, key).await?;
+            if clock.now().seconds_since(now) < DELETE_DEADLINE_SECONDS / 2 {
+                row::erase(link, key).await?;
             }
             Ok(false)
         }
@@ -110,12 +116,12 @@ async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
 }
 
 /// Erases journals not written for 8 hours. No other process reuses the name of a journal.
-async fn remove_dead_journals(shared: &Shared) -> Result<(), ApiError> {
-    let (journals, mut first_error) = change_feed::journals(&shared.link, "").await?;
+async fn remove_dead_journals(link: &Connection, clock: &Clock) -> Result<(), ApiError> {
+    let (journals, mut first_error) = change_feed::journals(link, "").await?;
     for (name, journal) in journals {
         let written_at = journal.at.parse().map_or(UnixTime(0), UnixTime);
-        if shared.clock.now().seconds_since(written_at) > change_feed::DEAD_JOURNAL_SECONDS {
-            let result = row::erase(&shared.link, &format!("{}/{name}", change_feed::JOURNAL_PATH)).await;
+        if clock.now().seconds_since(written_at) > change_feed::DEAD_JOURNAL_SECONDS {
+            let result = row::erase(link, &format!("{}/{name}", change_feed::JOURNAL_PATH)).await;
             first_error = first_error.or(result.err());
         }
     }
