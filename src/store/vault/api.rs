@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -50,11 +51,34 @@ impl ApiError {
 
 /// A request to Vault.
 pub(super) struct ApiRequest<'a> {
-    pub(super) method: &'static str,
+    method: &'static str,
     /// The part after `/v1/`.
-    pub(super) path: &'a str,
-    pub(super) body: Option<&'a Value>,
-    pub(super) within: Duration,
+    path: &'a str,
+    body: Option<&'a Value>,
+    timeout: Duration,
+}
+
+impl<'a> ApiRequest<'a> {
+    /// A request with [`REQUEST_TIMEOUT`] for the response head, and again for the body.
+    pub(super) fn new(method: &'static str, path: &'a str, body: Option<&'a Value>) -> Self {
+        let timeout = REQUEST_TIMEOUT;
+        Self {
+            method,
+            path,
+            body,
+            timeout,
+        }
+    }
+
+    pub(super) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+/// The JSON of a response with `data`.
+#[derive(Deserialize)]
+pub(super) struct Data<T> {
+    pub(super) data: T,
 }
 
 /// A response with status 2xx or 404.
@@ -154,12 +178,12 @@ impl VaultApi {
         let policy = RequestPolicy {
             addresses: AddressPolicy::Anything,
             connect: CONNECT_TIMEOUT,
-            first_byte: Some(api_request.within),
+            first_byte: Some(api_request.timeout),
             http2: false,
         };
         let response = self.client.send(request, &policy).await.map_err(|error| failed(&error))?;
         let status = response.status().as_u16();
-        let body = read_limited(response.into_body(), MAX_RESPONSE_BYTES, api_request.within).await;
+        let body = read_limited(response.into_body(), MAX_RESPONSE_BYTES, api_request.timeout).await;
         let body = body.map_err(|error| ApiError::Lost(error.to_string()))?;
         match status {
             200..=299 | 404 => Ok(ApiResponse { status, body }),

@@ -83,12 +83,7 @@ impl Connection {
 
     /// Like [`Connection::execute`], for requests that can be repeated. Retries once after a loss.
     pub(super) async fn read(&self, path: &str, max_wait: Duration) -> Result<ApiResponse, ApiError> {
-        let request = ApiRequest {
-            method: "GET",
-            path,
-            body: None,
-            within: max_wait,
-        };
+        let request = ApiRequest::new("GET", path, None).within(max_wait);
         match self.execute(&request).await {
             Err(ApiError::Lost(_)) => self.execute(&request).await,
             result => result,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::base::secret::{Secret, at_rest};
-use crate::store::vault::api::{ApiError, ApiRequest, REQUEST_TIMEOUT, VaultApi};
+use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, Data, VaultApi};
 use crate::store::vault::config::VaultLogin;
 
 /// Delay after a failed renewal.
@@ -32,32 +32,20 @@ pub(super) struct TokenLifetime {
 }
 
 #[derive(Deserialize)]
-struct LoggedIn {
-    auth: Auth,
+struct Auth<T> {
+    auth: T,
 }
 
 #[derive(Deserialize)]
-struct Auth {
+struct ClientToken {
     #[serde(with = "at_rest")]
     client_token: Secret,
+}
+
+#[derive(Deserialize)]
+struct Lease {
     lease_duration: u64,
     renewable: bool,
-}
-
-#[derive(Deserialize)]
-struct Renewed {
-    auth: Renewal,
-}
-
-#[derive(Deserialize)]
-struct Renewal {
-    lease_duration: u64,
-    renewable: bool,
-}
-
-#[derive(Deserialize)]
-struct LookedUp {
-    data: Ttl,
 }
 
 #[derive(Deserialize)]
@@ -77,15 +65,15 @@ impl VaultApi {
         if let Some(secret) = secret {
             body["secret_id"] = secret.expose().into();
         }
-        let request = ApiRequest {
-            method: "POST",
-            path: &format!("auth/{mount}/login"),
-            body: Some(&body),
-            within: REQUEST_TIMEOUT,
-        };
-        let LoggedIn { auth } = self.send(&request, None).await?.require_found()?.read()?;
-        let (seconds, renewable) = (auth.lease_duration, auth.renewable);
-        Ok((auth.client_token, TokenLifetime { seconds, renewable }))
+        let path = format!("auth/{mount}/login");
+        let response = self
+            .send(&ApiRequest::new("POST", &path, Some(&body)), None)
+            .await?
+            .require_found()?;
+        let Auth {
+            auth: ClientToken { client_token },
+        } = response.read()?;
+        Ok((client_token, leased(&response)?))
     }
 
     /// Looks up the lifetime of a given token.
@@ -99,13 +87,8 @@ impl VaultApi {
     }
 
     pub(super) async fn look_up(&self, token: &Secret) -> Result<TokenLifetime, ApiError> {
-        let request = ApiRequest {
-            method: "GET",
-            path: "auth/token/lookup-self",
-            body: None,
-            within: REQUEST_TIMEOUT,
-        };
-        let LookedUp { data } = self.send(&request, Some(token)).await?.require_found()?.read()?;
+        let request = ApiRequest::new("GET", "auth/token/lookup-self", None);
+        let Data::<Ttl> { data } = self.send(&request, Some(token)).await?.require_found()?.read()?;
         let (seconds, renewable) = (data.ttl, data.renewable);
         Ok(TokenLifetime { seconds, renewable })
     }
@@ -114,16 +97,20 @@ impl VaultApi {
         if !current.lease.renewable {
             return Err(ApiError::NotAsked("it cannot be renewed".to_owned()));
         }
-        let request = ApiRequest {
-            method: "POST",
-            path: "auth/token/renew-self",
-            body: Some(&json!({})),
-            within: REQUEST_TIMEOUT,
-        };
-        let Renewed { auth } = self.send(&request, Some(&current.token)).await?.require_found()?.read()?;
-        let (seconds, renewable) = (auth.lease_duration, auth.renewable);
-        Ok(TokenLifetime { seconds, renewable })
+        let body = json!({});
+        let request = ApiRequest::new("POST", "auth/token/renew-self", Some(&body));
+        leased(&self.send(&request, Some(&current.token)).await?.require_found()?)
     }
+}
+
+fn leased(response: &ApiResponse) -> Result<TokenLifetime, ApiError> {
+    let Auth {
+        auth: Lease {
+            lease_duration: seconds,
+            renewable,
+        },
+    } = response.read()?;
+    Ok(TokenLifetime { seconds, renewable })
 }
 
 impl TokenLifetime {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::base::time::UnixTime;
 use crate::store::row::{Row, Version};
-use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, REQUEST_TIMEOUT};
+use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, Data, REQUEST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 
 /// Vault's documented error text for a failed check-and-set.
@@ -64,11 +64,6 @@ enum StoredJson {
 }
 
 #[derive(Deserialize)]
-struct Read {
-    data: Option<Versioned>,
-}
-
-#[derive(Deserialize)]
 struct Versioned {
     #[serde(default)]
     data: Value,
@@ -81,11 +76,6 @@ struct Metadata {
     /// When Vault deletes or deleted this version. Empty if it does not.
     #[serde(default)]
     deletion_time: String,
-}
-
-#[derive(Deserialize)]
-struct WriteResponse {
-    data: Metadata,
 }
 
 /// The path of a key. `part` is `data` or `metadata`.
@@ -128,13 +118,13 @@ pub(super) async fn read(link: &Connection, key: &str) -> Result<Option<(u64, Va
     if response.is_confirmed_absent()? {
         // The 404 has a count for a deleted version, and none for an absent path.
         let count = response
-            .read::<Read>()
+            .read::<Data<Option<Versioned>>>()
             .ok()
             .and_then(|body| body.data)
             .map(|data| data.metadata.version);
         return Ok(count.map(|count| (count, Value::Null)));
     }
-    let body: Read = response.read()?;
+    let body: Data<Option<Versioned>> = response.read()?;
     let versioned = body.data.ok_or_else(ApiError::unexpected_response)?;
     Ok(Some((versioned.metadata.version, versioned.data)))
 }
@@ -163,14 +153,9 @@ pub(super) async fn put(link: &Connection, key: &str, count: u64, data: &Value) 
 pub(super) async fn put_telling(link: &Connection, key: &str, count: u64, data: &Value) -> Result<Option<String>, ApiError> {
     let body = json!({ "options": { "cas": count }, "data": data });
     let path = path(link, "data", key);
-    let request = ApiRequest {
-        method: "POST",
-        path: &path,
-        body: Some(&body),
-        within: REQUEST_TIMEOUT,
-    };
+    let request = ApiRequest::new("POST", &path, Some(&body));
     match link.execute(&request).await.and_then(ApiResponse::require_found) {
-        Ok(response) => match response.read::<WriteResponse>() {
+        Ok(response) => match response.read::<Data<Metadata>>() {
             Ok(written) if written.data.version == count + 1 => Ok(Some(written.data.deletion_time)),
             // A proxy in front of Vault may answer success to everything.
             Ok(_) | Err(_) => Err(ApiError::unexpected_response()),
@@ -196,11 +181,8 @@ pub(super) async fn erase(link: &Connection, key: &str) -> Result<(), ApiError> 
 
 async fn meta(link: &Connection, method: &'static str, key: &str, body: Option<&Value>) -> Result<(), ApiError> {
     let path = path(link, "metadata", key);
-    let request = ApiRequest {
-        method,
-        path: &path,
-        body,
-        within: REQUEST_TIMEOUT,
-    };
-    link.execute(&request).await?.require_found()?.check_written()
+    link.execute(&ApiRequest::new(method, &path, body))
+        .await?
+        .require_found()?
+        .check_written()
 }

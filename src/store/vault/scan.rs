@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 
 use crate::store::row::{Page, Row};
-use crate::store::vault::api::{ApiError, LIST_TIMEOUT};
+use crate::store::vault::api::{ApiError, Data, LIST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 use crate::store::vault::row::{self, StoredValue};
 
@@ -18,11 +18,6 @@ pub(super) const CONCURRENT_READS: usize = 16;
 /// The current list of each kind that is being scanned.
 #[derive(Default)]
 pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[String]>>>);
-
-#[derive(Deserialize)]
-struct Listed {
-    data: Keys,
-}
 
 #[derive(Deserialize)]
 struct Keys {
@@ -94,5 +89,5 @@ pub(super) async fn names(link: &Connection, parent: &str) -> Result<Vec<String>
     if response.is_confirmed_absent()? {
         return Ok(Vec::new());
     }
-    Ok(response.read::<Listed>()?.data.keys)
+    Ok(response.read::<Data<Keys>>()?.data.keys)
 }
