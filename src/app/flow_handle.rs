@@ -2,9 +2,9 @@
 
 use crate::app::error::Rejection;
 use crate::base::secret::Secret;
-use crate::flow::authorize::FlowRecord;
 use crate::flow::client::ReturnAddress;
 use crate::flow::error::RejectReason;
+use crate::flow::flow_record::FlowRecord;
 use crate::oauth::error::OAuthErrorCode;
 use crate::store::{Handle, TransitionError};
 

@@ -6,23 +6,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids::Digest;
-use crate::base::record::{Record, states};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 use crate::flow::client::ReturnAddress;
-use crate::flow::code::{CodeIssued, CodeSpent, ObtainedTokens};
 use crate::flow::consent::RememberConsent;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
-use crate::flow::login::{IdpCallback, IdpRedirect};
-use crate::flow::stateless_code::StatelessCode;
 use crate::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 
 /// The lifetime of a flow, in seconds. A redirect to an upstream or a provider restarts it.
 pub const FLOW_TTL_SECONDS: u64 = 600;
-/// The lifetime of an authorization code, in seconds.
-pub const CODE_TTL_SECONDS: u64 = 60;
 
 /// The client's authorization request. It is part of each state until the code is redeemed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,7 +57,7 @@ pub struct ClientAuthorize {
     #[serde(rename = "asked")]
     pub(super) request: AuthorizationRequest,
     form: Digest,
-    expires: UnixTime,
+    pub(super) expires: UnixTime,
 }
 
 /// The login is done, or not required. Consent is open.
@@ -88,7 +82,7 @@ pub struct UpstreamRedirect {
     pub(super) verifier: Secret,
     pub(super) issuer: String,
     iss_promised: bool,
-    expires: UnixTime,
+    pub(super) expires: UnixTime,
 }
 
 /// The upstream's callback had a code, which is being exchanged.
@@ -105,72 +99,6 @@ pub struct UpstreamCallback {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Closed {
     pub(super) expires: UnixTime,
-}
-
-/// The stored record of a flow.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "state", content = "is")]
-pub enum FlowRecord {
-    /// See [`ClientAuthorize`].
-    ClientAuthorize(ClientAuthorize),
-    /// See [`IdpRedirect`].
-    IdpRedirect(IdpRedirect),
-    /// See [`IdpCallback`].
-    IdpCallback(IdpCallback),
-    /// See [`GatewayLogin`].
-    GatewayLogin(GatewayLogin),
-    /// See [`UpstreamRedirect`].
-    UpstreamRedirect(UpstreamRedirect),
-    /// See [`UpstreamCallback`].
-    UpstreamCallback(UpstreamCallback),
-    /// See [`CodeIssued`].
-    CodeIssued(CodeIssued),
-    /// See [`StatelessCode`].
-    #[serde(rename = "CodeCarried")]
-    StatelessCode(StatelessCode),
-    /// See [`CodeSpent`].
-    CodeSpent(CodeSpent),
-    /// See [`Closed`].
-    Closed(Closed),
-}
-
-impl FlowRecord {
-    /// Whether no login and no consent has happened yet. Anyone can start any number of such flows.
-    pub fn is_unauthenticated(&self) -> bool {
-        match self {
-            Self::ClientAuthorize(_) | Self::IdpRedirect(_) => true,
-            Self::GatewayLogin(s) => s.request.way.by == LoginMethod::Nobody,
-            Self::IdpCallback(_)
-            | Self::UpstreamRedirect(_)
-            | Self::UpstreamCallback(_)
-            | Self::CodeIssued(_)
-            | Self::StatelessCode(_)
-            | Self::CodeSpent(_)
-            | Self::Closed(_) => false,
-        }
-    }
-}
-
-states!(FlowRecord: ClientAuthorize, IdpRedirect, IdpCallback, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, StatelessCode, CodeSpent, Closed);
-
-impl Record for FlowRecord {
-    const KIND: &'static str = "flow";
-    const CLIENT_SIDE: bool = true;
-
-    fn expires_at(&self) -> UnixTime {
-        match self {
-            Self::ClientAuthorize(s) => s.expires,
-            Self::IdpRedirect(s) => s.expires,
-            Self::IdpCallback(s) => s.expires,
-            Self::GatewayLogin(s) => s.expires,
-            Self::UpstreamRedirect(s) => s.expires,
-            Self::UpstreamCallback(s) => s.expires,
-            Self::CodeIssued(s) => s.expires,
-            Self::StatelessCode(s) => s.expires,
-            Self::CodeSpent(s) => s.expires,
-            Self::Closed(s) => s.expires,
-        }
-    }
 }
 
 /// The values of one redirect to the upstream. The random ones are fresh for each redirect.
@@ -308,31 +236,6 @@ impl GatewayLogin {
             },
             (),
         ))
-    }
-
-    /// Records the consent and issues the code; no upstream authorization server takes part.
-    /// `tokens` is the upstream credential that the user pasted, if the service requires one.
-    /// `code` is the digest of the code's secret half.
-    pub fn granted(
-        self,
-        form: Option<&str>,
-        tokens: Option<ObtainedTokens>,
-        code: Digest,
-        now: UnixTime,
-    ) -> Result<(CodeIssued, ReturnAddress), RejectReason> {
-        self.belongs_to(form, now)?;
-        if self.request.way.leg != UpstreamStep::Here {
-            return Err(RejectReason::WrongStep);
-        }
-        let return_address = self.request.return_address.clone();
-        let next = CodeIssued {
-            asked: self.request,
-            who: self.who,
-            code,
-            obtained: tokens,
-            expires: now.plus_seconds(CODE_TTL_SECONDS),
-        };
-        Ok((next, return_address))
     }
 
     /// Closes the flow: the user denied.

@@ -4,13 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::{AuthorizationRequest, CODE_TTL_SECONDS, Closed, UpstreamCallback};
+use crate::flow::authorize::{AuthorizationRequest, Closed, GatewayLogin, UpstreamCallback};
 use crate::flow::client::{Authenticated, ReturnAddress};
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
-use crate::flow::user::{ServiceSnapshot, User};
+use crate::flow::user::{ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 use crate::oauth::token_response::UpstreamTokens;
+
+/// The lifetime of an authorization code, in seconds.
+pub const CODE_TTL_SECONDS: u64 = 60;
 
 /// How long a redeemed code is remembered, in seconds. A replay within this time ends the grant.
 pub const SPENT_CODE_TTL_SECONDS: u64 = 600;
@@ -74,6 +77,33 @@ pub struct CodeRedemption<'a> {
     pub redirect_uri: Option<&'a str>,
     /// The PKCE verifier.
     pub verifier: Option<&'a str>,
+}
+
+impl GatewayLogin {
+    /// Records the consent and issues the code; no upstream authorization server takes part.
+    /// `tokens` is the upstream credential that the user pasted, if the service requires one.
+    /// `code` is the digest of the code's secret half.
+    pub fn granted(
+        self,
+        form: Option<&str>,
+        tokens: Option<ObtainedTokens>,
+        code: Digest,
+        now: UnixTime,
+    ) -> Result<(CodeIssued, ReturnAddress), RejectReason> {
+        self.belongs_to(form, now)?;
+        if self.request.way.leg != UpstreamStep::Here {
+            return Err(RejectReason::WrongStep);
+        }
+        let return_address = self.request.return_address.clone();
+        let next = CodeIssued {
+            asked: self.request,
+            who: self.who,
+            code,
+            obtained: tokens,
+            expires: now.plus_seconds(CODE_TTL_SECONDS),
+        };
+        Ok((next, return_address))
+    }
 }
 
 impl UpstreamCallback {

@@ -10,6 +10,7 @@ pub mod code;
 pub mod consent;
 pub mod credential;
 pub mod error;
+pub mod flow_record;
 pub mod grant;
 pub mod grant_data;
 pub mod login;

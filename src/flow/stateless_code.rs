@@ -6,11 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{Digest, Id};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::{
-    AuthorizationRequest, CODE_TTL_SECONDS, CodeExchange, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect,
-};
+use crate::flow::authorize::{AuthorizationRequest, CodeExchange, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
 use crate::flow::client::{Authenticated, ReturnAddress};
-use crate::flow::code::{CodeRedemption, CodeSpent, RedeemedCode, SPENT_CODE_TTL_SECONDS, check_verifier};
+use crate::flow::code::{CODE_TTL_SECONDS, CodeRedemption, CodeSpent, RedeemedCode, SPENT_CODE_TTL_SECONDS, check_verifier};
 use crate::flow::error::{RejectReason, check_not_expired};
 use crate::flow::user::{ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;

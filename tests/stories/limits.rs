@@ -10,7 +10,7 @@ use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::flow::authorize::FlowRecord;
+use mcp_oauth_gateway::flow::flow_record::FlowRecord;
 use mcp_oauth_gateway::flow::grant::{Active, GrantRecord};
 use mcp_oauth_gateway::flow::grant_data::{GrantData, NewGrant};
 use mcp_oauth_gateway::flow::refresh_rules::RefreshRules;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
-use mcp_oauth_gateway::flow::authorize::FlowRecord;
+use mcp_oauth_gateway::flow::flow_record::FlowRecord;
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::token::lifetime::ReuseWindow;
 use serde_json::json;

@@ -26,7 +26,7 @@ use crate::app::grants::Grants;
 use crate::app::rate_limit::{FLOWS_PER_MINUTE, ProbeLimit, SourceLimit};
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;
-use crate::flow::authorize::FlowRecord;
+use crate::flow::flow_record::FlowRecord;
 use crate::store::Handle;
 
 /// Runs authorization flows.

@@ -4,7 +4,8 @@ use crate::app::authorize::Authorize;
 use crate::app::authorize::results::FlowPage;
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle};
-use crate::flow::authorize::{AuthorizationRequest, FlowRecord};
+use crate::flow::authorize::AuthorizationRequest;
+use crate::flow::flow_record::FlowRecord;
 use crate::flow::user::LoginMethod;
 
 impl Authorize {

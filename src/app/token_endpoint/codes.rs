@@ -9,10 +9,10 @@ use crate::app::token_endpoint::TokenEndpoint;
 use crate::app::tokens::issue::TokenRequestContext;
 use crate::app::user_policy;
 use crate::base::secret::Secret;
-use crate::flow::authorize::FlowRecord;
 use crate::flow::client::Authenticated;
 use crate::flow::code::{CodeRedemption, CodeSpent, ObtainedTokens, RedeemedCode};
 use crate::flow::error::RejectReason;
+use crate::flow::flow_record::FlowRecord;
 use crate::flow::stateless_code::PendingExchange;
 use crate::store::{Handle, TransitionError};
 

@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{
-    AuthorizationRequest, ClientAuthorize, FlowRecord, GatewayLogin, UpstreamCallback, UpstreamCallbackParams, UpstreamRedirect,
-    UpstreamRedirectParams,
+    AuthorizationRequest, ClientAuthorize, GatewayLogin, UpstreamCallback, UpstreamCallbackParams, UpstreamRedirect, UpstreamRedirectParams,
 };
 use mcp_oauth_gateway::flow::client::{Authenticated, ReturnAddress};
 use mcp_oauth_gateway::flow::code::{CodeIssued, CodeRedemption, CodeSpent, ObtainedTokens, RedeemedCode};
 use mcp_oauth_gateway::flow::consent::RememberConsent;
 use mcp_oauth_gateway::flow::error::RejectReason;
+use mcp_oauth_gateway::flow::flow_record::FlowRecord;
 use mcp_oauth_gateway::flow::stateless_code::StatelessCode;
 use mcp_oauth_gateway::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use mcp_oauth_gateway::oauth::error::OAuthErrorCode;
