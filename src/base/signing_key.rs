@@ -64,7 +64,7 @@ impl SigningKey {
     }
 
     /// Signs a JWT with this `typ`, these claims and this key's `kid`. `None` if signing fails.
-    pub fn sign(&self, kind: &str, claims: &impl Serialize) -> Option<String> {
+    pub fn sign_jwt(&self, kind: &str, claims: &impl Serialize) -> Option<String> {
         let header = Header {
             typ: Some(kind.to_owned()),
             kid: Some(self.id.to_string()),
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_signature_verifies_only_for_its_payload_and_its_key() {
         let [signing_key, other_key] = [generate(), generate()].map(|text| SigningKey::parse(&text).unwrap());
-        let [token, other_token] = ["a", "b"].map(|user| signing_key.sign("at+jwt", &json!({ "sub": user })).unwrap());
+        let [token, other_token] = ["a", "b"].map(|user| signing_key.sign_jwt("at+jwt", &json!({ "sub": user })).unwrap());
         let (signing_input, signature) = (&other_token[..other_token.len() - 86], &token[token.len() - 86..]);
         let verify = |key: &SigningKey, token: &str| {
             let key = DecodingKey::from_ec_der(key.public_point());

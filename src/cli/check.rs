@@ -17,7 +17,8 @@ use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::{Access, Login, Service, Upstream};
-use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput, DiscoveryStep, discover};
+use crate::upstream::discovery::discover;
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput, DiscoveryStep};
 use crate::upstream::fetch;
 
 /// Timeout for one request.

@@ -143,7 +143,7 @@ impl HttpClient {
     /// [`SendError`]. Check [`SendError::never_sent`] before a request is sent elsewhere.
     pub async fn send(&self, request: Request<RequestBody>, policy: &RequestPolicy) -> Result<Response<Incoming>, SendError> {
         let target = RequestTarget::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
-        let key = target.key(policy);
+        let key = target.key(policy.addresses.clone(), policy.http2);
         let mut request = request;
         loop {
             let pooled = self.pool.take(&key);

@@ -1,7 +1,7 @@
 //! The target of a request, parsed once from its URL.
 
 use crate::net::body::RequestBody;
-use crate::net::http_client::RequestPolicy;
+use crate::net::dial::AddressPolicy;
 use crate::net::pool::PoolKey;
 use http::HeaderValue;
 use http::Request;
@@ -63,13 +63,13 @@ impl RequestTarget {
     }
 
     /// The key of the connections that may carry the request.
-    pub(super) fn key(&self, policy: &RequestPolicy) -> PoolKey {
+    pub(super) fn key(&self, addresses: AddressPolicy, http2: bool) -> PoolKey {
         PoolKey {
             https: self.https,
             host: self.host.clone(),
             port: self.port,
-            http2: policy.http2,
-            addresses: policy.addresses.clone(),
+            http2,
+            addresses,
         }
     }
 

@@ -6,8 +6,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::base::jws;
-use crate::oauth::jwt::JwtError;
-use crate::oauth::jwt::UnverifiedJwt;
+use crate::oauth::jwt::{Claims, JwtError, UnverifiedJwt, bad};
 
 /// Largest number of keys that are read from a set. A real provider has two or three.
 const MAX_KEYS: usize = 100;
@@ -93,6 +92,16 @@ impl Jwk {
     /// The key for `jsonwebtoken`.
     pub fn public(&self) -> &DecodingKey {
         &self.public
+    }
+}
+
+impl UnverifiedJwt<'_> {
+    /// Verifies the signature and returns the claims. Fails unless `alg` is the key's algorithm.
+    pub fn verify(self, key: &Jwk) -> Result<Claims, JwtError> {
+        if key.algorithm() != self.algorithm {
+            return Err(JwtError::Algorithm);
+        }
+        jws::verify_token(self.token, key.public(), key.algorithm()).map_err(|error| bad(&error))
     }
 }
 

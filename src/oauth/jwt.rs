@@ -10,7 +10,6 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::base::jws;
-use crate::oauth::jwk::Jwk;
 
 /// Longest accepted token, in bytes.
 pub const MAX_JWT_BYTES: usize = 16 * 1024;
@@ -52,7 +51,7 @@ pub struct UnverifiedJwt<'a> {
     pub key_id: Option<String>,
     /// Token type in the header (`typ`).
     pub kind: Option<String>,
-    token: &'a str,
+    pub(super) token: &'a str,
 }
 
 impl<'a> UnverifiedJwt<'a> {
@@ -73,14 +72,6 @@ impl<'a> UnverifiedJwt<'a> {
             kind: header.typ,
             token,
         })
-    }
-
-    /// Verifies the signature and returns the claims. Fails unless `alg` is the key's algorithm.
-    pub fn verify(self, key: &Jwk) -> Result<Claims, JwtError> {
-        if key.algorithm() != self.algorithm {
-            return Err(JwtError::Algorithm);
-        }
-        jws::verify_token(self.token, key.public(), key.algorithm()).map_err(|error| bad(&error))
     }
 }
 
@@ -103,7 +94,7 @@ fn strict(header: &str) -> Result<(), JwtError> {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the JWT crate has many errors")]
-fn bad(error: &Error) -> JwtError {
+pub(super) fn bad(error: &Error) -> JwtError {
     match error.kind() {
         ErrorKind::InvalidSignature => JwtError::Signature,
         ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => JwtError::Algorithm,

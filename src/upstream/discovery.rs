@@ -16,6 +16,7 @@ use crate::oauth::metadata::ProtectedResource;
 use crate::oauth::www_authenticate::BearerChallenge;
 use crate::upstream::credential_probe;
 use crate::upstream::discovery_result::DiscoveredServer;
+use crate::upstream::discovery_result::DiscoveryError;
 use crate::upstream::discovery_result::DiscoveryFailure;
 use crate::upstream::discovery_result::DiscoveryInput;
 use crate::upstream::discovery_result::DiscoveryStep;
@@ -32,12 +33,30 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(45);
 /// The most authorization servers of one MCP server that are tried.
 const MAX_SERVERS: usize = 3;
 
+/// Finds the authorization server of an upstream.
+/// # Errors
+/// [`DiscoveryError`] with the reason and all steps.
+pub async fn discover(client: &HttpClient, input: &DiscoveryInput) -> Result<DiscoveredServer, DiscoveryError> {
+    let mut search = Search::new(client, input);
+    match search.run().await {
+        Ok(server) => Ok(DiscoveredServer {
+            attempts: search.attempts,
+            ..server
+        }),
+        Err(reason) => Err(DiscoveryError {
+            mcp: input.mcp.without_query().to_owned(),
+            reason,
+            attempts: search.attempts,
+        }),
+    }
+}
+
 /// A running discovery.
-pub(super) struct Search<'a> {
+struct Search<'a> {
     client: &'a HttpClient,
     wanted: &'a DiscoveryInput,
     until: Instant,
-    pub(super) attempts: Vec<DiscoveryStep>,
+    attempts: Vec<DiscoveryStep>,
 }
 
 enum FetchedDocument {
@@ -60,7 +79,7 @@ struct ServerHint {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(client: &'a HttpClient, input: &'a DiscoveryInput) -> Self {
+    fn new(client: &'a HttpClient, input: &'a DiscoveryInput) -> Self {
         Self {
             client,
             wanted: input,
@@ -69,7 +88,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    pub(super) async fn run(&mut self) -> Result<DiscoveredServer, DiscoveryFailure> {
+    async fn run(&mut self) -> Result<DiscoveredServer, DiscoveryFailure> {
         if let Some((authorize, token)) = &self.wanted.endpoints {
             return Ok(self.configured(authorize, token));
         }
@@ -371,4 +390,334 @@ fn unreachable(error: &FetchError) -> DiscoveryFailure {
 /// Makes untrusted text safe for display: at most 200 characters, printable ASCII.
 fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::upstream::auth_server::TokenEndpointAuth;
+    use crate::upstream::auth_server::UpstreamClientCredentials;
+    use crate::upstream::quirks;
+    use crate::upstream::test_support;
+    use crate::upstream::test_support::Said;
+    use crate::upstream::test_support::Seen;
+    use crate::upstream::test_support::Stub;
+
+    const PRM: &str = "GET /.well-known/oauth-protected-resource";
+    const ASM: &str = "GET /.well-known/oauth-authorization-server";
+
+    fn nothing() -> Said {
+        test_support::json(404, &json!({"error": "not_found"}))
+    }
+
+    fn challenge(parameters: &str) -> Said {
+        (
+            401,
+            vec![("www-authenticate", format!("Bearer {parameters}"))],
+            "Unauthorized".to_owned(),
+        )
+    }
+
+    fn resource(request: &Seen, path: &str, issuer: &str) -> Said {
+        let base = &request.base;
+        let document = json!({"resource": format!("{base}{path}"), "authorization_servers": [issuer], "scopes_supported": ["all"]});
+        test_support::json(200, &document)
+    }
+
+    fn server(request: &Seen, issuer: &str) -> Value {
+        let base = &request.base;
+        json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{base}/authorize"),
+            "token_endpoint": format!("{base}/token"),
+            "code_challenge_methods_supported": ["S256"],
+            "scopes_supported": ["offline_access"],
+        })
+    }
+
+    fn wanted(stub: &Stub) -> DiscoveryInput {
+        DiscoveryInput {
+            mcp: stub.at("/mcp"),
+            issuer: None,
+            endpoints: None,
+            profile: None,
+            allow_addresses: Arc::from([]),
+        }
+    }
+
+    async fn discovered(respond: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> (Stub, Result<DiscoveredServer, DiscoveryError>) {
+        let stub = test_support::serve(respond).await;
+        let result = discover(&test_support::client(), &wanted(&stub)).await;
+        (stub, result)
+    }
+
+    fn lines(stub: &Stub) -> Vec<String> {
+        stub.seen().into_iter().map(|request| request.line).collect()
+    }
+
+    #[tokio::test]
+    async fn discovery_follows_the_challenge_and_resource_metadata_to_the_authorization_server() {
+        let (stub, result) = discovered(|request| match request.line.as_str() {
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, request.base)),
+            "GET /hidden/prm" => resource(request, "/mcp", &format!("{}/as", request.base)),
+            "GET /.well-known/oauth-authorization-server/as" => test_support::json(200, &server(request, &format!("{}/as", request.base))),
+            _ => nothing(),
+        })
+        .await;
+        let discovery = result.unwrap();
+        assert_eq!(discovery.server.issuer, format!("{}/as", stub.base));
+        assert_eq!(discovery.resource, format!("{}/mcp", stub.base));
+        assert_eq!(discovery.scopes_known, ["a", "b"]);
+        assert_eq!(discovery.attempts.len(), 3);
+        assert_eq!(lines(&stub).len(), 3);
+        let target = discovery.target(&UpstreamClientCredentials {
+            id: "c".to_owned(),
+            secret: Some(Secret::from("s")),
+            auth_method: None,
+        });
+        assert_eq!((target.auth_method, target.offline_access), (TokenEndpointAuth::Basic, true));
+        let is_upstream_policy = matches!(
+            target.addresses,
+            AddressPolicy::AsUpstream {
+                loopback: true,
+                plain_http: true,
+                ..
+            }
+        );
+        assert!(is_upstream_policy, "{:?}", target.addresses);
+    }
+
+    #[tokio::test]
+    async fn only_configured_private_blocks_are_allowed_for_discovered_endpoints() {
+        let respond = |request: &Seen| match request.line.as_str() {
+            ASM => test_support::json(200, &server(request, &request.base)),
+            _ => nothing(),
+        };
+        let stub = test_support::serve(respond).await;
+        let input = |blocks: &[&str]| DiscoveryInput {
+            allow_addresses: blocks.iter().map(|block| block.parse().unwrap()).collect(),
+            ..wanted(&stub)
+        };
+        for (blocks, address, expected) in [
+            (&["10.20.0.0/16"][..], "10.20.0.1", true),
+            (&["10.20.0.0/16"], "10.21.0.1", false),
+            (&[], "10.20.0.1", false),
+        ] {
+            let discovery = discover(&test_support::client(), &input(blocks)).await.unwrap();
+            let verdict = discovery.addresses.check("as.example", address.parse().unwrap(), true);
+            assert_eq!(verdict.is_ok(), expected, "{blocks:?} {address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn discovery_without_a_challenge_tries_well_known_urls_in_order() {
+        let (stub, result) = discovered(|request| match request.line.as_str() {
+            PRM => resource(request, "", &request.base),
+            "GET /.well-known/openid-configuration" => test_support::json(200, &server(request, &request.base)),
+            _ => nothing(),
+        })
+        .await;
+        let discovery = result.unwrap();
+        assert_eq!(
+            (discovery.resource.as_str(), discovery.scopes_known.as_slice()),
+            (stub.base.as_str(), &["all".to_owned()][..])
+        );
+        let expected = [
+            "POST /mcp",
+            &format!("{PRM}/mcp"),
+            PRM,
+            ASM,
+            "GET /.well-known/openid-configuration",
+        ];
+        assert_eq!(lines(&stub), expected);
+    }
+
+    #[tokio::test]
+    async fn a_server_without_resource_metadata_is_its_own_issuer() {
+        for slash in ["", "/"] {
+            let (stub, result) = discovered(move |request| match request.line.as_str() {
+                ASM => test_support::json(200, &server(request, &format!("{}{slash}", request.base))),
+                _ => nothing(),
+            })
+            .await;
+            let discovery = result.unwrap();
+            assert_eq!(discovery.server.issuer, format!("{}{slash}", stub.base));
+            assert_eq!(discovery.resource, format!("{}/mcp", stub.base));
+        }
+    }
+
+    #[tokio::test]
+    async fn resource_metadata_on_another_origin_is_not_fetched() {
+        let other_origin = test_support::serve(|_| nothing()).await;
+        let url = format!("{}/prm", other_origin.base);
+        let (_stub, result) = discovered(move |request| match request.line.as_str() {
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{url}""#)),
+            _ => nothing(),
+        })
+        .await;
+        let error = result.unwrap_err();
+        assert_eq!(error.reason, DiscoveryFailure::NoMetadata);
+        assert!(
+            error.attempts.iter().any(|attempt| attempt.outcome.contains("another origin")),
+            "{:?}",
+            error.attempts
+        );
+        assert!(other_origin.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn metadata_of_another_resource_ends_discovery_with_an_error() {
+        let (_stub, result) = discovered(|request| match request.line.as_str() {
+            "GET /.well-known/oauth-protected-resource/mcp" => resource(request, "/other", &request.base),
+            ASM => test_support::json(200, &server(request, &request.base)),
+            _ => nothing(),
+        })
+        .await;
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherResource { .. })),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn metadata_of_another_issuer_is_not_used() {
+        let (_stub, result) = discovered(|request| match request.line.as_str() {
+            PRM => resource(request, "/mcp", &request.base),
+            ASM => test_support::json(200, &server(request, "https://evil.example")),
+            _ => nothing(),
+        })
+        .await;
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherIssuer { .. })),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn discovery_refuses_a_server_without_s256_unless_waived() {
+        let respond = |request: &Seen| match request.line.as_str() {
+            ASM => {
+                let mut document = server(request, &request.base);
+                document["code_challenge_methods_supported"] = json!(["plain"]);
+                test_support::json(200, &document)
+            }
+            _ => nothing(),
+        };
+        let stub = test_support::serve(respond).await;
+        let error = discover(&test_support::client(), &wanted(&stub)).await.unwrap_err();
+        assert_eq!(error.reason, DiscoveryFailure::Document(MetadataError::NoS256));
+        let input = DiscoveryInput {
+            profile: Some(&quirks::ENTRA),
+            ..wanted(&stub)
+        };
+        assert!(discover(&test_support::client(), &input).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_error_is_not_mistaken_for_missing_metadata() {
+        let (_stub, result) = discovered(|request| match request.line.as_str() {
+            "GET /.well-known/oauth-protected-resource/mcp" => (502, vec![], "<html>".to_owned()),
+            ASM => test_support::json(200, &server(request, &request.base)),
+            _ => nothing(),
+        })
+        .await;
+        let error = result.unwrap_err();
+        assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_of_the_mcp_url_is_reported_and_not_followed() {
+        let (stub, result) = discovered(|request| match request.line.as_str() {
+            "POST /mcp" => (307, vec![("location", "/mcp/".to_owned())], String::new()),
+            _ => nothing(),
+        })
+        .await;
+        let error = result.unwrap_err();
+        assert_eq!(error.reason, DiscoveryFailure::Moved(format!("{}/mcp/", stub.base)));
+        assert_eq!(lines(&stub), ["POST /mcp"]);
+    }
+
+    #[tokio::test]
+    async fn a_configured_issuer_skips_resource_metadata_discovery() {
+        let stub = test_support::serve(|request| match request.line.as_str() {
+            "GET /realm/.well-known/openid-configuration" => test_support::json(200, &server(request, &format!("{}/realm", request.base))),
+            _ => nothing(),
+        });
+        let stub = stub.await;
+        let input = DiscoveryInput {
+            issuer: Some(stub.at("/realm")),
+            ..wanted(&stub)
+        };
+        let discovery = discover(&test_support::client(), &input).await.unwrap();
+        assert_eq!(discovery.server.issuer, format!("{}/realm", stub.base));
+        assert!(
+            lines(&stub)
+                .iter()
+                .all(|line| !line.contains("protected-resource") && !line.contains("POST"))
+        );
+    }
+
+    #[tokio::test]
+    async fn configured_endpoints_need_no_discovery_request() {
+        let stub = test_support::serve(|_| nothing()).await;
+        let input = DiscoveryInput {
+            endpoints: Some((stub.at("/a"), stub.at("/t"))),
+            ..wanted(&stub)
+        };
+        let discovery = discover(&test_support::client(), &input).await.unwrap();
+        assert_eq!(
+            (discovery.server.issuer.as_str(), discovery.addresses),
+            (stub.base.as_str(), AddressPolicy::Anything)
+        );
+        assert!(stub.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn github_needs_no_metadata_and_uses_client_secret_post() {
+        let stub = test_support::serve(|_| nothing()).await;
+        let github = DiscoveryInput {
+            profile: Some(&quirks::GITHUB),
+            ..wanted(&stub)
+        };
+        let discovery = discover(&test_support::client(), &github).await.unwrap();
+        assert_eq!(
+            discovery.server.token_endpoint.as_str(),
+            "https://github.com/login/oauth/access_token"
+        );
+        let target = discovery.target(&UpstreamClientCredentials {
+            id: "c".to_owned(),
+            secret: Some(Secret::from("s")),
+            auth_method: None,
+        });
+        assert_eq!(
+            (target.auth_method, target.issuer.as_str()),
+            (TokenEndpointAuth::Post, "https://github.com/login/oauth")
+        );
+        assert!(discover(&test_support::client(), &wanted(&stub)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_server_fails_discovery_with_its_url() {
+        let input = DiscoveryInput {
+            mcp: ExactUrl::parse("http://127.0.0.1:1/mcp").unwrap(),
+            ..wanted(&test_support::serve(|_| nothing()).await)
+        };
+        let error = discover(&test_support::client(), &input).await.unwrap_err();
+        assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)));
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot find out where to sign in for http://127.0.0.1:1/mcp: "),
+            "{error}"
+        );
+        assert_eq!(error.attempts.len(), 1);
+    }
 }

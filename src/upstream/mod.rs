@@ -1,6 +1,6 @@
 //! An upstream MCP server and its authorization server.
 //!
-//! Building requests and parsing responses is pure; [`fetch`] sends them. [`discovery_result`]
+//! Building requests and parsing responses is pure; [`fetch`] sends them. [`discovery`]
 //! finds the authorization server, [`registration`] registers the gateway, and [`token_endpoint`]
 //! gets tokens. [`forward_rules`] decides which headers of a proxied request pass.
 //! [`client_metadata`] fetches documents of MCP clients. [`idp`] describes identity providers, and
@@ -10,7 +10,7 @@ pub mod allow_list;
 pub mod auth_server;
 pub mod client_metadata;
 pub mod credential_probe;
-mod discovery;
+pub mod discovery;
 pub mod discovery_result;
 pub mod fetch;
 pub mod forward_rules;

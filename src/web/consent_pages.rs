@@ -9,7 +9,7 @@ use crate::flow::user::User;
 use crate::oauth::redirect_uri::RedirectKind;
 use crate::web::cookie::{self, CookieName};
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_pages::{GONE, client_view, continue_page, error_page, form_token, host_of};
+use crate::web::flow_reply::{GONE, client_view, continue_page, error_page, form_token, host_of};
 use crate::web::pages::{self, ConsentPage};
 use crate::web::paste;
 use crate::web::reply::{self, HttpResponse};

@@ -12,7 +12,7 @@ use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::web::cookie::{self, CookieName};
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_pages::{GONE, client_redirect, client_view, continue_page, error_page, form_token, host_of};
+use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, error_page, form_token, host_of};
 use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;

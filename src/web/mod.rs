@@ -4,6 +4,7 @@ pub mod consent_pages;
 pub mod cookie;
 mod flow_cookie;
 pub mod flow_pages;
+mod flow_reply;
 pub mod guard;
 pub mod idp_pages;
 pub mod pages;

@@ -13,6 +13,7 @@ use crate::base::secret::Secret;
 use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, GatewayLogin, UpstreamRedirectParams};
 use crate::flow::client::ReturnAddress;
 use crate::flow::code::ObtainedTokens;
+use crate::flow::consent::RememberConsent;
 use crate::flow::user::User;
 use crate::net::http_client::HttpClient;
 use crate::oauth::pkce::CodeChallenge;
@@ -21,10 +22,10 @@ use crate::store::TransitionError;
 use crate::upstream::token_endpoint::{self, AuthorizeUrlParams};
 
 /// A flow at consent.
-pub(super) struct AtConsent<'a> {
-    pub(super) active: &'a ActiveService,
-    pub(super) request: AuthorizationRequest,
-    pub(super) who: User,
+struct AtConsent<'a> {
+    active: &'a ActiveService,
+    request: AuthorizationRequest,
+    who: User,
 }
 
 impl Authorize {
@@ -51,12 +52,37 @@ impl Authorize {
         Ok(outcome)
     }
 
-    pub(super) async fn continue_flow(
-        &self,
-        http: &HttpClient,
-        context: AtConsent<'_>,
-        form: ConsentForm<'_>,
-    ) -> Result<ConsentOutcome, Rejection> {
+    /// Goes on without the consent page, as [`Authorize::approve`] does, if the user consented to the
+    /// same before and the client need not ask each time. `None`: the page is shown.
+    ///
+    /// # Errors
+    /// As [`Authorize::approve`].
+    pub async fn try_remembered(&self, http: &HttpClient, form: ConsentForm<'_>) -> Result<Option<ConsentOutcome>, Rejection> {
+        let FlowPage::Consent(request, user) = self.page(form.flow, form.form).await? else {
+            return Ok(None);
+        };
+        if request.remember != RememberConsent::Use {
+            return Ok(None);
+        }
+        let active = self.core.active_service(&request.service).ok_or(FLOW_NOT_FOUND)?;
+        if !self.is_consent_remembered(&request, &user, &active).await? {
+            return Ok(None);
+        }
+        tracing::info!(
+            service = request.service,
+            user = user.subject,
+            client = request.client_id,
+            "consent was given before"
+        );
+        let context = AtConsent {
+            active: &active,
+            request,
+            who: user,
+        };
+        self.continue_flow(http, context, form).await.map(Some)
+    }
+
+    async fn continue_flow(&self, http: &HttpClient, context: AtConsent<'_>, form: ConsentForm<'_>) -> Result<ConsentOutcome, Rejection> {
         user_policy::check_flow(&self.core.config(), &context.active.service, &context.request.way, &context.who)?;
         let tokens = match context.active.service.upstream.after_consent() {
             AfterConsent::Upstream => {

@@ -6,11 +6,9 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::app::authorize::Authorize;
-use crate::app::authorize::consent::AtConsent;
-use crate::app::authorize::consent_form::ConsentForm;
-use crate::app::authorize::results::{ConsentOutcome, FlowPage};
+use crate::app::authorize::results::FlowPage;
 use crate::app::error::Rejection;
-use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle};
+use crate::app::flow_handle::FlowHandle;
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
@@ -18,7 +16,6 @@ use crate::base::time::UnixTime;
 use crate::flow::authorize::AuthorizationRequest;
 use crate::flow::consent::RememberConsent;
 use crate::flow::user::{LoginMethod, User};
-use crate::net::http_client::HttpClient;
 use crate::oauth::scope::Scopes;
 use crate::service::AfterConsent;
 use crate::store::{Handle, InsertError, StoreError, TransitionError};
@@ -89,44 +86,27 @@ fn consent_handle(request: &AuthorizationRequest, user: &User, active: &ActiveSe
 }
 
 impl Authorize {
-    /// Goes on without the consent page, as [`Authorize::approve`] does, if the user consented to the
-    /// same before and the client need not ask each time. `None`: the page is shown.
+    /// Whether the user consented to the same before and the client need not ask each time.
     ///
     /// # Errors
-    /// As [`Authorize::approve`].
-    pub async fn try_remembered(&self, http: &HttpClient, form: ConsentForm<'_>) -> Result<Option<ConsentOutcome>, Rejection> {
-        let FlowPage::Consent(request, user) = self.page(form.flow, form.form).await? else {
-            return Ok(None);
-        };
-        if request.remember != RememberConsent::Use {
-            return Ok(None);
-        }
-        let active = self.core.active_service(&request.service).ok_or(FLOW_NOT_FOUND)?;
+    /// If the store fails.
+    pub(super) async fn is_consent_remembered(
+        &self,
+        request: &AuthorizationRequest,
+        user: &User,
+        active: &ActiveService,
+    ) -> Result<bool, Rejection> {
         let needs_form = match active.service.upstream.after_consent() {
             AfterConsent::Form(_) => true,
             AfterConsent::Upstream | AfterConsent::Nowhere => false,
         };
         // The configuration of now, which may differ from the one when the flow began.
-        let Some(handle) = consent_handle(&request, &user, &active).filter(|_| active.service.remember_consent && !needs_form) else {
-            return Ok(None);
+        let Some(handle) = consent_handle(request, user, active).filter(|_| active.service.remember_consent && !needs_form) else {
+            return Ok(false);
         };
         let now = self.core.clock.now();
         let record = self.core.store.read(&handle).await?;
-        if !record.is_some_and(|consent| consent.covers(&request.scopes, now)) {
-            return Ok(None);
-        }
-        tracing::info!(
-            service = request.service,
-            user = user.subject,
-            client = request.client_id,
-            "consent was given before"
-        );
-        let context = AtConsent {
-            active: &active,
-            request,
-            who: user,
-        };
-        self.continue_flow(http, context, form).await.map(Some)
+        Ok(record.is_some_and(|consent| consent.covers(&request.scopes, now)))
     }
 
     /// Remembers a consent. If that fails, the user is asked again the next time.

@@ -15,7 +15,8 @@ use crate::net::http_client::HttpClient;
 use crate::service::Service;
 use crate::store::{Handle, InsertError};
 use crate::upstream::auth_server::{AuthServer, UpstreamClientCredentials};
-use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput, discover};
+use crate::upstream::discovery::discover;
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput};
 use crate::upstream::registration::{OwnClientMetadata, UpstreamRegistration, register};
 
 /// Our registration at an upstream (RFC 7591), stored so that it outlives a restart.

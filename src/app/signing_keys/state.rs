@@ -69,7 +69,7 @@ impl LoadedKeys {
     /// signing fails.
     pub(in crate::app) fn sign(&self, typ: &str, claims: &Value, now: UnixTime) -> Option<String> {
         let (key, _) = &self.parsed[self.keys.signing_index(now)];
-        key.sign(typ, claims)
+        key.sign_jwt(typ, claims)
     }
 
     /// The key with this `kid` (RFC 7515 §4.1.4). A token without a `kid` is not from this gateway.
