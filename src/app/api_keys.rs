@@ -40,15 +40,17 @@ pub struct CreatedApiKey {
 /// The API keys of a store, which a gateway may use at the same time.
 #[derive(Debug)]
 pub struct ApiKeys {
-    /// The store.
-    pub store: Store,
-    /// The key ring of the gateway.
-    pub keys: SharedKeyRing,
-    /// The clock.
-    pub clock: Clock,
+    store: Store,
+    keys: SharedKeyRing,
+    clock: Clock,
 }
 
 impl ApiKeys {
+    /// The API keys in `store`, sealed with the key ring of the gateway.
+    pub fn new(store: Store, keys: SharedKeyRing, clock: Clock) -> Self {
+        Self { store, keys, clock }
+    }
+
     /// Creates a key. Its record is stored before the key is returned.
     ///
     /// # Errors
@@ -139,11 +141,8 @@ mod tests {
         let keys = Arc::new(ArcSwap::from_pointee(
             KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap(),
         ));
-        ApiKeys {
-            store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
-            keys,
-            clock,
-        }
+        let store = Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone());
+        ApiKeys::new(store, keys, clock)
     }
 
     fn spec(ttl: Option<u64>) -> ApiKeySpec {

@@ -243,11 +243,7 @@ mod tests {
     async fn a_missed_api_key_revocation_is_found_by_the_next_prune_pass() {
         let app = app();
         app.revocations.load().await.unwrap();
-        let api_keys = ApiKeys {
-            store: app.core.store.clone(),
-            keys: Arc::clone(&app.core.keys),
-            clock: app.core.clock.clone(),
-        };
+        let api_keys = ApiKeys::new(app.core.store.clone(), Arc::clone(&app.core.keys), app.core.clock.clone());
         let spec = || ApiKeySpec {
             service: "batch".to_owned(),
             name: None,

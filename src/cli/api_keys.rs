@@ -54,7 +54,7 @@ async fn opened(storage: &Storage) -> Result<ApiKeys, String> {
     let clock = Clock::System;
     let (store, keys) = storage.open_existing(&clock)?;
     storage.check_keys(&store).await?;
-    Ok(ApiKeys { store, keys, clock })
+    Ok(ApiKeys::new(store, keys, clock))
 }
 
 async fn add(api_keys: &ApiKeys, spec: ApiKeySpec) -> Result<(), String> {
@@ -81,7 +81,7 @@ async fn add(api_keys: &ApiKeys, spec: ApiKeySpec) -> Result<(), String> {
 }
 
 async fn list(api_keys: &ApiKeys) -> Result<(), String> {
-    let now = api_keys.clock.now();
+    let now = Clock::System.now();
     let header = ["ID", "STATE", "SERVICE", "NAME", "MADE", "ENDS", "SHA-256", "SCOPES"].map(str::to_owned);
     let mut rows = vec![header];
     for (id, record) in api_keys.list().await.map_err(|error| failed(&error))? {

@@ -7,7 +7,7 @@ use crate::config::keys;
 use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location};
-use crate::store::{REDIS_PREFIX, RedisConfig, RedisConfigError, VAULT_APPROLE, VAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin};
+use crate::store::{RedisConfig, RedisConfigError, VaultConfig, VaultConfigError, VaultLogin};
 
 /// The kind of store, with its connection settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ fn url_of(store: &Section) -> Result<Secret, ConfigError> {
 
 fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
     let prefix = store.get(&keys::store::PREFIX)?;
-    let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |prefix| prefix.value.as_str());
+    let prefix = prefix.as_ref().map_or(RedisConfig::DEFAULT_PREFIX, |prefix| prefix.value.as_str());
     // The error omits the URL, which may hold a password.
     RedisConfig::parse(url.expose(), prefix, store.get(&keys::store::CA)?).map_err(|error| {
         let (key, instead) = match error {
@@ -130,8 +130,8 @@ fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {
     let config = VaultConfig {
         url,
         namespace: store.get(&keys::store::NAMESPACE)?.map(|spanned| spanned.value),
-        mount: text(&keys::store::MOUNT, VAULT_MOUNT)?,
-        prefix: text(&keys::store::PREFIX, REDIS_PREFIX)?,
+        mount: text(&keys::store::MOUNT, VaultConfig::DEFAULT_MOUNT)?,
+        prefix: text(&keys::store::PREFIX, RedisConfig::DEFAULT_PREFIX)?,
         login: vault_login(store)?,
         ca: store.get(&keys::store::CA)?,
     };
@@ -161,7 +161,7 @@ fn vault_login(store: &Section) -> Result<VaultLogin, ConfigError> {
         (None, Some(role)) => Ok(VaultLogin::AppRole {
             mount: store
                 .get(&keys::store::APPROLE_MOUNT)?
-                .map_or_else(|| VAULT_APPROLE.to_owned(), |spanned| spanned.value),
+                .map_or_else(|| VaultConfig::DEFAULT_APPROLE_MOUNT.to_owned(), |spanned| spanned.value),
             role: role.value,
             secret: store.get(&keys::store::SECRET_ID)?,
         }),

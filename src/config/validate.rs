@@ -126,9 +126,9 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
         data_dir(&top, default_data_dir)?
     };
     let users = users::users(&login)?;
-    let token_modes = services.iter().map(|described| described.tokens).collect();
-    let creates_user = users.is_none();
     let validated = Validated {
+        token_modes: services.iter().map(|described| described.tokens).collect(),
+        creates_user: users.is_none(),
         config: Config {
             services: services.into_iter().map(|described| described.service).collect(),
             users: users.unwrap_or_default(),
@@ -156,8 +156,6 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
             certificate: certificate_location(&tls),
             upstream_ca: upstream_ca_location,
         },
-        creates_user,
-        token_modes,
         missing_features,
         warnings,
     };

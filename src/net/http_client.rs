@@ -44,6 +44,18 @@ pub struct RequestPolicy {
     pub http2: bool,
 }
 
+impl RequestPolicy {
+    /// The policy for a server that the operator configured: any address, over HTTP/1.1.
+    pub fn for_configured(connect: Duration, first_byte: Option<Duration>) -> Self {
+        Self {
+            addresses: dial::AddressPolicy::Anything,
+            connect,
+            first_byte,
+            http2: false,
+        }
+    }
+}
+
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {

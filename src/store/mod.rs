@@ -30,14 +30,12 @@ pub use crate::store::handle::{Cursor, Handle, Transitioned};
 pub use crate::store::key_check::{KeyCheckError, KeyStatus};
 pub use crate::store::memory::Memory;
 pub use crate::store::records::Store;
-pub use crate::store::redis::{DEFAULT_PREFIX as REDIS_PREFIX, RedisConfig, RedisConfigError};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::{Redis, RedisOpenError};
+pub use crate::store::redis::{RedisConfig, RedisConfigError};
 pub use crate::store::sealed_record::SharedKeyRing;
 pub use crate::store::sqlite::Sqlite;
 pub use crate::store::sqlite::file::{FILE_NAME as SQLITE_FILE, SqliteOpenError};
-pub use crate::store::vault::{
-    DEFAULT_APPROLE_MOUNT as VAULT_APPROLE, DEFAULT_MOUNT as VAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin,
-};
 #[cfg(feature = "vault")]
 pub use crate::store::vault::{Vault, VaultNotOpened};
+pub use crate::store::vault::{VaultConfig, VaultConfigError, VaultLogin};

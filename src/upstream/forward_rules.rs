@@ -9,7 +9,7 @@ use http::header;
 use http::uri::InvalidUri;
 
 use crate::base::url::ExactUrl;
-pub use crate::net::body::is_event_stream;
+use crate::net::body::is_event_stream;
 use crate::oauth::token_response::UpstreamAccessToken;
 use crate::oauth::www_authenticate::BearerChallenge;
 

@@ -2,7 +2,7 @@
 
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::store::{VAULT_APPROLE, VAULT_MOUNT, Vault, VaultConfig, VaultLogin};
+use mcp_oauth_gateway::store::{Vault, VaultConfig, VaultLogin};
 use serde_json::json;
 
 use super::*;
@@ -20,7 +20,7 @@ fn token(token: &str) -> VaultLogin {
 
 fn role(secret: &str) -> VaultLogin {
     VaultLogin::AppRole {
-        mount: VAULT_APPROLE.to_owned(),
+        mount: VaultConfig::DEFAULT_APPROLE_MOUNT.to_owned(),
         role: ROLE.0.to_owned(),
         secret: Some(Secret::from(secret)),
     }
@@ -30,7 +30,7 @@ fn at(server: &Server, login: VaultLogin) -> VaultConfig {
     VaultConfig {
         url: ExactUrl::parse(&server.url()).unwrap(),
         namespace: None,
-        mount: VAULT_MOUNT.to_owned(),
+        mount: VaultConfig::DEFAULT_MOUNT.to_owned(),
         prefix: "contract".to_owned(),
         login,
         ca: None,

@@ -41,7 +41,7 @@ store    3 base net
 flow     3 base oauth token
 upstream 3 base net oauth
 service  4 base oauth token upstream
-config   5 base oauth token store::<Type>Config upstream service
+config   5 base oauth token store::<Type>Config store::<Type>ConfigError store::VaultLogin upstream service
 APP      5 base net::body net::http_client oauth token store flow upstream service
 web      7 base net::body net::http_client oauth flow::<Type> service::public_urls APP
 cli      9 base net oauth token observe store flow upstream service config APP web
@@ -92,6 +92,7 @@ grants
 api_keys grant_admin
 token_endpoint authorize proxy
 mod
+reseal
 background
 ";
 

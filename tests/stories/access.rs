@@ -43,11 +43,7 @@ async fn house(change: impl FnOnce(&mut AppParts)) -> (World, ApiKeys) {
             .services
             .extend(access.map(|(name, access)| beside(&first, name, access)));
         change(parts);
-        keys = Some(ApiKeys {
-            store: parts.store.clone(),
-            keys: parts.keys.clone(),
-            clock: parts.clock.clone(),
-        });
+        keys = Some(ApiKeys::new(parts.store.clone(), parts.keys.clone(), parts.clock.clone()));
     })
     .await;
     world.standin.set(|b| b.mcp_open = true);

@@ -13,7 +13,7 @@ use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::flow::grant::{Ended, GrantRecord};
-use mcp_oauth_gateway::store::{Backend, Handle, REDIS_PREFIX, Redis, RedisConfig, SharedKeyRing, Sqlite, Store};
+use mcp_oauth_gateway::store::{Backend, Handle, Redis, RedisConfig, SharedKeyRing, Sqlite, Store};
 use mcp_oauth_gateway::token::header::PairHeader;
 use mcp_oauth_gateway::token::pair;
 use serde_json::json;
@@ -76,7 +76,7 @@ impl Place {
         let backend = match self {
             Self::File => Backend::Sqlite(Sqlite::open(data).unwrap()),
             Self::Redis(server) => {
-                let at = RedisConfig::parse(&server.url(), REDIS_PREFIX, None).unwrap();
+                let at = RedisConfig::parse(&server.url(), RedisConfig::DEFAULT_PREFIX, None).unwrap();
                 Backend::Redis(Redis::open(at, Arc::clone(&keys), Clock::System).unwrap())
             }
         };

@@ -247,15 +247,7 @@ async fn today() -> Store {
         let done = all.import(Export::open(&text[..], &keys.load()).unwrap()).await.unwrap();
         assert_eq!((done.already_there, done.expired, done.foreign), (0, 0, 0));
     }
-    of_the_house(
-        &all,
-        ApiKeys {
-            store: all.clone(),
-            keys,
-            clock,
-        },
-    )
-    .await;
+    of_the_house(&all, ApiKeys::new(all.clone(), keys, clock)).await;
     all
 }
 
@@ -271,7 +263,7 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let taken_back = house.add(wanted).await.unwrap();
     house.revoke(taken_back.id).await.unwrap();
     let id = |name: &str| Id(Digest::new(name).truncated());
-    let now = house.clock.now();
+    let now = UnixTime(THEN);
     all.insert(id("signing"), SigningKeys::new(signing_key::generate(), now))
         .await
         .unwrap();

@@ -13,7 +13,7 @@ use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionRequest};
 use crate::app::proxy::send::{send, stream_body};
 use crate::app::runtime_config::ActiveService;
-use crate::net::body::{ResponseBody, StreamBody};
+use crate::net::body::{ResponseBody, StreamBody, is_event_stream};
 use crate::net::http_client::HttpClient;
 use crate::oauth::bearer;
 use crate::service::Service;
@@ -107,7 +107,7 @@ impl Proxy {
             }
         }
         forward_rules::response_headers(response.headers_mut());
-        let stream_grant = caller.grant_id().filter(|_| forward_rules::is_event_stream(response.headers()));
+        let stream_grant = caller.grant_id().filter(|_| is_event_stream(response.headers()));
         let guard = stream_grant.map(|grant| self.revocations.open_stream(grant));
         // The grant may have ended while the upstream worked. Checked after the stream is counted, so
         // that an end in between is not missed.

@@ -8,7 +8,6 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::app::proxy::error::ProxyError;
 use crate::net::body::RequestBody;
-use crate::net::dial::AddressPolicy;
 use crate::net::http_client::{ConnectError, HttpClient, RequestPolicy, SendError};
 use crate::service::{Service, UpstreamHeaders};
 use crate::upstream::forward_rules;
@@ -38,12 +37,7 @@ pub(super) async fn send(
     *request.uri_mut() = forward_rules::target_uri(&service.mcp, head.uri.query())
         .map_err(|_| ProxyError::UpstreamDown("the configured URL cannot carry this query".into()))?;
     *request.headers_mut() = forward_rules::request_headers(&head.headers, &service.forward_headers, credential.as_slice());
-    let policy = RequestPolicy {
-        addresses: AddressPolicy::Anything,
-        connect: CONNECT_TIMEOUT,
-        first_byte: Some(FIRST_BYTE_TIMEOUT),
-        http2: false,
-    };
+    let policy = RequestPolicy::for_configured(CONNECT_TIMEOUT, Some(FIRST_BYTE_TIMEOUT));
     http.send(request, &policy).await.map_err(|error| send_error(&error))
 }
 

@@ -8,9 +8,6 @@ use url::{Host, form_urlencoded};
 
 use crate::base::secret::Secret;
 
-/// The prefix of the gateway's keys and channel if none is configured.
-pub const DEFAULT_PREFIX: &str = "mcp-gateway";
-
 const REDIS: u16 = 6379;
 const SENTINEL: u16 = 26379;
 
@@ -84,6 +81,9 @@ pub enum RedisConfigError {
 }
 
 impl RedisConfig {
+    /// The prefix of the gateway's keys and channel if none is configured.
+    pub const DEFAULT_PREFIX: &str = "mcp-gateway";
+
     /// Parses `redis[s]://[user][:password]@host[:port][/db]`, `redis+unix:///path[?db=N]`,
     /// `redis[s]-sentinel://[user][:password]@host,host/group[/db]` or
     /// `redis[s]-cluster://[user][:password]@host,host`. `?sentinel_user=&sentinel_password=` is
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     fn read(url: &str) -> Result<RedisConfig, RedisConfigError> {
-        RedisConfig::parse(url, DEFAULT_PREFIX, None)
+        RedisConfig::parse(url, RedisConfig::DEFAULT_PREFIX, None)
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         }
         let ca = Some(PathBuf::from("ca.pem"));
         assert_eq!(
-            RedisConfig::parse("redis://a", DEFAULT_PREFIX, ca).unwrap_err(),
+            RedisConfig::parse("redis://a", RedisConfig::DEFAULT_PREFIX, ca).unwrap_err(),
             RedisConfigError::CaWithoutTls
         );
     }

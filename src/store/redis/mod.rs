@@ -21,6 +21,6 @@ mod startup_check;
 
 #[cfg(feature = "redis")]
 pub use crate::store::redis::backend::Redis;
-pub use crate::store::redis::config::{DEFAULT_PREFIX, RedisConfig, RedisConfigError};
+pub use crate::store::redis::config::{RedisConfig, RedisConfigError};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::startup_check::RedisOpenError;

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 
 use crate::base::secret::Secret;
 use crate::net::body::{RequestBody, read_limited};
-use crate::net::dial::AddressPolicy;
 use crate::net::http_client::{ConnectError, HttpClient, RequestPolicy, SendError};
 use crate::net::tls::ClientTls;
 use crate::store::vault::config::VaultConfig;
@@ -175,12 +174,7 @@ impl VaultApi {
             .body
             .map_or(RequestBody::Empty, |body| RequestBody::Full(body.to_string().into()));
         let request = request.body(body).map_err(unsendable_error)?;
-        let policy = RequestPolicy {
-            addresses: AddressPolicy::Anything,
-            connect: CONNECT_TIMEOUT,
-            first_byte: Some(api_request.timeout),
-            http2: false,
-        };
+        let policy = RequestPolicy::for_configured(CONNECT_TIMEOUT, Some(api_request.timeout));
         let response = self.client.send(request, &policy).await.map_err(|error| failed(&error))?;
         let status = response.status().as_u16();
         let body = read_limited(response.into_body(), MAX_RESPONSE_BYTES, api_request.timeout).await;

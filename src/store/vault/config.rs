@@ -6,11 +6,6 @@ use std::path::PathBuf;
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
 
-/// The mount of the KV engine if none is configured.
-pub const DEFAULT_MOUNT: &str = "secret";
-/// The mount of AppRole if none is configured.
-pub const DEFAULT_APPROLE_MOUNT: &str = "approle";
-
 /// A Vault, its KV mount, the path prefix and the login. `Display` omits the credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultConfig {
@@ -76,6 +71,11 @@ pub enum VaultConfigError {
 }
 
 impl VaultConfig {
+    /// The mount of the KV engine if none is configured.
+    pub const DEFAULT_MOUNT: &str = "secret";
+    /// The mount of AppRole if none is configured.
+    pub const DEFAULT_APPROLE_MOUNT: &str = "approle";
+
     /// Checks all parts.
     ///
     /// # Errors

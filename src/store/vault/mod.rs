@@ -23,6 +23,6 @@ mod sweep;
 
 #[cfg(feature = "vault")]
 pub use crate::store::vault::backend::Vault;
-pub use crate::store::vault::config::{DEFAULT_APPROLE_MOUNT, DEFAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin};
+pub use crate::store::vault::config::{VaultConfig, VaultConfigError, VaultLogin};
 #[cfg(feature = "vault")]
 pub use crate::store::vault::startup_check::VaultOpenError as VaultNotOpened;
