@@ -1,6 +1,6 @@
 //! The messages for the operator at the start.
 
-use crate::cli::print_stderr;
+use crate::cli::terminal::print_stderr;
 use crate::net::self_signed::SelfSigned;
 use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, AfterConsent, Service};

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::base::keyring::KeyRing;
 use crate::base::time::Clock;
 use crate::cli::storage::Storage;
-use crate::cli::{data_dir, reload, serve};
+use crate::cli::{data_dir, password_users, serve};
 use crate::config::flags::Serve;
 use crate::config::listen::TlsSource;
 use crate::config::store::StoreConfig;
@@ -166,7 +166,7 @@ fn password(validated: &Validated, flags: &Serve) -> Result<Option<String>, Stri
         return Ok(Some(format!("{user}, with the password of MCP_GATEWAY_PASSWORD")));
     }
     if validated.start.store.is_stateless() {
-        return Err(reload::no_password(validated));
+        return Err(password_users::no_password(validated));
     }
     Ok(Some(match data_dir::kept_hash(&validated.start.data_dir)? {
         Some(_) => format!("{user}, with the password that was made before"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::cli::print_stderr;
+use crate::cli::terminal::print_stderr;
 use crate::config::flags::Serve;
 use crate::config::spanned::Location;
 use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};

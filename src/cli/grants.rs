@@ -8,7 +8,7 @@ use crate::base::ids::Id;
 use crate::base::time::{Clock, UnixTime};
 use crate::cli::storage::Storage;
 use crate::cli::table::{self, cell};
-use crate::cli::{print_stderr, print_stdout};
+use crate::cli::terminal::{print_stderr, print_stdout};
 use crate::config::flags;
 use crate::token::lifetime::Ttl;
 

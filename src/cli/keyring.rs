@@ -2,8 +2,9 @@
 
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
+use crate::cli::data_dir;
 use crate::cli::storage::Storage;
-use crate::cli::{data_dir, print_stdout};
+use crate::cli::terminal::print_stdout;
 use crate::config::flags::Keyring;
 
 /// Runs `keyring`. An error is a text for the operator.

@@ -10,19 +10,21 @@ pub mod greeting;
 mod healthcheck;
 mod keyring;
 pub mod load_config;
+pub mod password_users;
 pub mod reload;
 pub mod serve;
 pub mod storage;
 pub mod store;
 pub mod table;
+mod terminal;
 pub mod users;
 
-use std::fmt;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::cli::storage::Storage;
+use crate::cli::terminal::{print_stderr, print_stdout};
 use crate::config::flags::{Command, Subcommand};
 use crate::flow;
 use crate::net::tls;
@@ -50,16 +52,4 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Prints to standard error. `eprintln!` panics if the pipe is closed, as in `… 2>&1 | head`.
-fn print_stderr(text: fmt::Arguments<'_>) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Prints to standard output. Fails if the reader closed the pipe.
-fn print_stdout(text: &str) -> Result<(), String> {
-    use std::io::Write as _;
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::base::keyring::KeyRing;
-use crate::cli::{data_dir, load_config, serve};
+use crate::cli::password_users::{self, Users};
+use crate::cli::{data_dir, load_config};
 use crate::config::flags::Serve;
 use crate::config::validate::{StartConfig, Validated};
 use crate::service::config::Config;
-use crate::service::password_user::{LazyPasswordHash, PasswordUser};
 use crate::store::{KeyCheckError, Store};
 
 /// The configuration keys that changed and need a restart.
@@ -45,7 +45,7 @@ impl Reloader {
         Self {
             flags: flags.clone(),
             start: started.start.clone(),
-            created_user: created_user(started),
+            created_user: password_users::is_created(started),
         }
     }
 
@@ -64,16 +64,16 @@ impl Reloader {
     fn read(&mut self, app: &App) -> Result<Config, String> {
         let validated = load_config::load(&self.flags)?;
         validated.check_features().map_err(|error| error.to_string())?;
-        let created_user = created_user(&validated);
+        let created_user = password_users::is_created(&validated);
         let users = if created_user && self.created_user {
             app.config().configured.users.clone()
         } else {
             let Users {
                 users,
                 unkept: unsaved_hash,
-            } = users(&validated, &self.start.data_dir, data_dir::user(&self.flags))?;
+            } = password_users::users(&validated, &self.start.data_dir, data_dir::user(&self.flags))?;
             if let Some(hash) = unsaved_hash {
-                tokio::spawn(serve::keep_hash(hash, self.start.data_dir.clone()));
+                tokio::spawn(password_users::keep_hash(hash, self.start.data_dir.clone()));
             }
             users
         };
@@ -86,47 +86,6 @@ impl Reloader {
         }
         Ok(Config { users, ..validated.config })
     }
-}
-
-/// Whether the one user of this configuration is created at the first start.
-fn created_user(validated: &Validated) -> bool {
-    validated.creates_user && validated.has_password_login()
-}
-
-/// The users with a password.
-pub struct Users {
-    /// From the configuration file or the data directory.
-    pub users: Vec<PasswordUser>,
-    /// The hash of a generated password that must still be stored.
-    pub unkept: Option<LazyPasswordHash>,
-}
-
-/// The users of this configuration. `name` is that of a user who is created.
-///
-/// # Errors
-/// If the data directory cannot be read, or in stateless mode without a password.
-pub fn users(validated: &Validated, data_dir: &Path, name: &str) -> Result<Users, String> {
-    if !created_user(validated) {
-        return Ok(Users {
-            users: validated.config.users.clone(),
-            unkept: None,
-        });
-    }
-    if validated.start.store.is_stateless() && data_dir::given_password(name)?.is_none() {
-        return Err(no_password(validated));
-    }
-    let data_dir::Users {
-        users,
-        unkept: must_store_hash,
-    } = data_dir::users(data_dir, name)?;
-    let unsaved_hash = users
-        .iter()
-        .find(|user| must_store_hash && user.name == name)
-        .map(|user| user.hash.clone());
-    Ok(Users {
-        users,
-        unkept: unsaved_hash,
-    })
 }
 
 /// Reloads the key file when it changes. An invalid file or keys of another store change nothing.
@@ -161,13 +120,6 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
     }
 }
 
-/// The error of a stateless gateway that has no password: it generates none.
-pub fn no_password(validated: &Validated) -> String {
-    let instead = "set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file";
-    let what = "with store = none nothing is kept, so no password is made";
-    validated.locations.storage.store.wrong(what, instead).to_string()
-}
-
 /// Registers the SIGHUP handler, and returns the future that reloads at each signal.
 #[cfg(unix)]
 pub fn reload_on_sighup(mut reloader: Reloader, app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
@@ -185,6 +137,6 @@ pub fn reload_on_sighup(mut reloader: Reloader, app: Arc<App>) -> Result<impl Fu
 
 /// Never resolves: without SIGHUP, only a restart loads a new configuration.
 #[cfg(not(unix))]
-pub fn watch(_reloader: Reloader, _app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
+pub fn reload_on_sighup(_reloader: Reloader, _app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
     Ok(std::future::pending())
 }

@@ -17,9 +17,10 @@ use crate::app::core::AppParts;
 use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
 use crate::cli::greeting;
-use crate::cli::print_stderr;
-use crate::cli::reload::{self, Reloader, Users};
+use crate::cli::password_users::{self, Users};
+use crate::cli::reload::{self, Reloader};
 use crate::cli::storage::Storage;
+use crate::cli::terminal::print_stderr;
 use crate::cli::{banner, data_dir, load_config};
 use crate::config::flags::Serve;
 use crate::config::listen::TlsSource;
@@ -33,7 +34,6 @@ use crate::net::server::{self, ServerLimits};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::log;
 use crate::service::config::Config;
-use crate::service::password_user::LazyPasswordHash;
 use crate::store::SharedKeyRing;
 use crate::web::router::Router;
 
@@ -72,7 +72,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     let Users {
         users,
         unkept: unsaved_hash,
-    } = reload::users(validated, &validated.start.data_dir, user)?;
+    } = password_users::users(validated, &validated.start.data_dir, user)?;
     let server_tls = server_tls(validated)?;
     let client_tls = client_tls(validated)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -110,7 +110,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     announce_start(flags, validated, shows_greeting, workers);
     let threads = start_workers(listeners, &app, &client_tls, server_tls.as_ref(), &stop)?;
     if let Some(hash) = unsaved_hash {
-        background.spawn(keep_hash(hash, validated.start.data_dir.clone()));
+        background.spawn(password_users::keep_hash(hash, validated.start.data_dir.clone()));
     }
     background.block_on(end);
     let outcome = drain(&stop, threads, &background, &app);
@@ -178,17 +178,6 @@ fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<
     background.spawn(async move { app_for_prefetch.prefetch().await });
     if let Some(tls) = tls {
         background.spawn(Arc::clone(tls).watch());
-    }
-}
-
-/// Stores the password's hash. Runs after the start, as hashing is slow. The next start retries.
-pub async fn keep_hash(hash: LazyPasswordHash, dir: std::path::PathBuf) {
-    let Some(hash) = hash.get(&Arc::new(tokio::sync::Semaphore::new(1))).await.map(str::to_owned) else {
-        return;
-    };
-    let result = tokio::task::spawn_blocking(move || data_dir::keep_hash(&dir, &hash)).await;
-    if let Ok(Err(error)) = result {
-        tracing::error!(why = %error, "the password's hash is not kept; the next start tries again");
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::runtime::Builder;
 
 use crate::base::time::Clock;
 use crate::cli::data_dir;
-use crate::cli::print_stderr;
 use crate::cli::storage::Storage;
+use crate::cli::terminal::print_stderr;
 use crate::config::flags::StoreCommand;
 use crate::config::store::StoreConfig;
 use crate::store::{Export, SharedKeyRing, TransferError};
