@@ -11,9 +11,8 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::base::ids::Id;
-use crate::base::jws;
-use crate::base::random;
 use crate::base::secret::Secret;
+use crate::base::{jws, random};
 
 /// A key that signs JWTs with ES256.
 pub struct SigningKey {

@@ -2,11 +2,10 @@
 
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
-use crate::config::features;
-use crate::config::keys;
 use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location};
+use crate::config::{features, keys};
 use crate::store::{RedisConfig, RedisConfigError, VaultConfig, VaultConfigError, VaultLogin};
 
 /// The kind of store, with its connection settings.

@@ -6,14 +6,13 @@ use clap::Parser as _;
 
 use crate::config::document::{self, Environment, FileContents};
 use crate::config::flags::Command;
-use crate::config::from_flags;
 use crate::config::keys::ALL;
 use crate::config::listen::TlsSource;
-use crate::config::lookup;
 use crate::config::schema::KeyInfo;
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location};
 use crate::config::validate::{self, Validated};
+use crate::config::{from_flags, lookup};
 
 /// A well-formed argon2id hash; no test needs its password.
 pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";

@@ -13,8 +13,7 @@ use crate::service::auth_header::{AuthHeader, AuthHeaderError, CredentialSyntaxE
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::{IdentityFieldsError, IdentityHeaders};
 use crate::service::static_credential::StaticCredential;
-use crate::upstream::forward_rules;
-use crate::upstream::quirks;
+use crate::upstream::{forward_rules, quirks};
 
 /// Reads the settings of this kind of upstream credential.
 pub fn upstream(service: &Section, upstream_kind: UpstreamKind) -> Result<Upstream, ConfigError> {

@@ -1,23 +1,16 @@
 //! Request and response bodies: a closed set, so enums, and the hot path allocates nothing.
 
-use bytes::Bytes;
-use bytes::BytesMut;
-use http::HeaderMap;
-use http::header;
-use http_body::Body;
-use http_body::Frame;
-use http_body::SizeHint;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::fmt;
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::task::Poll;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{fmt, mem};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Why a body could not be read to its end.
@@ -282,8 +275,7 @@ fn longer(rest: &SizeHint, prefix_len: u64) -> SizeHint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::BodyExt;
-    use http_body_util::Full;
+    use http_body_util::{BodyExt, Full};
 
     const SOON: Duration = Duration::from_secs(2);
 

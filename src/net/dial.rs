@@ -3,16 +3,12 @@
 //! A name that is resolved again can have another address (DNS rebinding), so nothing here goes
 //! back from an address to a name. An IP literal in a URL is checked like an address from DNS.
 
-use crate::base::special_ip;
-use crate::base::special_ip::AddressKind;
-use crate::base::special_ip::Cidr;
+use crate::base::special_ip::{self, AddressKind, Cidr};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use socket2::SockRef;
-use socket2::TcpKeepalive;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;

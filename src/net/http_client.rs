@@ -3,30 +3,20 @@
 //! Each worker has its own client, because a connection lives on the runtime that created it.
 
 use crate::net::body::RequestBody;
-use crate::net::dial;
-use crate::net::dial::DialError;
-use crate::net::pool::Pool;
-use crate::net::pool::PoolKey;
-use crate::net::pool::PooledConn;
+use crate::net::dial::{self, DialError};
+use crate::net::pool::{Pool, PoolKey, PooledConn};
 use crate::net::request_target::RequestTarget;
 use crate::net::tls::ClientTls;
-use http::Request;
-use http::Response;
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1;
-use hyper::client::conn::http2;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
-use std::fmt;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
+use std::{fmt, io};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How one request may be sent.
 #[derive(Clone, Debug)]
@@ -285,10 +275,8 @@ mod tests {
     use bytes::Bytes;
     use http_body_util::BodyExt;
     use std::net::SocketAddr;
-    use tokio::io::AsyncReadExt;
-    use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
-    use tokio::net::TcpStream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc;
 
     const SOON: Duration = Duration::from_secs(2);

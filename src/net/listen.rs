@@ -1,12 +1,8 @@
 //! Binds listeners: one for each worker, without sharing a port by accident.
 
-use socket2::Domain;
-use socket2::Protocol;
-use socket2::Socket;
-use socket2::Type;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 /// How many connections the kernel queues while a worker is busy.
 const BACKLOG: i32 = 1024;

@@ -2,16 +2,10 @@
 
 use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
-use hyper::client::conn::http1;
-use hyper::client::conn::http2;
+use hyper::client::conn::{http1, http2};
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::Weak;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 /// How long an unused connection stays in the pool.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);

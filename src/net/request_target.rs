@@ -3,13 +3,9 @@
 use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
 use crate::net::pool::PoolKey;
-use http::HeaderValue;
-use http::Request;
-use http::Uri;
-use http::Version;
 use http::header::HOST;
-use http::uri::Authority;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Request, Uri, Version};
 
 pub(super) struct RequestTarget {
     https: bool,

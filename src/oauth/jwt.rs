@@ -3,11 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::decode_header;
 use jsonwebtoken::errors::{Error, ErrorKind};
-use serde_json::Map;
-use serde_json::Value;
+use jsonwebtoken::{Algorithm, decode_header};
+use serde_json::{Map, Value};
 
 use crate::base::jws;
 

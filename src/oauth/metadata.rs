@@ -2,12 +2,9 @@
 //! Protected resource metadata is RFC 9728, authorization server metadata RFC 8414 or OpenID
 //! Connect Discovery. The order of URLs is that of MCP ("Authorization Server Discovery").
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::base::url::ExactUrl;
-use crate::base::url::UrlError;
+use crate::base::url::{ExactUrl, UrlError};
 
 /// Longest list that is read from a foreign document, in items. Real lists are far shorter.
 const MAX_LIST_ITEMS: usize = 200;

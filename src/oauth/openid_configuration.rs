@@ -2,15 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::base::secret::Secret;
-use crate::base::secret::at_rest_option;
+use crate::base::secret::{Secret, at_rest_option};
 use crate::base::url::ExactUrl;
-use crate::oauth::metadata::AuthorizationServer;
-use crate::oauth::metadata::MetadataError;
-use crate::oauth::metadata::MetadataWaivers;
-use crate::oauth::metadata::object;
-use crate::oauth::metadata::secure;
-use crate::oauth::metadata::text;
+use crate::oauth::metadata::{AuthorizationServer, MetadataError, MetadataWaivers, object, secure, text};
 
 /// Metadata of a provider (OpenID Connect Discovery, section 3), as far as the gateway uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +56,7 @@ pub fn id_token(body: &[u8]) -> Option<Secret> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

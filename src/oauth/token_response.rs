@@ -5,13 +5,11 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::base::secret::Secret;
-use crate::base::secret::at_rest_option;
+use crate::base::secret::{Secret, at_rest_option};
 use crate::base::time::UnixTime;
 
 /// Longest accepted lifetime, in seconds: 100 years. More could overflow clocks of other programs.
@@ -54,8 +52,7 @@ impl UpstreamRefreshToken {
 
 /// For access tokens in sealed records: `#[serde(with = "access_at_rest")]`.
 pub mod access_at_rest {
-    use serde::Deserializer;
-    use serde::Serializer;
+    use serde::{Deserializer, Serializer};
 
     use super::UpstreamAccessToken;
     use crate::base::secret::at_rest;
@@ -73,8 +70,7 @@ pub mod access_at_rest {
 
 /// For optional refresh tokens in sealed records: `#[serde(with = "refresh_at_rest")]`.
 pub mod refresh_at_rest {
-    use serde::Deserializer;
-    use serde::Serializer;
+    use serde::{Deserializer, Serializer};
 
     use super::UpstreamRefreshToken;
     use crate::base::secret::at_rest_option;

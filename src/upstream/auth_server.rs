@@ -1,7 +1,6 @@
 //! An upstream's authorization server, and the gateway's credentials there.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;

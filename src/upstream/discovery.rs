@@ -9,24 +9,13 @@ use tokio::time::Instant;
 use crate::base::url::ExactUrl;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
-use crate::oauth::metadata;
-use crate::oauth::metadata::AuthorizationServer;
-use crate::oauth::metadata::MetadataError;
-use crate::oauth::metadata::ProtectedResource;
+use crate::oauth::metadata::{self, AuthorizationServer, MetadataError, ProtectedResource};
 use crate::oauth::www_authenticate::BearerChallenge;
 use crate::upstream::credential_probe;
-use crate::upstream::discovery_result::DiscoveredServer;
-use crate::upstream::discovery_result::DiscoveryError;
-use crate::upstream::discovery_result::DiscoveryFailure;
-use crate::upstream::discovery_result::DiscoveryInput;
-use crate::upstream::discovery_result::DiscoveryStep;
-use crate::upstream::fetch;
-use crate::upstream::fetch::FetchError;
-use crate::upstream::forward_rules;
-use crate::upstream::forward_rules::ResponseVerdict;
-use crate::upstream::quirks;
-use crate::upstream::quirks::KnownEndpoints;
-use crate::upstream::quirks::Profile;
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryError, DiscoveryFailure, DiscoveryInput, DiscoveryStep};
+use crate::upstream::fetch::{self, FetchError};
+use crate::upstream::forward_rules::{self, ResponseVerdict};
+use crate::upstream::quirks::{self, KnownEndpoints, Profile};
 
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(45);
@@ -396,18 +385,13 @@ fn printable(text: &str) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use serde_json::Value;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::base::secret::Secret;
-    use crate::upstream::auth_server::TokenEndpointAuth;
-    use crate::upstream::auth_server::UpstreamClientCredentials;
+    use crate::upstream::auth_server::{TokenEndpointAuth, UpstreamClientCredentials};
     use crate::upstream::quirks;
-    use crate::upstream::test_support;
-    use crate::upstream::test_support::Said;
-    use crate::upstream::test_support::Seen;
-    use crate::upstream::test_support::Stub;
+    use crate::upstream::test_support::{self, Said, Seen, Stub};
 
     const PRM: &str = "GET /.well-known/oauth-protected-resource";
     const ASM: &str = "GET /.well-known/oauth-authorization-server";

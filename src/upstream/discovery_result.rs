@@ -7,11 +7,8 @@ use std::sync::Arc;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
 use crate::net::dial::AddressPolicy;
-use crate::oauth::metadata::AuthorizationServer;
-use crate::oauth::metadata::MetadataError;
-use crate::upstream::auth_server::AuthServer;
-use crate::upstream::auth_server::TokenEndpointAuth;
-use crate::upstream::auth_server::UpstreamClientCredentials;
+use crate::oauth::metadata::{AuthorizationServer, MetadataError};
+use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth, UpstreamClientCredentials};
 use crate::upstream::quirks::Profile;
 
 /// What the operator configured for the discovery.

@@ -4,24 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::HeaderValue;
-use http::Request;
-use http::Response;
-use http::StatusCode;
-use http::header::ACCEPT;
-use http::header::ACCEPT_ENCODING;
-use http::header::CONTENT_TYPE;
-use http::header::RETRY_AFTER;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::base::url::ExactUrl;
-use crate::net::body::RequestBody;
-use crate::net::body::read_limited;
+use crate::net::body::{RequestBody, read_limited};
 use crate::net::dial::AddressPolicy;
-use crate::net::http_client::HttpClient;
-use crate::net::http_client::RequestPolicy;
+use crate::net::http_client::{HttpClient, RequestPolicy};
 
 /// Timeout for DNS, TCP and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

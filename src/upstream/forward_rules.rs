@@ -1,12 +1,7 @@
 //! Which headers of a proxied request and its response pass, and what a response means. Pure.
 
-use http::HeaderMap;
-use http::HeaderName;
-use http::HeaderValue;
-use http::StatusCode;
-use http::Uri;
-use http::header;
 use http::uri::InvalidUri;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
 use crate::base::url::ExactUrl;
 use crate::net::body::is_event_stream;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::Request;
-use http::StatusCode;
 use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, StatusCode};
 use serde_json::Value;
 
 use crate::base::secret::Secret;

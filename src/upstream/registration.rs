@@ -3,26 +3,19 @@
 use std::time::Duration;
 
 use http::Request;
-use serde::Deserialize;
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::base::secret::Secret;
-use crate::base::secret::at_rest_option;
+use crate::base::secret::{Secret, at_rest_option};
 use crate::base::time::UnixTime;
 use crate::base::url::ExactUrl;
 use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::oauth::metadata::AuthorizationServer;
-use crate::oauth::token_response::OAuthErrorResponse;
-use crate::oauth::token_response::parse_error_response;
-use crate::upstream::auth_server::TokenEndpointAuth;
-use crate::upstream::auth_server::UpstreamClientCredentials;
-use crate::upstream::fetch::FetchError;
-use crate::upstream::fetch::fetch;
-use crate::upstream::fetch::post;
+use crate::oauth::token_response::{OAuthErrorResponse, parse_error_response};
+use crate::upstream::auth_server::{TokenEndpointAuth, UpstreamClientCredentials};
+use crate::upstream::fetch::{FetchError, fetch, post};
 
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(20);
 

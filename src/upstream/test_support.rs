@@ -1,13 +1,10 @@
 //! A small upstream on a real socket, for the tests of `upstream`.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::Response;
-use http_body_util::BodyExt;
-use http_body_util::Full;
+use http::{HeaderMap, Response};
+use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;

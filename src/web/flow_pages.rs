@@ -19,15 +19,13 @@ use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::client::ReturnAddress;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
-use crate::web::consent_pages;
 use crate::web::cookie::{self, CookieName};
 use crate::web::flow_cookie::{self, PageFlow};
 use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, error_page, form_token};
-use crate::web::guard;
-use crate::web::idp_pages;
 use crate::web::pages::{self, ErrorPage, LoginPage};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
+use crate::web::{consent_pages, guard, idp_pages};
 
 /// `GET /authorize`: starts a flow, and sends the browser to its first page.
 pub async fn authorize(request: &BrowserRequest<'_>, endpoint: ServiceEndpoint<'_>) -> HttpResponse {

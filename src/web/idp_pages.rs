@@ -6,8 +6,7 @@ use http::StatusCode;
 
 use crate::app::App;
 use crate::app::authorize::results::{DeniedUser, IdpOutcome};
-use crate::app::flow_handle::ClientRedirect;
-use crate::app::flow_handle::FlowHandle;
+use crate::app::flow_handle::{ClientRedirect, FlowHandle};
 use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::web::cookie::{self, CookieName};

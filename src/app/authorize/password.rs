@@ -7,11 +7,10 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
-use crate::base::argon2id;
 use crate::base::ids::Digest;
-use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
+use crate::base::{argon2id, random};
 use crate::service::password_user::{LazyPasswordHash, PasswordUser};
 
 /// Wrong attempts without a waiting time: of one source for one account, and of one source.

@@ -8,9 +8,8 @@ use crate::app::authorize::results::{FlowPage, LoginOutcome};
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle, flow_error};
 use crate::base::ids::Digest;
-use crate::base::random;
 use crate::base::secret::Secret;
-use crate::base::special_ip;
+use crate::base::{random, special_ip};
 use crate::flow::authorize::ClientAuthorize;
 use crate::flow::user::User;
 

@@ -1,9 +1,7 @@
 //! The Redis backend: its thread and its operations.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
+use std::sync::{Arc, mpsc};
+use std::{fmt, thread};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -15,9 +13,9 @@ use crate::store::redis::config::RedisConfig;
 use crate::store::redis::connect::Connector;
 use crate::store::redis::connection::Connection;
 use crate::store::redis::error::CommandError;
-use crate::store::redis::scan::{ScanCache, ScannedRecords};
-use crate::store::redis::startup_check::RedisOpenError;
-use crate::store::redis::{change_feed, row, scan, startup_check};
+use crate::store::redis::scan::{self, ScanCache, ScannedRecords};
+use crate::store::redis::startup_check::{self, RedisOpenError};
+use crate::store::redis::{change_feed, row};
 use crate::store::row::{Page, Row, Write, WriteOp, WriteOutcome};
 use crate::store::sealed_record::{self, SharedKeyRing};
 

@@ -1,9 +1,8 @@
 //! The store file: its directory, its mode, its schema, and how it is opened.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 

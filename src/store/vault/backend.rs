@@ -1,8 +1,7 @@
 //! The Vault backend: its thread and its operations.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use tokio::runtime::{Builder, Runtime};
 

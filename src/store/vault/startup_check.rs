@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use crate::store::vault::api::{ApiError, REQUEST_TIMEOUT};
 use crate::store::vault::config::{VaultConfig, VaultLogin};
 use crate::store::vault::connection::Connection;
-use crate::store::vault::row;
-use crate::store::vault::scan;
+use crate::store::vault::{row, scan};
 
 /// The path that every ping writes. The name of a record kind has no dot.
 pub(super) const PING_PATH: &str = "our.start";
