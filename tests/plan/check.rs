@@ -9,7 +9,7 @@ use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{Expr, FnArg, Item, ItemImpl, ItemStatic, ItemStruct, ItemUse, Path, Signature, StaticMutability, Token, Type, Visibility};
 
-use crate::modules::{APP, DRAWN, FILE_LINES, FUNCTION_LINES, GLOBAL, Module, NOT_PURE, ONE_FILE, PARAMETERS, SOURCE_LINES};
+use crate::modules::{DRAWN, FILE_LINES, FUNCTION_LINES, GLOBAL, Module, NOT_PURE, ONE_FILE, SOURCE_LINES};
 use crate::modules::{is_below, is_type, module, step, type_name};
 use crate::source::{Code, Source, leaves, names};
 
@@ -34,13 +34,13 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn new(rule: &'static str, path: &str, line: usize, message: String) -> Self {
-        let path = path.to_owned();
+        let (path, size) = (path.to_owned(), None);
         Self {
             rule,
             path,
             line,
             message,
-            size: None,
+            size,
         }
     }
 }
@@ -51,19 +51,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A function, as the figures count it.
-pub(crate) struct Function {
-    pub path: String,
-    pub name: String,
-    pub lines: usize,
-    pub parameters: usize,
-}
-
 /// What a walk over all files found.
 #[derive(Default)]
 pub(crate) struct Report {
     pub findings: Vec<Finding>,
-    pub functions: Vec<Function>,
+    /// The lines of each function.
+    pub functions: Vec<usize>,
     /// From a file to a file that it uses.
     pub edges: BTreeSet<(usize, usize)>,
 }
@@ -73,23 +66,18 @@ pub(crate) fn check(code: &Code) -> Report {
     let mut report = Report::default();
     for (at, source) in code.sources.iter().enumerate() {
         let row = source.module.first().and_then(|name| module(name));
+        let (in_trait_impl, report) = (false, &mut report);
+        report.limit("file-lines", &source.path, source.lines(), FILE_LINES);
         let mut walk = Walk {
             code,
             at,
             source,
             row,
+            in_trait_impl,
             report,
-            in_trait_impl: false,
         };
         walk.judge_file();
         walk.visit_file(&source.file);
-        report = walk.report;
-        report.limit("file-lines", &source.path, source.lines(), FILE_LINES);
-    }
-    for function in std::mem::take(&mut report.functions) {
-        report.limit("function-lines", &function.path, function.lines, FUNCTION_LINES);
-        report.limit("parameters", &function.path, function.parameters, PARAMETERS);
-        report.functions.push(function);
     }
     for (at, (part, limit)) in SOURCE_LINES.iter().enumerate() {
         let inside: usize = SOURCE_LINES[..at].iter().map(|(other, _)| lines(code, other)).sum();
@@ -121,7 +109,7 @@ struct Walk<'c> {
     source: &'c Source,
     row: Option<&'static Module>,
     in_trait_impl: bool,
-    report: Report,
+    report: &'c mut Report,
 }
 
 impl Walk<'_> {
@@ -195,7 +183,7 @@ impl Walk<'_> {
 
     /// The order of the components inside the module of the use cases.
     fn judge_step(&mut self, path: &[String], named: &str, span: Span) {
-        if [self.source.module.first(), path.get(1)] != [Some(&APP.to_owned()); 2] {
+        if [self.source.module.first(), path.get(1)] != [Some(&"app".to_owned()); 2] {
             return;
         }
         let is_file = |_: &&String| self.code.owner(&path[..3]).is_some_and(|(_, rest)| rest.is_empty());
@@ -238,13 +226,9 @@ impl Walk<'_> {
             let message = format!("`{}` takes a tuple: name its parts", signature.ident);
             self.refuse("tuple-parameter", signature.span(), message);
         }
-        self.report.functions.push(Function {
-            path: self.source.path.clone(),
-            name: signature.ident.to_string(),
-            lines: whole.end().line + 1 - signature.span().start().line,
-            // The signature of a trait's method belongs to the trait.
-            parameters: if self.in_trait_impl { 0 } else { signature.inputs.len() },
-        });
+        let lines = whole.end().line + 1 - signature.span().start().line;
+        self.report.functions.push(lines);
+        self.report.limit("function-lines", &self.source.path, lines, FUNCTION_LINES);
     }
 
     /// `impl X` stands in the folder of `X`; that of a trait may also stand in the trait's folder.
@@ -252,7 +236,7 @@ impl Walk<'_> {
         let Some(definition) = self.code.definition_of(self.at, &item.self_ty) else {
             return;
         };
-        let name = self_name(item);
+        let name = item.self_ty.span().source_text().unwrap_or_default();
         let of_trait = item.trait_.as_ref().map(|(_, path, _)| path);
         if of_trait.is_some_and(|path| names(path).last().is_some_and(|last| last.starts_with("Deref"))) {
             self.refuse("deref", item.span(), format!("`Deref` for `{name}`: give it methods"));
@@ -275,15 +259,12 @@ impl Walk<'_> {
             .source
             .module
             .get(1)
-            .filter(|name| self.source.module[0] == APP && step(name) > 0);
+            .filter(|name| self.source.module[0] == "app" && step(name) > 0);
         let is_component = component.is_some_and(|component| item.ident == type_name(component));
         let open = item.fields.iter().find(|field| !matches!(field.vis, Visibility::Inherited));
         if let Some(field) = open.filter(|_| is_component) {
-            self.refuse(
-                "component-field",
-                field.span(),
-                format!("a field of `{}` is not private", item.ident),
-            );
+            let message = format!("a field of `{}` is not private", item.ident);
+            self.refuse("component-field", field.span(), message);
         }
     }
 }
@@ -358,18 +339,14 @@ impl<'ast> Visit<'ast> for Walk<'_> {
 
     fn visit_item_static(&mut self, item: &'ast ItemStatic) {
         self.refuse_impure(item.static_token.span, "static");
-        let mut types = Types(Vec::new());
-        types.visit_type(&item.ty);
-        let is_cell = |name: &String| is_in(CELLS, name) || name.starts_with("Atomic");
-        let names = |ty: &Type| matches!(ty, Type::Path(ty) if names(&ty.path).iter().any(is_cell));
-        let can_change = matches!(item.mutability, StaticMutability::Mut(_)) || types.0.iter().any(names);
+        let ty = item.ty.span().source_text().unwrap_or_default();
+        let mut words = ty.split(|c: char| !c.is_alphanumeric());
+        let has_cell = words.any(|word| is_in(CELLS, word) || word.starts_with("Atomic"));
+        let can_change = matches!(item.mutability, StaticMutability::Mut(_)) || has_cell;
         let is_known = GLOBAL.iter().any(|(path, name)| *path == self.source.path && item.ident == name);
         if can_change && !is_known && !self.source.is_test(item.span()) {
-            self.refuse(
-                "global-state",
-                item.span(),
-                format!("`static {}` can change: give it an owner", item.ident),
-            );
+            let message = format!("`static {}` can change: give it an owner", item.ident);
+            self.refuse("global-state", item.span(), message);
         }
         visit::visit_item_static(self, item);
     }
@@ -405,16 +382,6 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     }
 }
 
-/// A type and the types inside it.
-struct Types(Vec<Type>);
-
-impl<'ast> Visit<'ast> for Types {
-    fn visit_type(&mut self, ty: &'ast Type) {
-        self.0.push(ty.clone());
-        visit::visit_type(self, ty);
-    }
-}
-
 /// Whether a parameter is a tuple or a reference to one.
 fn is_tuple(parameter: &FnArg) -> bool {
     let FnArg::Typed(parameter) = parameter else { return false };
@@ -422,14 +389,6 @@ fn is_tuple(parameter: &FnArg) -> bool {
         Type::Tuple(ty) => !ty.elems.is_empty(),
         Type::Reference(ty) => matches!(&*ty.elem, Type::Tuple(_)),
         _ => false,
-    }
-}
-
-/// The name of the type of an inherent `impl` or of a trait's.
-fn self_name(item: &ItemImpl) -> String {
-    match &*item.self_ty {
-        Type::Path(ty) => names(&ty.path).pop().unwrap_or_default(),
-        _ => String::new(),
     }
 }
 

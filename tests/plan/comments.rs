@@ -1,4 +1,4 @@
-//! Comments cite no document that is not in the repository.
+//! Comments cite no document that is not in the repository, and no test is ignored.
 
 use std::path::Path;
 
@@ -17,12 +17,16 @@ const SERIES: &[&str] = &["MA-", "T-", "seed-"];
 /// Words before the number of an entry in a list: `asks D4`.
 const LISTS: &[&str] = &["asks", "attack", "attacks", "row", "rows", "decision", "finding"];
 
-/// Checks the comments of a file.
+/// Checks the lines of a file.
 pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     // The words of the comment so far: a citation may be continued on the next line.
     let mut words: Vec<&str> = Vec::new();
     for (at, line) in text.lines().enumerate() {
+        if line.contains("#[ignore") || (line.contains("#[cfg_attr") && line.contains("ignore")) {
+            let message = "`#[ignore]`: make the test pass, or remove it with its claim".to_owned();
+            findings.push(Finding::new("ignored", path, at + 1, message));
+        }
         let Some(comment) = comment(line) else {
             words.clear();
             continue;

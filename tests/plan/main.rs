@@ -10,7 +10,6 @@ mod comments;
 mod cycles;
 mod exceptions;
 mod figures;
-mod forbidden;
 mod modules;
 mod negative;
 mod source;
@@ -23,7 +22,7 @@ use check::{Finding, Report};
 use modules::MODULES;
 use source::{Code, root, rust_files};
 
-/// Directories beside `src` whose comments and forbidden words are checked.
+/// Directories beside `src` whose comments and attributes are checked.
 const OTHERS: [&str; 5] = ["tests", "standin", "demo", "benches", "fuzz"];
 
 /// Everything that the rules find in the files of `src`.
@@ -33,7 +32,6 @@ fn findings(code: &Code) -> (Report, Vec<Finding>) {
     findings.extend(cycles::check(code, &report.edges));
     for source in &code.sources {
         findings.extend(comments::check(&source.path, &source.text));
-        findings.extend(forbidden::check(&source.path, &source.text));
     }
     (report, findings)
 }
@@ -44,7 +42,6 @@ fn the_code_keeps_to_the_architecture() {
     assert!(files.len() > 50, "{} files found", files.len());
     let (_, mut findings) = findings(&Code::new(files));
     for (path, text) in OTHERS.into_iter().flat_map(rust_files) {
-        findings.extend(forbidden::check(&path, &text));
         if !path.starts_with("tests/plan/") {
             findings.extend(comments::check(&path, &text));
         }

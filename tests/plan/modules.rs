@@ -4,12 +4,6 @@
 
 use std::sync::LazyLock;
 
-/// The module of the use cases.
-pub(crate) const APP: &str = "app";
-
-/// The constant in `src/flow/mod.rs` that lists every transition.
-pub(crate) const TRANSITIONS: &str = "TRANSITIONS";
-
 /// Methods that are no transitions of the table: type, method, reason.
 pub(crate) const NOT_LISTED: &[(&str, &str, &str)] = &[
     ("GrantRecord", "used", "it keeps its state; the effect says what the use means"),
@@ -23,13 +17,10 @@ pub(crate) const FILE_LINES: usize = 400;
 /// The most lines of a function, without its documentation.
 pub(crate) const FUNCTION_LINES: usize = 60;
 
-/// The most parameters of a function, `self` counted.
-pub(crate) const PARAMETERS: usize = 5;
-
 /// The most lines of a part of `src`, without tests. A part inside another one comes first.
 pub(crate) const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700), ("src", 29_000)];
 
-/// Module (`APP` is [`APP`]), layer, imports. A module imports only these modules, or paths in
+/// Module, layer, imports. A module imports only these modules, or paths in
 /// them; `<Type>Config` is a type with this suffix.
 const LAYERS: &str = "
 base     1
@@ -42,9 +33,9 @@ flow     3 base oauth token
 upstream 3 base net oauth
 service  4 base oauth token upstream
 config   5 base oauth token store::<Type>Config store::<Type>ConfigError store::VaultLogin upstream service
-APP      5 base net::body net::http_client oauth token store flow upstream service
-web      7 base net::body net::http_client oauth flow::<Type> service::public_urls APP
-cli      9 base net oauth token observe store flow upstream service config APP web
+app      5 base net::body net::http_client oauth token store flow upstream service
+web      7 base net::body net::http_client oauth flow::<Type> service::public_urls app
+cli      9 base net oauth token observe store flow upstream service config app web
 ";
 
 /// Modules without `async`, clock, random numbers and `static`.
@@ -76,13 +67,13 @@ upstream PURE ASYNC HTTP governor percent_encoding quick_cache
 service  PURE HTTP tokio::sync tokio::task::spawn_blocking tracing std::sync
 config   PURE HTTP clap strsim toml_edit std::cell::Cell std::marker std::path std::sync::Arc std::net::SocketAddr
 config   std::net::ToSocketAddrs std::time::Duration
-APP      PURE ASYNC HTTP argon2 dashmap governor quick_cache std::thread::available_parallelism
+app      PURE ASYNC HTTP argon2 dashmap governor quick_cache std::thread::available_parallelism
 web      PURE ASYNC HTTP askama cookie matchit percent_encoding
 cli      PURE ASYNC HTTP clap rustls tokio::fs tokio::io tokio::net tokio::signal
 cli      std::env std::fs std::os::unix std::process std::thread std::time
 ";
 
-/// The order inside [`APP`]: a component imports only from earlier steps. What is not listed is in
+/// The order inside `app`: a component imports only from earlier steps. What is not listed is in
 /// step 0; `mod` is the module's own `mod.rs`.
 const STEPS: &str = "
 signing_keys revocations
@@ -125,7 +116,7 @@ pub(crate) struct Module {
 /// The layer table.
 pub(crate) static MODULES: LazyLock<Vec<Module>> = LazyLock::new(|| {
     let row = |line: &'static str| {
-        let mut words = line.split_whitespace().map(|word| if word == "APP" { APP } else { word });
+        let mut words = line.split_whitespace();
         let (name, layer) = (words.next().unwrap(), words.next().unwrap());
         Module {
             name,
@@ -140,8 +131,8 @@ pub(crate) static MODULES: LazyLock<Vec<Module>> = LazyLock::new(|| {
 
 fn crates(name: &str) -> Vec<&'static str> {
     let rows = CRATES.trim().lines().filter_map(|line| line.split_once(' '));
-    let own = rows.filter(|(row, _)| *row == name || (*row == "APP" && name == APP));
-    own.flat_map(|(_, words)| words.split_whitespace())
+    let words = rows.filter(|(row, _)| *row == name).flat_map(|(_, words)| words.split_whitespace());
+    words
         .flat_map(|word| {
             if word.starts_with(char::is_uppercase) {
                 crates(word)
@@ -177,7 +168,7 @@ pub(crate) fn is_type(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase()) && name.contains(|c: char| c.is_ascii_lowercase())
 }
 
-/// The step of a component of [`APP`].
+/// The step of a component of `app`.
 pub(crate) fn step(component: &str) -> usize {
     let step = STEPS.trim().lines().position(|step| step.split(' ').any(|name| name == component));
     step.map_or(0, |step| step + 1)
