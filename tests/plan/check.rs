@@ -139,45 +139,28 @@ impl Walk<'_> {
         let Some(absolute) = self.source.absolute(rooted, path).filter(|_| !test || path[0] == "crate") else {
             return;
         };
-        let named = absolute.join("::");
-        if absolute[0] != "crate" {
-            self.judge_crate(&absolute, &named, span);
-            return;
-        }
-        self.judge_import(&absolute, &named, span);
-        if !test {
-            self.judge_step(&absolute, &named, span);
-            self.add_edge(&absolute, &named, span);
-        }
-    }
-
-    fn judge_import(&mut self, path: &[String], named: &str, span: Span) {
-        let other = path.get(1).map_or("", String::as_str);
-        let own = self.row.map_or("", |row| row.name);
-        let cli = vec!["cli"];
-        let imports = self.row.map_or(&cli, |row| &row.imports);
-        if other != own && !imports.iter().any(|allowed| is_below(&path[1..], allowed)) {
-            let message = format!("`{named}`: `{own}` may import {}", imports.join(", "));
-            self.refuse("import", span, message);
-        }
-        self.judge_purity(&path[1..], named, span);
-    }
-
-    fn judge_purity(&mut self, path: &[String], named: &str, span: Span) {
-        let is_in = |patterns: &[&str]| patterns.iter().any(|pattern| is_below(path, pattern));
+        let (named, is_ours) = (absolute.join("::"), absolute[0] == "crate");
+        let inside = &absolute[usize::from(is_ours)..];
+        let is_in = |patterns: &[&str]| patterns.iter().any(|pattern| is_below(inside, pattern));
         if is_in(NOT_PURE) && !is_in(DRAWN) {
-            self.refuse_impure(span, named);
+            self.refuse_impure(span, &named);
         }
-    }
-
-    fn judge_crate(&mut self, path: &[String], named: &str, span: Span) {
-        let Some(row) = self.row else { return };
-        self.judge_purity(path, named, span);
-        let is_elsewhere = |(part, file): &&(&str, &str)| is_below(path, part) && self.source.path != *file;
-        let elsewhere = ONE_FILE.iter().filter(|_| row.name == "base").find(is_elsewhere);
-        if elsewhere.is_some() || !row.crates.iter().any(|allowed| is_below(path, allowed)) {
-            let message = format!("`{named}`: tests/plan/modules.rs does not allow it here");
-            self.refuse("purity", span, message);
+        let own = self.row.map_or("cli", |row| row.name);
+        if is_ours {
+            let imports = self.row.map_or(&[][..], |row| &row.imports);
+            let other = inside.first().map_or("", String::as_str);
+            if other != own && !is_in(imports) {
+                self.refuse("import", span, format!("`{named}`: `{own}` may import {}", imports.join(", ")));
+            }
+            if !test {
+                self.judge_step(&absolute, &named, span);
+                self.add_edge(&absolute, &named, span);
+            }
+        } else if let Some(row) = self.row {
+            let is_elsewhere = |(part, file): &(&str, &str)| own == "base" && is_below(inside, part) && self.source.path != *file;
+            if ONE_FILE.iter().any(is_elsewhere) || !is_in(&row.crates) {
+                self.refuse("purity", span, format!("`{named}`: tests/plan/modules.rs does not allow it here"));
+            }
         }
     }
 
@@ -191,8 +174,11 @@ impl Walk<'_> {
         let to = path.get(2).filter(is_file).map_or("mod", String::as_str);
         let (upper, lower) = (step(from), step(to));
         if from != to && (lower, upper) != (0, 0) && lower >= upper {
-            let message = format!("`{named}`: `{from}` is of step {upper}, and `{to}` of step {lower}");
-            self.refuse("component-order", span, message);
+            self.refuse(
+                "component-order",
+                span,
+                format!("`{named}`: `{from}` is of step {upper}, and `{to}` of step {lower}"),
+            );
         }
     }
 
@@ -204,8 +190,11 @@ impl Walk<'_> {
         }
         self.report.edges.insert((self.at, owner));
         if self.code.is_export(owner, rest) && self.source.module.starts_with(target) {
-            let message = format!("`{named}` is re-exported for others: import it from its file");
-            self.refuse("re-export", span, message);
+            self.refuse(
+                "re-export",
+                span,
+                format!("`{named}` is re-exported for others: import it from its file"),
+            );
         }
     }
 
@@ -223,8 +212,11 @@ impl Walk<'_> {
             return;
         }
         if !self.in_trait_impl && signature.inputs.iter().any(is_tuple) {
-            let message = format!("`{}` takes a tuple: name its parts", signature.ident);
-            self.refuse("tuple-parameter", signature.span(), message);
+            self.refuse(
+                "tuple-parameter",
+                signature.span(),
+                format!("`{}` takes a tuple: name its parts", signature.ident),
+            );
         }
         let lines = whole.end().line + 1 - signature.span().start().line;
         self.report.functions.push(lines);
@@ -242,12 +234,8 @@ impl Walk<'_> {
             self.refuse("deref", item.span(), format!("`Deref` for `{name}`: give it methods"));
         }
         let trait_file = of_trait.and_then(|path| self.code.definition(self.at, path));
-        let folder = self.code.folder(self.at);
-        if [Some(definition), trait_file]
-            .into_iter()
-            .flatten()
-            .all(|file| self.code.folder(file) != folder)
-        {
+        let is_here = |file: usize| self.code.folder(file) == self.code.folder(self.at);
+        if !is_here(definition) && !trait_file.is_some_and(is_here) {
             let defined = &self.code.sources[definition].path;
             self.refuse("impl-folder", item.span(), format!("`impl {name}` outside its folder ({defined})"));
         }
@@ -255,16 +243,14 @@ impl Walk<'_> {
 
     /// A component has private fields. That the type of a field stands apart is a matter of cycles.
     fn judge_component(&mut self, item: &ItemStruct) {
-        let component = self
-            .source
-            .module
-            .get(1)
-            .filter(|name| self.source.module[0] == "app" && step(name) > 0);
-        let is_component = component.is_some_and(|component| item.ident == type_name(component));
-        let open = item.fields.iter().find(|field| !matches!(field.vis, Visibility::Inherited));
-        if let Some(field) = open.filter(|_| is_component) {
-            let message = format!("a field of `{}` is not private", item.ident);
-            self.refuse("component-field", field.span(), message);
+        let component = |name: &String| self.source.module[0] == "app" && step(name) > 0 && item.ident == type_name(name);
+        let is_open = |field: &syn::Field| !matches!(field.vis, Visibility::Inherited);
+        if self.source.module.get(1).is_some_and(component) && item.fields.iter().any(is_open) {
+            self.refuse(
+                "component-field",
+                item.span(),
+                format!("a field of `{}` is not private", item.ident),
+            );
         }
     }
 }
@@ -275,7 +261,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         let rooted = item.leading_colon.is_some();
         for leaf in leaves(&item.tree, &[]) {
             self.judge(rooted, &leaf.path, item.span());
-            if leaf.glob && !test {
+            if leaf.alias.is_none() && !test {
                 self.refuse("glob", item.span(), format!("`{}::*`: import each name", leaf.path.join("::")));
             }
             // `pub(crate) use name;` gives a macro of this file a path.
@@ -283,8 +269,11 @@ impl<'ast> Visit<'ast> for Walk<'_> {
                 let path = self.source.absolute(rooted, &leaf.path).unwrap_or_default();
                 let own = path.get(1..).is_some_and(|path| path.starts_with(&self.source.module));
                 if !own || !self.source.is_mod_rs() {
-                    let message = "only `mod.rs` re-exports, and only what its module defines".to_owned();
-                    self.refuse("re-export", item.span(), message);
+                    self.refuse(
+                        "re-export",
+                        item.span(),
+                        "only `mod.rs` re-exports, and only what its module defines".to_owned(),
+                    );
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The source files, and what each path in them means.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, iter};
 
 use proc_macro2::Span;
 use syn::spanned::Spanned as _;
@@ -35,21 +35,20 @@ impl Source {
             module.pop();
         }
         let items = file.items.iter().filter_map(|item| Some(parts(item).0?.to_string())).collect();
-        let (aliases, exports) = (HashMap::new(), HashMap::new());
+        let (aliases, exports, mut scan) = (HashMap::new(), HashMap::new(), Scan::default());
+        scan.visit_file(&file);
+        let Scan { uses, tests } = scan;
         let mut source = Self {
             path,
             module,
             text,
             file,
-            tests: Vec::new(),
+            tests,
             items,
             aliases,
             exports,
         };
-        let mut scan = Scan::default();
-        scan.visit_file(&source.file);
-        source.tests = scan.tests;
-        scan.uses.iter().for_each(|item| source.add_use(item));
+        uses.iter().for_each(|item| source.add_use(item));
         source
     }
 
@@ -101,7 +100,6 @@ impl Source {
                 let end = self.module.len().saturating_sub(up);
                 below("crate", &self.module[..end], &path[up..])
             }
-            "core" | "alloc" => below("std", &[], rest),
             name if !rooted && self.items.contains(name) => below("crate", &self.module, path),
             name => is_crate(name).then(|| path.to_vec()),
         }
@@ -202,10 +200,12 @@ impl Code {
 /// The modules that a file declares for tests only, outside it.
 fn test_modules(source: &Source) -> Vec<Vec<String>> {
     let declared = source.file.items.iter().filter_map(|item| match item {
-        Item::Mod(item) if item.content.is_none() && only_in_tests(&item.attrs) => Some(item.ident.to_string()),
+        Item::Mod(item) if item.content.is_none() && only_in_tests(&item.attrs) => {
+            Some([&source.module[..], &[item.ident.to_string()]].concat())
+        }
         _ => None,
     });
-    declared.map(|name| source.module.iter().cloned().chain([name]).collect()).collect()
+    declared.collect()
 }
 
 /// The methods of own types that other files of the folder can call. Private methods are visible in
@@ -231,45 +231,47 @@ pub(crate) fn names(path: &syn::Path) -> Vec<String> {
     path.segments.iter().map(|part| part.ident.to_string()).collect()
 }
 
-/// Name, visibility and attributes of an item.
-pub(crate) fn parts(item: &Item) -> (Option<&Ident>, Option<&Visibility>, &[Attribute]) {
+/// Name and attributes of an item.
+fn parts(item: &Item) -> (Option<&Ident>, &[Attribute]) {
     match item {
-        Item::Const(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
-        Item::Enum(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
-        Item::Fn(i) => (Some(&i.sig.ident), Some(&i.vis), &i.attrs),
-        Item::Impl(i) => (None, None, &i.attrs),
-        Item::Macro(i) => (i.ident.as_ref(), None, &i.attrs),
-        Item::Mod(i) => (Some(&i.ident), None, &i.attrs),
-        Item::Static(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
-        Item::Struct(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
-        Item::Trait(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
-        Item::Type(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
-        Item::Use(i) => (None, None, &i.attrs),
-        _ => (None, None, &[]),
+        Item::Const(i) => (Some(&i.ident), &i.attrs),
+        Item::Enum(i) => (Some(&i.ident), &i.attrs),
+        Item::Fn(i) => (Some(&i.sig.ident), &i.attrs),
+        Item::Impl(i) => (None, &i.attrs),
+        Item::Macro(i) => (i.ident.as_ref(), &i.attrs),
+        Item::Mod(i) => (Some(&i.ident), &i.attrs),
+        Item::Static(i) => (Some(&i.ident), &i.attrs),
+        Item::Struct(i) => (Some(&i.ident), &i.attrs),
+        Item::Trait(i) => (Some(&i.ident), &i.attrs),
+        Item::Type(i) => (Some(&i.ident), &i.attrs),
+        Item::Use(i) => (None, &i.attrs),
+        _ => (None, &[]),
     }
 }
 
 /// One path of a `use`.
 pub(crate) struct Leaf {
     pub path: Vec<String>,
-    /// What the file calls it.
+    /// What the file calls it; `None` for all names of the path.
     pub alias: Option<String>,
-    pub glob: bool,
 }
 
 /// The paths of a `use`.
 pub(crate) fn leaves(tree: &UseTree, before: &[String]) -> Vec<Leaf> {
-    let leaf = |name: &Ident, alias: Option<&Ident>, glob: bool| {
-        let own = iter::once(name.to_string()).filter(|name| name != "self" && !glob);
+    let leaf = |name: &Ident, alias: Option<&Ident>| {
+        let own = Some(name.to_string()).filter(|name| name != "self");
         let path: Vec<String> = before.iter().cloned().chain(own).collect();
-        let alias = alias.map(ToString::to_string).or_else(|| path.last().cloned()).filter(|_| !glob);
-        Leaf { path, alias, glob }
+        let alias = alias.map(ToString::to_string).or_else(|| path.last().cloned());
+        vec![Leaf { path, alias }]
     };
     match tree {
         UseTree::Path(path) => leaves(&path.tree, &[before, &[path.ident.to_string()]].concat()),
-        UseTree::Name(name) => vec![leaf(&name.ident, None, false)],
-        UseTree::Rename(rename) => vec![leaf(&rename.ident, Some(&rename.rename), false)],
-        UseTree::Glob(glob) => vec![leaf(&Ident::new("glob", glob.span()), None, true)],
+        UseTree::Name(name) => leaf(&name.ident, None),
+        UseTree::Rename(rename) => leaf(&rename.ident, Some(&rename.rename)),
+        UseTree::Glob(_) => vec![Leaf {
+            path: before.to_vec(),
+            alias: None,
+        }],
         UseTree::Group(group) => group.items.iter().flat_map(|tree| leaves(tree, before)).collect(),
     }
 }
@@ -283,15 +285,14 @@ struct Scan {
 
 impl Scan {
     fn add(&mut self, attributes: &[Attribute], span: Span) {
-        if only_in_tests(attributes) {
-            self.tests.push((span.start().line, span.end().line));
-        }
+        let lines = (span.start().line, span.end().line);
+        self.tests.extend(Some(lines).filter(|_| only_in_tests(attributes)));
     }
 }
 
 impl<'ast> Visit<'ast> for Scan {
     fn visit_item(&mut self, item: &'ast Item) {
-        self.add(parts(item).2, item.span());
+        self.add(parts(item).1, item.span());
         visit::visit_item(self, item);
     }
 
