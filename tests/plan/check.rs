@@ -66,14 +66,13 @@ pub(crate) fn check(code: &Code) -> Report {
     let mut report = Report::default();
     for (at, source) in code.sources.iter().enumerate() {
         let row = source.module.first().and_then(|name| module(name));
-        let (in_trait_impl, report) = (false, &mut report);
+        let report = &mut report;
         report.limit("file-lines", &source.path, source.lines(), FILE_LINES);
         let mut walk = Walk {
             code,
             at,
             source,
             row,
-            in_trait_impl,
             report,
         };
         walk.judge_file();
@@ -108,7 +107,6 @@ struct Walk<'c> {
     at: usize,
     source: &'c Source,
     row: Option<&'static Module>,
-    in_trait_impl: bool,
     report: &'c mut Report,
 }
 
@@ -211,7 +209,7 @@ impl Walk<'_> {
         if self.source.is_test(signature.span()) {
             return;
         }
-        if !self.in_trait_impl && signature.inputs.iter().any(is_tuple) {
+        if signature.inputs.iter().any(is_tuple) {
             self.refuse(
                 "tuple-parameter",
                 signature.span(),
@@ -225,9 +223,12 @@ impl Walk<'_> {
 
     /// `impl X` stands in the folder of `X`; that of a trait may also stand in the trait's folder.
     fn judge_impl(&mut self, item: &ItemImpl) {
-        let Some(definition) = self.code.definition_of(self.at, &item.self_ty) else {
-            return;
-        };
+        let Type::Path(ty) = &*item.self_ty else { return };
+        let definition = self
+            .code
+            .definition(self.at, &ty.path)
+            .filter(|_| !self.source.is_test(item.span()));
+        let Some(definition) = definition else { return };
         let name = item.self_ty.span().source_text().unwrap_or_default();
         let of_trait = item.trait_.as_ref().map(|(_, path, _)| path);
         if of_trait.is_some_and(|path| names(path).last().is_some_and(|last| last.starts_with("Deref"))) {
@@ -240,35 +241,22 @@ impl Walk<'_> {
             self.refuse("impl-folder", item.span(), format!("`impl {name}` outside its folder ({defined})"));
         }
     }
-
-    /// A component has private fields. That the type of a field stands apart is a matter of cycles.
-    fn judge_component(&mut self, item: &ItemStruct) {
-        let component = |name: &String| self.source.module[0] == "app" && step(name) > 0 && item.ident == type_name(name);
-        let is_open = |field: &syn::Field| !matches!(field.vis, Visibility::Inherited);
-        if self.source.module.get(1).is_some_and(component) && item.fields.iter().any(is_open) {
-            self.refuse(
-                "component-field",
-                item.span(),
-                format!("a field of `{}` is not private", item.ident),
-            );
-        }
-    }
 }
 
 impl<'ast> Visit<'ast> for Walk<'_> {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         let test = self.source.is_test(item.span());
         let rooted = item.leading_colon.is_some();
-        for leaf in leaves(&item.tree, &[]) {
-            self.judge(rooted, &leaf.path, item.span());
-            if leaf.alias.is_none() && !test {
-                self.refuse("glob", item.span(), format!("`{}::*`: import each name", leaf.path.join("::")));
+        for (path, alias) in leaves(&item.tree, &[]) {
+            self.judge(rooted, &path, item.span());
+            if alias.is_none() && !test {
+                self.refuse("glob", item.span(), format!("`{}::*`: import each name", path.join("::")));
             }
             // `pub(crate) use name;` gives a macro of this file a path.
-            if !test && leaf.path.len() > 1 && !matches!(item.vis, Visibility::Inherited) {
-                let path = self.source.absolute(rooted, &leaf.path).unwrap_or_default();
+            if !test && path.len() > 1 && !matches!(item.vis, Visibility::Inherited) {
+                let path = self.source.absolute(rooted, &path).unwrap_or_default();
                 let own = path.get(1..).is_some_and(|path| path.starts_with(&self.source.module));
-                if !own || !self.source.is_mod_rs() {
+                if !own || !self.source.path.ends_with("/mod.rs") {
                     self.refuse(
                         "re-export",
                         item.span(),
@@ -279,18 +267,23 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         }
     }
 
+    /// A component has private fields. That the type of a field stands apart is a matter of cycles.
     fn visit_item_struct(&mut self, item: &'ast ItemStruct) {
-        self.judge_component(item);
+        let component = |name: &String| self.source.module[0] == "app" && step(name) > 0 && item.ident == type_name(name);
+        let is_open = |field: &syn::Field| !matches!(field.vis, Visibility::Inherited);
+        if self.source.module.get(1).is_some_and(component) && item.fields.iter().any(is_open) {
+            self.refuse(
+                "component-field",
+                item.span(),
+                format!("a field of `{}` is not private", item.ident),
+            );
+        }
         visit::visit_item_struct(self, item);
     }
 
     fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
-        if !self.source.is_test(item.span()) {
-            self.judge_impl(item);
-        }
-        self.in_trait_impl = item.trait_.is_some();
+        self.judge_impl(item);
         visit::visit_item_impl(self, item);
-        self.in_trait_impl = false;
     }
 
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::{Finding, Report, lines};
+use crate::check::{Report, lines};
 use crate::exceptions;
 use crate::modules::{FILE_LINES, FUNCTION_LINES, MODULES, SOURCE_LINES};
 use crate::source::{Code, Source};
 
 /// Prints the figures. Lines are without tests; a function's are without its documentation.
-pub(crate) fn print(code: &Code, report: &Report, findings: &[Finding]) {
+pub(crate) fn print(code: &Code, report: &Report) {
     for module in MODULES.iter() {
         figure(&format!("lines of {}", module.name), lines(code, &format!("src/{}/", module.name)));
     }
@@ -22,7 +22,7 @@ pub(crate) fn print(code: &Code, report: &Report, findings: &[Finding]) {
     let long = report.functions.iter().filter(|lines| **lines > FUNCTION_LINES);
     figure("functions over 60 lines", long.count());
     for rule in ["tuple-parameter", "cycle", "impl-folder", "deref"] {
-        figure(rule, findings.iter().filter(|finding| finding.rule == rule).count());
+        figure(rule, report.findings.iter().filter(|finding| finding.rule == rule).count());
     }
     let mut by_rule: BTreeMap<String, usize> = BTreeMap::new();
     for (rule, _) in exceptions::read().into_keys() {

@@ -18,7 +18,7 @@ mod transitions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use check::{Finding, Report};
+use check::Report;
 use modules::MODULES;
 use source::{Code, root, rust_files};
 
@@ -26,26 +26,24 @@ use source::{Code, root, rust_files};
 const OTHERS: [&str; 5] = ["tests", "standin", "demo", "benches", "fuzz"];
 
 /// Everything that the rules find in the files of `src`.
-fn findings(code: &Code) -> (Report, Vec<Finding>) {
+fn report(code: &Code) -> Report {
     let mut report = check::check(code);
-    let mut findings = std::mem::take(&mut report.findings);
-    findings.extend(cycles::check(code, &report.edges));
-    for source in &code.sources {
-        findings.extend(comments::check(&source.path, &source.text));
-    }
-    (report, findings)
+    report.findings.extend(cycles::check(code, &report.edges));
+    let comments = code.sources.iter().flat_map(|source| comments::check(&source.path, &source.text));
+    report.findings.extend(comments);
+    report
 }
 
 #[test]
 fn the_code_keeps_to_the_architecture() {
     let files = rust_files("src");
     assert!(files.len() > 50, "{} files found", files.len());
-    let (_, mut findings) = findings(&Code::new(files));
-    for (path, text) in OTHERS.into_iter().flat_map(rust_files) {
-        if !path.starts_with("tests/plan/") {
-            findings.extend(comments::check(&path, &text));
-        }
-    }
+    let mut findings = report(&Code::new(files)).findings;
+    let others = OTHERS
+        .into_iter()
+        .flat_map(rust_files)
+        .filter(|(path, _)| !path.starts_with("tests/plan/"));
+    findings.extend(others.flat_map(|(path, text)| comments::check(&path, &text)));
     exceptions::update(&findings);
     let errors = exceptions::compare(&findings, &exceptions::read());
     assert!(errors.is_empty(), "{} violations:\n{}", errors.len(), errors.join("\n"));
@@ -54,8 +52,7 @@ fn the_code_keeps_to_the_architecture() {
 #[test]
 fn figures() {
     let code = Code::new(rust_files("src"));
-    let (report, findings) = findings(&code);
-    figures::print(&code, &report, &findings);
+    figures::print(&code, &report(&code));
 }
 
 #[test]

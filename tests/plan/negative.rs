@@ -2,7 +2,7 @@
 
 use crate::check::Finding;
 use crate::exceptions;
-use crate::findings;
+use crate::report;
 use crate::source::Code;
 
 /// A rule and files. A file begins with its path and a colon; `---` separates files, `¶` lines.
@@ -71,7 +71,7 @@ const GOOD: &[&str] = &[
 
 fn judged(files: &str) -> Vec<Finding> {
     let parts = files.split(" --- ").map(|file| file.split_once(':').unwrap());
-    findings(&Code::new(parts.map(|(path, text)| (path.to_owned(), text.to_owned())))).1
+    report(&Code::new(parts.map(|(path, text)| (path.to_owned(), text.to_owned())))).findings
 }
 
 #[test]

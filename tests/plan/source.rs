@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::Span;
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
-use syn::{Attribute, File, FnArg, Ident, ImplItem, Item, ItemUse, Meta, Type, UseTree, Visibility};
+use syn::{Attribute, File, FnArg, Ident, ImplItem, Item, ItemUse, Meta, UseTree, Visibility};
 
 /// One file.
 pub(crate) struct Source {
@@ -18,7 +18,7 @@ pub(crate) struct Source {
     pub text: String,
     pub file: File,
     /// Lines of items that exist only in tests.
-    tests: Vec<(usize, usize)>,
+    tests: BTreeSet<usize>,
     /// What the file declares.
     items: BTreeSet<String>,
     /// What the file calls other items, and their absolute paths.
@@ -55,9 +55,9 @@ impl Source {
     /// Names of the code come before those of its tests, which stand below it.
     fn add_use(&mut self, item: &ItemUse) {
         let is_export = !matches!(item.vis, Visibility::Inherited);
-        for leaf in leaves(&item.tree, &[]) {
-            let path = self.declared(item.leading_colon.is_some(), &leaf.path);
-            let (Some(path), Some(alias)) = (path, leaf.alias) else { continue };
+        for (path, alias) in leaves(&item.tree, &[]) {
+            let path = self.declared(item.leading_colon.is_some(), &path);
+            let (Some(path), Some(alias)) = (path, alias) else { continue };
             if is_export {
                 self.exports.insert(alias.clone(), path.clone());
             }
@@ -66,18 +66,12 @@ impl Source {
     }
 
     pub(crate) fn is_test(&self, span: Span) -> bool {
-        let line = span.start().line;
-        self.tests.iter().any(|(first, last)| (*first..=*last).contains(&line))
+        self.tests.contains(&span.start().line)
     }
 
     /// The number of lines without tests.
     pub(crate) fn lines(&self) -> usize {
-        let is_test = |line: &usize| self.tests.iter().any(|(first, last)| (first..=last).contains(&line));
-        (1..=self.text.lines().count()).filter(|line| !is_test(line)).count()
-    }
-
-    pub(crate) fn is_mod_rs(&self) -> bool {
-        self.path.ends_with("/mod.rs")
+        self.text.lines().count() - self.tests.len()
     }
 
     /// The absolute form of a path, which begins with `crate` or the name of a crate. `None`: a
@@ -129,7 +123,7 @@ impl Code {
         let test_modules: Vec<Vec<String>> = sources.iter().flat_map(test_modules).collect();
         for source in &mut sources {
             if test_modules.iter().any(|module| source.module.starts_with(module)) {
-                source.tests = vec![(1, usize::MAX)];
+                source.tests = (1..=source.text.lines().count()).collect();
             }
         }
         let not_main = sources.iter().enumerate().filter(|(_, source)| source.path != "src/main.rs");
@@ -153,7 +147,7 @@ impl Code {
     pub(crate) fn folder(&self, at: usize) -> Vec<String> {
         let module = &self.sources[at].module;
         let is_parent = |other: &Vec<String>| other.len() > module.len() && other.starts_with(module);
-        let is_folder = self.sources[at].is_mod_rs() || self.modules.keys().any(is_parent);
+        let is_folder = self.sources[at].path.ends_with("/mod.rs") || self.modules.keys().any(is_parent);
         module[..module.len().saturating_sub(usize::from(!is_folder))].to_vec()
     }
 
@@ -187,13 +181,6 @@ impl Code {
             }
         }
         None
-    }
-
-    pub(crate) fn definition_of(&self, at: usize, ty: &Type) -> Option<usize> {
-        match ty {
-            Type::Path(ty) => self.definition(at, &ty.path),
-            _ => None,
-        }
     }
 }
 
@@ -249,29 +236,19 @@ fn parts(item: &Item) -> (Option<&Ident>, &[Attribute]) {
     }
 }
 
-/// One path of a `use`.
-pub(crate) struct Leaf {
-    pub path: Vec<String>,
-    /// What the file calls it; `None` for all names of the path.
-    pub alias: Option<String>,
-}
-
-/// The paths of a `use`.
-pub(crate) fn leaves(tree: &UseTree, before: &[String]) -> Vec<Leaf> {
+/// The paths of a `use`, and what the file calls each; `None` for all names of the path.
+pub(crate) fn leaves(tree: &UseTree, before: &[String]) -> Vec<(Vec<String>, Option<String>)> {
     let leaf = |name: &Ident, alias: Option<&Ident>| {
         let own = Some(name.to_string()).filter(|name| name != "self");
         let path: Vec<String> = before.iter().cloned().chain(own).collect();
         let alias = alias.map(ToString::to_string).or_else(|| path.last().cloned());
-        vec![Leaf { path, alias }]
+        vec![(path, alias)]
     };
     match tree {
         UseTree::Path(path) => leaves(&path.tree, &[before, &[path.ident.to_string()]].concat()),
         UseTree::Name(name) => leaf(&name.ident, None),
         UseTree::Rename(rename) => leaf(&rename.ident, Some(&rename.rename)),
-        UseTree::Glob(_) => vec![Leaf {
-            path: before.to_vec(),
-            alias: None,
-        }],
+        UseTree::Glob(_) => vec![(before.to_vec(), None)],
         UseTree::Group(group) => group.items.iter().flat_map(|tree| leaves(tree, before)).collect(),
     }
 }
@@ -280,13 +257,14 @@ pub(crate) fn leaves(tree: &UseTree, before: &[String]) -> Vec<Leaf> {
 #[derive(Default)]
 struct Scan {
     uses: Vec<ItemUse>,
-    tests: Vec<(usize, usize)>,
+    tests: BTreeSet<usize>,
 }
 
 impl Scan {
     fn add(&mut self, attributes: &[Attribute], span: Span) {
-        let lines = (span.start().line, span.end().line);
-        self.tests.extend(Some(lines).filter(|_| only_in_tests(attributes)));
+        if only_in_tests(attributes) {
+            self.tests.extend(span.start().line..=span.end().line);
+        }
     }
 }
 
@@ -306,15 +284,12 @@ impl<'ast> Visit<'ast> for Scan {
     }
 }
 
-/// `#[test]`, `#[cfg(test)]` or `#[cfg(all(test, ..))]`.
+/// `#[test]` or `#[cfg(test)]`.
 fn only_in_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::Path(path) => path.is_ident("test"),
-        Meta::List(list) if list.path.is_ident("cfg") => {
-            let text = list.tokens.to_string().replace(' ', "");
-            text == "test" || text.starts_with("all(test,")
-        }
-        Meta::List(_) | Meta::NameValue(_) => false,
+        Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string() == "test",
+        Meta::NameValue(_) => false,
     })
 }
 
