@@ -20,22 +20,12 @@ pub(crate) const FUNCTION_LINES: usize = 60;
 /// The most lines of a part of `src`, without tests. A part inside another one comes first.
 pub(crate) const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700), ("src", 29_000)];
 
-/// Module, layer, imports. A module imports only these modules, or paths in
-/// them; `<Type>Config` is a type with this suffix.
-const LAYERS: &str = "
-base     1
-net      2 base
-observe  2 base
-oauth    2 base
-token    2 base
-store    3 base net
-flow     3 base oauth token
-upstream 3 base net oauth
-service  4 base oauth token upstream
-config   5 base oauth token store::<Type>Config store::<Type>ConfigError store::VaultLogin upstream service
-app      5 base net::body net::http_client oauth token store flow upstream service
-web      7 base net::body net::http_client oauth flow::<Type> service::public_urls app
-cli      9 base net oauth token observe store flow upstream service config app web
+/// What a module imports of another one, where that is not all of it. `<Type>` is any type, and
+/// `<Type>Config` one with this suffix.
+const PARTS: &str = "
+config store::<Type>Config store::<Type>ConfigError store::VaultLogin
+app    net::body net::http_client
+web    net::body net::http_client flow::<Type> service::public_urls
 ";
 
 /// Modules without `async`, clock, random numbers and `static`.
@@ -113,34 +103,49 @@ pub(crate) struct Module {
     pub pure: bool,
 }
 
-/// The layer table.
+/// The table of modules in `ARCHITECTURE.md`: layer, name, content, imports.
 pub(crate) static MODULES: LazyLock<Vec<Module>> = LazyLock::new(|| {
     let row = |line: &'static str| {
-        let mut words = line.split_whitespace();
-        let (name, layer) = (words.next().unwrap(), words.next().unwrap());
-        Module {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [layer, name, _, imports] = cells[..] else { return None };
+        let (layer, name) = (layer.parse().ok()?, name.trim_matches('`'));
+        let parts = words(PARTS, name);
+        let part_of = |import| move |part: &&str| part.split("::").next() == Some(import);
+        let narrowed = |import: &'static str| {
+            let parts: Vec<&str> = parts.iter().copied().filter(part_of(import)).collect();
+            if parts.is_empty() { vec![import] } else { parts }
+        };
+        let imports = imports.split(", ").flat_map(narrowed).collect();
+        let (crates, pure) = (crates(name), PURE.contains(&name));
+        Some(Module {
             name,
-            layer: layer.parse().unwrap(),
-            imports: words.collect(),
-            crates: crates(name),
-            pure: PURE.contains(&name),
-        }
+            layer,
+            imports,
+            crates,
+            pure,
+        })
     };
-    LAYERS.trim().lines().map(row).collect()
+    include_str!("../../ARCHITECTURE.md").lines().filter_map(row).collect()
 });
 
+/// The words of the rows of a table that begin with this name.
+fn words(table: &'static str, name: &str) -> Vec<&'static str> {
+    let rows = table
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(row, _)| *row == name);
+    rows.flat_map(|(_, words)| words.split_whitespace()).collect()
+}
+
 fn crates(name: &str) -> Vec<&'static str> {
-    let rows = CRATES.trim().lines().filter_map(|line| line.split_once(' '));
-    let words = rows.filter(|(row, _)| *row == name).flat_map(|(_, words)| words.split_whitespace());
-    words
-        .flat_map(|word| {
-            if word.starts_with(char::is_uppercase) {
-                crates(word)
-            } else {
-                vec![word]
-            }
-        })
-        .collect()
+    let expand = |word: &'static str| {
+        if word.starts_with(char::is_uppercase) {
+            crates(word)
+        } else {
+            vec![word]
+        }
+    };
+    words(CRATES, name).into_iter().flat_map(expand).collect()
 }
 
 /// The row of a module.
