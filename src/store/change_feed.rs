@@ -16,9 +16,9 @@ pub(super) enum ChangeEvent {
     Put { space: Cow<'static, str>, id: Id },
     /// Another process wrote this row. The id is inside the sealed value.
     External { key: String, value: Vec<u8> },
-    /// Some process, perhaps this one, wrote the record. The note is its sealed id.
+    /// Some process, perhaps this one, wrote the record.
     #[cfg(any(feature = "redis", feature = "vault"))]
-    SealedId { key: String, note: Vec<u8> },
+    SealedId { key: String, sealed_id: Vec<u8> },
     /// Other processes wrote records that can no longer be identified.
     Gap,
 }

@@ -37,28 +37,28 @@ impl Change {
 /// Receives all changes since its creation. To miss none, subscribe first, then scan, then receive.
 #[derive(Debug)]
 pub struct ChangeReceiver {
-    news: broadcast::Receiver<ChangeEvent>,
+    events: broadcast::Receiver<ChangeEvent>,
     keys: SharedKeyRing,
 }
 
 impl ChangeReceiver {
     pub(super) fn new(feed: &ChangeFeed, keys: SharedKeyRing) -> Self {
         Self {
-            news: feed.subscribe(),
+            events: feed.subscribe(),
             keys,
         }
     }
 
     /// Waits for the next change, or forever once the store is closed. It is cancel safe.
     pub async fn next(&mut self) -> Change {
-        match self.news.recv().await {
+        match self.events.recv().await {
             Ok(ChangeEvent::Put { space, id }) => Change::Put {
                 space: space.into_owned(),
                 handle: id.to_string(),
             },
             Ok(ChangeEvent::External { key, value }) => self.change(&key, &value, sealed_record::id).unwrap_or(Change::Gap),
             #[cfg(any(feature = "redis", feature = "vault"))]
-            Ok(ChangeEvent::SealedId { key, note: sealed_id }) => {
+            Ok(ChangeEvent::SealedId { key, sealed_id }) => {
                 self.change(&key, &sealed_id, sealed_record::open_sealed_id).unwrap_or(Change::Gap)
             }
             Ok(ChangeEvent::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,

@@ -285,11 +285,11 @@ impl Store {
             let space = space.clone().into();
             let write = Write {
                 key: key.clone(),
-                act: seen_version.map_or_else(
+                operation: seen_version.map_or_else(
                     || WriteOp::Insert(row.clone()),
                     |seen_version| WriteOp::Replace(seen_version, row.clone()),
                 ),
-                news: ChangeEvent::Put { space, id },
+                event: ChangeEvent::Put { space, id },
             };
             match self.backend.compare_and_set(write).await? {
                 WriteOutcome::Written => return Ok(ImportOutcome::Moved),

@@ -187,11 +187,7 @@ impl Store {
             let (version, expires) = (Version::fresh(), row.expires);
             let (operation, space) = (WriteOp::Replace(row.version, Row { value, version, expires }), R::KIND.into());
             let event = ChangeEvent::Put { space, id };
-            Some(self.backend.compare_and_set(Write {
-                key,
-                act: operation,
-                news: event,
-            }))
+            Some(self.backend.compare_and_set(Write { key, operation, event }))
         });
         for result in join_all(writes).await {
             match result? {

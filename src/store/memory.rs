@@ -52,9 +52,9 @@ impl Memory {
     }
 
     fn compare_and_put(&self, write: Write) -> WriteOutcome {
-        let outcome = apply(self.0.rows.entry(write.key), write.act);
+        let outcome = apply(self.0.rows.entry(write.key), write.operation);
         if outcome == WriteOutcome::Written {
-            self.0.feed.publish(write.news);
+            self.0.feed.publish(write.event);
             if self.0.max_rows.is_some_and(|max_rows| self.0.rows.len() > max_rows) {
                 self.evict_expiring();
             }

@@ -156,12 +156,6 @@ impl Store {
             id: handle.id(),
         };
         let key = storage_key(handle);
-        self.backend
-            .compare_and_set(Write {
-                key,
-                act: operation,
-                news: event,
-            })
-            .await
+        self.backend.compare_and_set(Write { key, operation, event }).await
     }
 }

@@ -60,8 +60,8 @@ impl WriteOp {
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub(super) key: String,
-    pub(super) act: WriteOp,
-    pub(super) news: ChangeEvent,
+    pub(super) operation: WriteOp,
+    pub(super) event: ChangeEvent,
 }
 
 /// The result of a write.

@@ -60,12 +60,7 @@ impl Sqlite {
         let start = after.unwrap_or_else(|| format!("{space}/"));
         // '0' follows '/', so this is the first text after all keys of the kind.
         let end = format!("{space}0");
-        let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan {
-            from: start,
-            to: end,
-            limit,
-            answer: sender,
-        };
+        let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan { start, end, limit, sender };
         self.0.readers()?.ask(build_request).await.map_err(unavailable)?
     }
 
@@ -79,10 +74,10 @@ impl Sqlite {
         let space = space.to_owned();
         let build_request = |sender: ResponseSender<Page>| ReadRequest::Ending {
             space,
-            last: deadline,
+            deadline,
             after,
             limit,
-            answer: sender,
+            sender,
         };
         self.0.readers()?.ask(build_request).await.map_err(unavailable)?
     }
@@ -94,12 +89,7 @@ impl Sqlite {
             let start = spaces.last().map_or_else(String::new, |space| format!("{space}0"));
             // '{' follows 'z', and no kind begins with a later character.
             let (end, limit) = ("{".to_owned(), 1);
-            let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan {
-                from: start,
-                to: end,
-                limit,
-                answer: sender,
-            };
+            let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan { start, end, limit, sender };
             let page = self.0.readers()?.ask(build_request).await.map_err(unavailable)??;
             match page.rows.first().and_then(|(key, _)| key.split_once('/')) {
                 Some((space, _)) => spaces.push(space.to_owned()),
@@ -154,7 +144,7 @@ impl Threads {
 
     async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, QueueError> {
         let writer = self.to_writer.as_ref().ok_or(channel::ENDED)?;
-        writer.ask(|sender| writer::WriteRequest { job, answer: sender }).await
+        writer.ask(|sender| writer::WriteRequest { job, sender }).await
     }
 }
 

@@ -179,14 +179,7 @@ async fn a_full_memory_store_evicts_the_soonest_expiring_of_the_largest_kind() {
         };
         let (operation, id) = (WriteOp::Insert(row), Id::random());
         let event = ChangeEvent::Put { space: "".into(), id };
-        assert_eq!(
-            memory.put_if(Write {
-                key,
-                act: operation,
-                news: event
-            }),
-            WriteOutcome::Written
-        );
+        assert_eq!(memory.put_if(Write { key, operation, event }), WriteOutcome::Written);
     };
     let stored_expiries = |kind: &str| {
         let rows = memory.scan(kind, None, 1_000).rows;

@@ -116,15 +116,7 @@ impl Redis {
         self.run(async move |shared| {
             let page = shared
                 .listings
-                .page(
-                    &shared.link,
-                    ScannedRecords {
-                        space: &space,
-                        last: deadline,
-                    },
-                    after.as_deref(),
-                    limit,
-                )
+                .page(&shared.link, ScannedRecords { space: &space, deadline }, after.as_deref(), limit)
                 .await;
             page.map_err(unavailable)
         })
@@ -166,7 +158,7 @@ impl Shared {
     }
 
     async fn put_if(&self, write: &Write) -> Result<WriteOutcome, StoreError> {
-        let ChangeEvent::Put { space, id } = &write.news else {
+        let ChangeEvent::Put { space, id } = &write.event else {
             return Err(StoreError::Unavailable("this write has no news".to_owned()));
         };
         let now = self.clock.now();
@@ -178,7 +170,7 @@ impl Shared {
         match row::put(&self.link, write, &message, now).await {
             Ok(row::RowWrite::Written) => Ok(WriteOutcome::Written),
             // The cluster client retries by itself, so the first attempt may have deleted the row.
-            Ok(row::RowWrite::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, WriteOp::Delete(_)) => {
+            Ok(row::RowWrite::Gone) if self.link.dial.at.is_cluster() && matches!(write.operation, WriteOp::Delete(_)) => {
                 Ok(WriteOutcome::Unknown)
             }
             Ok(row::RowWrite::Stale | row::RowWrite::Gone) => Ok(WriteOutcome::Stale),

@@ -39,7 +39,7 @@ fn read(message: &[u8]) -> Option<ChangeEvent> {
     let end = message.iter().position(|byte| *byte == 0)?;
     Some(ChangeEvent::SealedId {
         key: String::from_utf8(message[..end].to_vec()).ok()?,
-        note: message[end + 1..].to_vec(),
+        sealed_id: message[end + 1..].to_vec(),
     })
 }
 

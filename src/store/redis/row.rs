@@ -76,7 +76,7 @@ pub(super) fn read(reply: &Value) -> Option<Row> {
 /// Writes or deletes a row by compare-and-set, and publishes the change event.
 #[expect(clippy::wildcard_enum_match_arm, reason = "Redis has many kinds of values")]
 pub(super) async fn put(link: &Connection, write: &Write, message: &Message, now: UnixTime) -> Result<RowWrite, CommandError> {
-    let (expected, row) = match &write.act {
+    let (expected, row) = match &write.operation {
         WriteOp::Insert(row) => (&[][..], Some(row)),
         WriteOp::Replace(expected, row) => (&expected.0[..], Some(row)),
         WriteOp::Delete(expected) => (&expected.0[..], None),

@@ -44,7 +44,7 @@ pub(super) struct ScannedRecords<'a> {
     /// Their kind.
     pub(super) space: &'a str,
     /// Only those that expire by then.
-    pub(super) last: Option<UnixTime>,
+    pub(super) deadline: Option<UnixTime>,
 }
 
 /// The current listing of each running scan.
@@ -60,7 +60,7 @@ impl ScanCache {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, CommandError> {
-        let ScannedRecords { space, last: deadline } = records;
+        let ScannedRecords { space, deadline } = records;
         let after = after.and_then(|key| hash(space, key));
         let scan = deadline.map_or_else(|| space.to_owned(), |deadline| format!("{space} until {}", deadline.0));
         let listing = if let Some(listing) = after.and_then(|_| self.known(&scan)) {

@@ -17,17 +17,17 @@ pub(super) type ResponseSender<A> = oneshot::Sender<Result<A, StoreError>>;
 pub(super) enum ReadRequest {
     Get(String, ResponseSender<Option<Row>>),
     Scan {
-        from: String,
-        to: String,
+        start: String,
+        end: String,
         limit: usize,
-        answer: ResponseSender<Page>,
+        sender: ResponseSender<Page>,
     },
     Ending {
         space: String,
-        last: UnixTime,
+        deadline: UnixTime,
         after: Option<String>,
         limit: usize,
-        answer: ResponseSender<Page>,
+        sender: ResponseSender<Page>,
     },
 }
 
@@ -42,22 +42,17 @@ pub(super) fn run(db: &Connection, requests: &Mutex<Receiver<QueuedRequest<ReadR
                     sender.send(get(db, &key).map_err(|e| failed(&e))).ok();
                 }
             }
-            ReadRequest::Scan {
-                from: start,
-                to: end,
-                limit,
-                answer: sender,
-            } => {
+            ReadRequest::Scan { start, end, limit, sender } => {
                 if !sender.is_closed() {
                     sender.send(scan(db, &start, &end, limit).map_err(|e| failed(&e))).ok();
                 }
             }
             ReadRequest::Ending {
                 space,
-                last: deadline,
+                deadline,
                 after,
                 limit,
-                answer: sender,
+                sender,
             } => {
                 if !sender.is_closed() {
                     let page = ending(db, &space, deadline, after.as_deref(), limit);

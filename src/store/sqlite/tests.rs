@@ -26,8 +26,8 @@ fn insert(key: &str, size: usize) -> Job {
     };
     Job::Put(Write {
         key: key.to_owned(),
-        act: WriteOp::Insert(row),
-        news: event,
+        operation: WriteOp::Insert(row),
+        event,
     })
 }
 
@@ -39,7 +39,7 @@ fn batch(writer: &mut Writer, jobs: Vec<Job>) -> Vec<Result<usize, StoreError>> 
         .map(|job| {
             let (sender, receiver) = oneshot::channel();
             let permit = semaphore.clone().try_acquire_owned().unwrap();
-            ((WriteRequest { job, answer: sender }, permit), receiver)
+            ((WriteRequest { job, sender }, permit), receiver)
         })
         .unzip();
     writer.batch(requests);

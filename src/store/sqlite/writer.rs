@@ -33,7 +33,7 @@ pub(super) enum Job {
 /// A job, and the channel for the number of rows that it changed.
 pub(super) struct WriteRequest {
     pub(super) job: Job,
-    pub(super) answer: oneshot::Sender<Result<usize, StoreError>>,
+    pub(super) sender: oneshot::Sender<Result<usize, StoreError>>,
 }
 
 pub(super) struct Writer {
@@ -64,7 +64,7 @@ impl Writer {
                 Ok(first) => {
                     // Cancelled requests are skipped: an abandoned write must not be done late.
                     let pending = iter::once(first).chain(requests.try_iter()).take(BATCH);
-                    let pending = pending.filter(|(request, _)| !request.answer.is_closed());
+                    let pending = pending.filter(|(request, _)| !request.sender.is_closed());
                     self.batch(pending.collect());
                 }
                 // After an error the next poll reports the same writes.
@@ -81,14 +81,14 @@ impl Writer {
             Ok(row_counts) => {
                 for ((request, _permit), rows) in requests.into_iter().zip(row_counts) {
                     if let (Job::Put(write), 1..) = (request.job, rows) {
-                        self.feed.publish(write.news);
+                        self.feed.publish(write.event);
                     }
-                    request.answer.send(Ok(rows)).ok();
+                    request.sender.send(Ok(rows)).ok();
                 }
             }
             Err(error) => {
                 for (request, _permit) in requests {
-                    request.answer.send(Err(failed(&error))).ok();
+                    request.sender.send(Err(failed(&error))).ok();
                 }
             }
         }
@@ -108,7 +108,7 @@ impl Writer {
         if requests.iter().any(|(request, _)| must_write(&request.job)) {
             try_to_write(&tx)?;
         }
-        let row_counts = requests.iter().map(|(request, _)| act(&tx, &request.job, &mut seq));
+        let row_counts = requests.iter().map(|(request, _)| execute(&tx, &request.job, &mut seq));
         let row_counts = row_counts.collect::<rusqlite::Result<Vec<_>>>()?;
         if seq != seq_before {
             tx.prepare_cached("UPDATE counter SET seq = ?1")?.execute([seq])?;
@@ -142,7 +142,7 @@ impl Writer {
     }
 }
 
-fn act(tx: &Transaction<'_>, job: &Job, seq: &mut i64) -> rusqlite::Result<usize> {
+fn execute(tx: &Transaction<'_>, job: &Job, seq: &mut i64) -> rusqlite::Result<usize> {
     let changed = match job {
         Job::Put(write) => put(tx, write, *seq + 1)?,
         Job::Sweep(now) => return sweep(tx, *now),
@@ -152,7 +152,7 @@ fn act(tx: &Transaction<'_>, job: &Job, seq: &mut i64) -> rusqlite::Result<usize
     Ok(changed)
 }
 
-fn put(tx: &Transaction<'_>, Write { key, act: operation, .. }: &Write, seq: i64) -> rusqlite::Result<usize> {
+fn put(tx: &Transaction<'_>, Write { key, operation, .. }: &Write, seq: i64) -> rusqlite::Result<usize> {
     match operation {
         WriteOp::Insert(row) => tx
             .prepare_cached("INSERT INTO record (key, value, version, expires, seq) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?

@@ -151,13 +151,13 @@ impl Shared {
     }
 
     async fn put_if(self: Arc<Self>, write: Write) -> Result<WriteOutcome, ApiError> {
-        let ChangeEvent::Put { space, id } = &write.news else {
+        let ChangeEvent::Put { space, id } = &write.event else {
             return Err(ApiError::NotAsked("this write has no news".to_owned()));
         };
         let sealed_id = sealed_record::seal_id(&self.keys.load(), self.clock.now(), space, &write.key, *id);
         match self.compare_and_write(&write).await {
             Ok(RowWrite::Written) => {
-                if matches!(write.act, WriteOp::Insert(_)) {
+                if matches!(write.operation, WriteOp::Insert(_)) {
                     let (link, key) = (Arc::clone(&self.link), write.key.clone());
                     tokio::spawn(async move {
                         for _ in 0..4 {
@@ -168,7 +168,7 @@ impl Shared {
                         }
                     });
                 }
-                self.feed.publish(write.news);
+                self.feed.publish(write.event);
                 self.teller.publish(write.key, sealed_id).await;
                 Ok(WriteOutcome::Written)
             }
@@ -181,7 +181,7 @@ impl Shared {
                 tokio::spawn(async move {
                     for _ in 0..3 {
                         pause().await;
-                        self.feed.publish(write.news.clone());
+                        self.feed.publish(write.event.clone());
                         self.teller.publish(write.key.clone(), sealed_id.clone()).await;
                         tokio::time::sleep(crate::store::vault::api::REQUEST_TIMEOUT).await;
                     }
@@ -194,7 +194,7 @@ impl Shared {
     /// Compares the version in the stored row, then lets Vault compare its write count (`cas`).
     async fn compare_and_write(&self, write: &Write) -> Result<RowWrite, WriteError> {
         let (key, now) = (write.key.as_str(), self.clock.now());
-        let (count, value) = match &write.act {
+        let (count, value) = match &write.operation {
             WriteOp::Insert(row) => match self.written(key, 0, NewValue::Row(row)).await? {
                 RowWrite::Written => return Ok(RowWrite::Written),
                 RowWrite::Stale => match row::find(&self.link, key).await.map_err(WriteError::Not)? {

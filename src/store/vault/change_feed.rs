@@ -49,10 +49,10 @@ pub(super) struct Journal {
 }
 
 /// An entry to publish, and the channel that confirms it.
-pub(super) struct Message {
-    pub(super) key: String,
-    pub(super) note: Vec<u8>,
-    pub(super) done: oneshot::Sender<()>,
+struct Message {
+    key: String,
+    sealed_id: Vec<u8>,
+    done: oneshot::Sender<()>,
 }
 
 /// Publishes this process's writes.
@@ -62,16 +62,8 @@ pub(super) struct Publisher(mpsc::UnboundedSender<Message>);
 impl Publisher {
     /// Waits until others can read the entry, or for a timeout. Attempts continue after it.
     pub(super) async fn publish(&self, key: String, sealed_id: Vec<u8>) {
-        let (sender, receiver) = oneshot::channel();
-        if self
-            .0
-            .send(Message {
-                key,
-                note: sealed_id,
-                done: sender,
-            })
-            .is_ok()
-        {
+        let (done, receiver) = oneshot::channel();
+        if self.0.send(Message { key, sealed_id, done }).is_ok() {
             // A timeout is no failure: it does not affect the record.
             drop(timeout(REQUEST_TIMEOUT, receiver).await);
         }
@@ -141,7 +133,7 @@ fn new(journal: &Journal, previous_count: u64) -> Vec<ChangeEvent> {
     let parse = |line: &String| {
         let (key, sealed_id) = line.split_once(' ')?;
         let (key, sealed_id) = (key.to_owned(), STANDARD.decode(sealed_id).ok()?);
-        Some(ChangeEvent::SealedId { key, note: sealed_id })
+        Some(ChangeEvent::SealedId { key, sealed_id })
     };
     events.extend(
         journal.notes[stored_count - added_count.min(stored_count)..]
@@ -189,7 +181,7 @@ async fn append_loop(link: Arc<Connection>, clock: Clock, own_name: String, mut 
         let mut confirmations: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
             while let Some(message) = next.take().or_else(|| receiver.try_recv().ok()) {
-                let text = format!("{} {}", message.key, STANDARD.encode(&message.note));
+                let text = format!("{} {}", message.key, STANDARD.encode(&message.sealed_id));
                 entries.push_back((Stopwatch::start(), text));
                 count += 1;
                 confirmations.push(message.done);
