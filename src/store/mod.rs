@@ -15,6 +15,8 @@ mod memory;
 mod records;
 mod redis;
 mod row;
+#[cfg(any(feature = "redis", feature = "vault"))]
+mod scan_cache;
 mod sealed_record;
 mod sqlite;
 #[cfg(test)]

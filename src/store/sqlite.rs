@@ -12,13 +12,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use rusqlite::Connection;
+
 use crate::base::time::UnixTime;
 use crate::store::change_feed::ChangeFeed;
 use crate::store::error::StoreError;
 use crate::store::row::{Page, Row, Write, WriteOutcome};
 use crate::store::sqlite::channel::{QueueError, RequestQueue};
 use crate::store::sqlite::file::SqliteOpenError;
-use crate::store::sqlite::reader::{ReadRequest, ResponseSender};
+use crate::store::sqlite::reader::ReadJob;
 use crate::store::sqlite::writer::{Job, Writer};
 
 const READERS: usize = 2;
@@ -51,17 +53,25 @@ impl Sqlite {
         })))
     }
 
+    /// Lets a reader thread read.
+    async fn read<A: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<A> + Send + 'static,
+    ) -> Result<A, StoreError> {
+        let readers = self.0.to_readers.as_ref().ok_or_else(|| unavailable(channel::ENDED))?;
+        readers.ask(|sender| reader::job(read, sender)).await.map_err(unavailable)?
+    }
+
     pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
-        let build_request = |sender: ResponseSender<Option<Row>>| ReadRequest::Get(key.to_owned(), sender);
-        self.0.readers()?.ask(build_request).await.map_err(unavailable)?
+        let key = key.to_owned();
+        self.read(move |db| reader::get(db, &key)).await
     }
 
     pub(super) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
         let start = after.unwrap_or_else(|| format!("{space}/"));
         // '0' follows '/', so this is the first text after all keys of the kind.
         let end = format!("{space}0");
-        let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan { start, end, limit, sender };
-        self.0.readers()?.ask(build_request).await.map_err(unavailable)?
+        self.read(move |db| reader::scan(db, &start, &end, limit)).await
     }
 
     pub(super) async fn scan_ending(
@@ -72,14 +82,8 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let space = space.to_owned();
-        let build_request = |sender: ResponseSender<Page>| ReadRequest::Ending {
-            space,
-            deadline,
-            after,
-            limit,
-            sender,
-        };
-        self.0.readers()?.ask(build_request).await.map_err(unavailable)?
+        self.read(move |db| reader::ending(db, &space, deadline, after.as_deref(), limit))
+            .await
     }
 
     /// One read for each kind: the first key after all keys of a kind belongs to the next kind.
@@ -88,9 +92,7 @@ impl Sqlite {
         loop {
             let start = spaces.last().map_or_else(String::new, |space| format!("{space}0"));
             // '{' follows 'z', and no kind begins with a later character.
-            let (end, limit) = ("{".to_owned(), 1);
-            let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan { start, end, limit, sender };
-            let page = self.0.readers()?.ask(build_request).await.map_err(unavailable)??;
+            let page = self.read(move |db| reader::scan(db, &start, "{", 1)).await?;
             match page.rows.first().and_then(|(key, _)| key.split_once('/')) {
                 Some((space, _)) => spaces.push(space.to_owned()),
                 None => return Ok(spaces),
@@ -132,16 +134,12 @@ impl fmt::Debug for Sqlite {
 /// The threads and their queues. A queue is `None` only during `drop`.
 struct Threads {
     to_writer: Option<RequestQueue<writer::WriteRequest>>,
-    to_readers: Option<RequestQueue<ReadRequest>>,
+    to_readers: Option<RequestQueue<ReadJob>>,
     feed: ChangeFeed,
     running: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    fn readers(&self) -> Result<&RequestQueue<ReadRequest>, StoreError> {
-        self.to_readers.as_ref().ok_or_else(|| unavailable(channel::ENDED))
-    }
-
     async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, QueueError> {
         let writer = self.to_writer.as_ref().ok_or(channel::ENDED)?;
         writer.ask(|sender| writer::WriteRequest { job, sender }).await

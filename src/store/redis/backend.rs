@@ -6,6 +6,7 @@ use std::{fmt, thread};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::base::ids::Id;
 use crate::base::time::{Clock, UnixTime};
 use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
@@ -13,10 +14,11 @@ use crate::store::redis::config::RedisConfig;
 use crate::store::redis::connect::Connector;
 use crate::store::redis::connection::Connection;
 use crate::store::redis::error::CommandError;
-use crate::store::redis::scan::{self, ScanCache, ScannedRecords};
+use crate::store::redis::scan;
 use crate::store::redis::startup_check::{self, RedisOpenError};
 use crate::store::redis::{change_feed, row};
 use crate::store::row::{Page, Row, Write, WriteOp, WriteOutcome};
+use crate::store::scan_cache::ScanCache;
 use crate::store::sealed_record::{self, SharedKeyRing};
 
 /// A backend in Redis. Clones share its thread, which ends when the last clone is dropped.
@@ -35,7 +37,7 @@ struct Shared {
     link: Connection,
     keys: SharedKeyRing,
     clock: Clock,
-    listings: ScanCache,
+    listings: ScanCache<Id>,
 }
 
 impl Redis {
@@ -114,10 +116,7 @@ impl Redis {
     ) -> Result<Page, StoreError> {
         let space = space.to_owned();
         self.run(async move |shared| {
-            let page = shared
-                .listings
-                .page(&shared.link, ScannedRecords { space: &space, deadline }, after.as_deref(), limit)
-                .await;
+            let page = shared.scan(&space, deadline, after, limit).await;
             page.map_err(unavailable)
         })
         .await
@@ -155,6 +154,19 @@ impl Redis {
 impl Shared {
     fn prefix(&self) -> &str {
         &self.link.dial.at.prefix
+    }
+
+    /// Returns a page of a scan, ordered by id, limited to records that expire by `deadline`.
+    async fn scan(&self, space: &str, deadline: Option<UnixTime>, after: Option<String>, limit: usize) -> Result<Page, CommandError> {
+        let after = after.and_then(|key| scan::hash(space, &key));
+        let name = deadline.map_or_else(|| space.to_owned(), |deadline| format!("{space} until {}", deadline.0));
+        let (ids, next) = self
+            .listings
+            .page(&name, after, limit, scan::list_ids(&self.link, space, deadline))
+            .await?;
+        let key = |id: Id| format!("{space}/{id}");
+        let rows = scan::rows(&self.link, ids.into_iter().map(key).collect()).await?;
+        Ok(Page { rows, next: next.map(key) })
     }
 
     async fn put_if(&self, write: &Write) -> Result<WriteOutcome, StoreError> {

@@ -1,8 +1,7 @@
-//! Scans. Redis lists keys unordered, and some twice. So a scan first lists and sorts all ids of
-//! its kind, 16 bytes each, then reads pages. The list is cached; a page without it lists again.
+//! Scans. Redis lists keys unordered, and some twice. So a listing has all ids of a kind, sorted,
+//! 16 bytes each.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::{Value, from_redis_value};
@@ -13,7 +12,7 @@ use crate::store::redis::config::{Node, RedisTopology};
 use crate::store::redis::connection::{CommandTarget, Connection};
 use crate::store::redis::error::CommandError;
 use crate::store::redis::row;
-use crate::store::row::{Page, Row};
+use crate::store::row::Row;
 
 /// One `SCAN` step that returns only keys of records that expire by a given second. Other names
 /// stay in Redis; foreign values are skipped. `ARGV`: cursor, pattern, count, that second.
@@ -38,69 +37,8 @@ const SCAN_PAUSE: Duration = Duration::from_millis(20);
 /// The number of hash slots in a cluster.
 const CLUSTER_SLOTS: i64 = 16_384;
 
-/// The records of a scan.
-#[derive(Clone, Copy)]
-pub(super) struct ScannedRecords<'a> {
-    /// Their kind.
-    pub(super) space: &'a str,
-    /// Only those that expire by then.
-    pub(super) deadline: Option<UnixTime>,
-}
-
-/// The current listing of each running scan.
-#[derive(Default)]
-pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[Id]>>>);
-
-impl ScanCache {
-    /// Returns a page of a scan, ordered by id, limited to records that expire by `deadline`.
-    pub(super) async fn page(
-        &self,
-        link: &Connection,
-        records: ScannedRecords<'_>,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, CommandError> {
-        let ScannedRecords { space, deadline } = records;
-        let after = after.and_then(|key| hash(space, key));
-        let scan = deadline.map_or_else(|| space.to_owned(), |deadline| format!("{space} until {}", deadline.0));
-        let listing = if let Some(listing) = after.and_then(|_| self.known(&scan)) {
-            listing
-        } else {
-            let listing: Arc<[Id]> = list_ids(link, space, deadline).await?.into();
-            self.keep(&scan, Some(Arc::clone(&listing)));
-            listing
-        };
-        let start = after.map_or(0, |after| listing.partition_point(|id| *id <= after));
-        let end = listing.len().min(start + limit);
-        let keys: Vec<String> = listing[start..end].iter().map(|id| format!("{space}/{id}")).collect();
-        let next = if end < listing.len() { keys.last().cloned() } else { None };
-        if next.is_none() {
-            self.keep(&scan, None);
-        }
-        let rows = rows(link, keys).await?;
-        Ok(Page { rows, next })
-    }
-
-    fn known(&self, scan: &str) -> Option<Arc<[Id]>> {
-        self.0.lock().ok()?.get(scan).cloned()
-    }
-
-    fn keep(&self, scan: &str, listing: Option<Arc<[Id]>>) {
-        let Ok(mut listings) = self.0.lock() else { return };
-        match listing {
-            Some(listing) => {
-                // Keep only a kind's latest scan by expiry: an older one may be abandoned.
-                if let Some((kind, _)) = scan.split_once(" until ") {
-                    listings.retain(|cached_scan, _| !cached_scan.starts_with(&format!("{kind} until ")));
-                }
-                listings.insert(scan.to_owned(), listing);
-            }
-            None => drop(listings.remove(scan)),
-        }
-    }
-}
-
-async fn rows(link: &Connection, keys: Vec<String>) -> Result<Vec<(String, Row)>, CommandError> {
+/// Reads the rows of these keys.
+pub(super) async fn rows(link: &Connection, keys: Vec<String>) -> Result<Vec<(String, Row)>, CommandError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -117,7 +55,7 @@ async fn rows(link: &Connection, keys: Vec<String>) -> Result<Vec<(String, Row)>
 
 /// Lists all ids of a kind, each once. A cluster is scanned twice: a key that moves to another
 /// master during the first pass is found by the second.
-async fn list_ids(link: &Connection, space: &str, deadline: Option<UnixTime>) -> Result<Vec<Id>, CommandError> {
+pub(super) async fn list_ids(link: &Connection, space: &str, deadline: Option<UnixTime>) -> Result<Vec<Id>, CommandError> {
     let prefix = row::name(&link.dial.at.prefix, &format!("{space}/"));
     let mut ids = Vec::new();
     for _ in 0..if link.dial.at.is_cluster() { 2 } else { 1 } {
@@ -229,7 +167,8 @@ fn parse_slot_range(range: &Value) -> Option<(i64, Node)> {
     Some((last - first + 1, Node { host, port }))
 }
 
-fn hash(space: &str, key: &str) -> Option<Id> {
+/// The id in a key, as [`list_ids`] has it.
+pub(super) fn hash(space: &str, key: &str) -> Option<Id> {
     Id::parse(key.strip_prefix(space)?.strip_prefix('/')?)
 }
 

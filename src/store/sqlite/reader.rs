@@ -12,63 +12,36 @@ use crate::store::row::{Page, Row, Version};
 use crate::store::sqlite::channel::QueuedRequest;
 use crate::store::sqlite::file::{failed, seconds};
 
-pub(super) type ResponseSender<A> = oneshot::Sender<Result<A, StoreError>>;
+/// A read, with the channel for its answer.
+pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
-pub(super) enum ReadRequest {
-    Get(String, ResponseSender<Option<Row>>),
-    Scan {
-        start: String,
-        end: String,
-        limit: usize,
-        sender: ResponseSender<Page>,
-    },
-    Ending {
-        space: String,
-        deadline: UnixTime,
-        after: Option<String>,
-        limit: usize,
-        sender: ResponseSender<Page>,
-    },
+/// A read that is skipped if the caller no longer waits.
+pub(super) fn job<A: Send + 'static>(
+    read: impl FnOnce(&Connection) -> rusqlite::Result<A> + Send + 'static,
+    sender: oneshot::Sender<Result<A, StoreError>>,
+) -> ReadJob {
+    Box::new(move |db| {
+        if !sender.is_closed() {
+            sender.send(read(db).map_err(|error| failed(&error))).ok();
+        }
+    })
 }
 
-/// Answers requests until the queue is closed. The readers take turns at one queue.
-pub(super) fn run(db: &Connection, requests: &Mutex<Receiver<QueuedRequest<ReadRequest>>>) {
+/// Executes reads until the queue is closed. The readers take turns at one queue.
+pub(super) fn run(db: &Connection, requests: &Mutex<Receiver<QueuedRequest<ReadJob>>>) {
     loop {
         let next = requests.lock().expect("nothing panics while it takes a message").recv();
-        let Ok((request, _permit)) = next else { return };
-        match request {
-            ReadRequest::Get(key, sender) => {
-                if !sender.is_closed() {
-                    sender.send(get(db, &key).map_err(|e| failed(&e))).ok();
-                }
-            }
-            ReadRequest::Scan { start, end, limit, sender } => {
-                if !sender.is_closed() {
-                    sender.send(scan(db, &start, &end, limit).map_err(|e| failed(&e))).ok();
-                }
-            }
-            ReadRequest::Ending {
-                space,
-                deadline,
-                after,
-                limit,
-                sender,
-            } => {
-                if !sender.is_closed() {
-                    let page = ending(db, &space, deadline, after.as_deref(), limit);
-                    sender.send(page.map_err(|e| failed(&e))).ok();
-                }
-            }
-        }
+        let Ok((job, _permit)) = next else { return };
+        job(db);
     }
 }
 
-fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<Row>> {
+pub(super) fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<Row>> {
     let mut select = db.prepare_cached("SELECT key, value, version, expires FROM record WHERE key = ?1")?;
     Ok(select.query_row([key], row).optional()?.map(|(_, row)| row))
 }
 
-fn scan(db: &Connection, start: &str, end: &str, limit: usize) -> rusqlite::Result<Page> {
+pub(super) fn scan(db: &Connection, start: &str, end: &str, limit: usize) -> rusqlite::Result<Page> {
     let mut select =
         db.prepare_cached("SELECT key, value, version, expires FROM record WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3")?;
     let rows = select.query_map((start, end, i64::try_from(limit).unwrap_or(i64::MAX)), row)?;
@@ -79,7 +52,7 @@ fn scan(db: &Connection, start: &str, end: &str, limit: usize) -> rusqlite::Resu
 
 /// Reads rows in the order of the expiry index. The cursor is the expiry and the rowid of the last
 /// row. Rows that expire this early are of few kinds, so rows of other kinds are skipped.
-fn ending(db: &Connection, space: &str, deadline: UnixTime, after: Option<&str>, limit: usize) -> rusqlite::Result<Page> {
+pub(super) fn ending(db: &Connection, space: &str, deadline: UnixTime, after: Option<&str>, limit: usize) -> rusqlite::Result<Page> {
     let after = after.and_then(|text| text.split_once('/'));
     let (expires, rowid): (i64, i64) = after
         .and_then(|(expires, rowid)| Some((expires.parse().ok()?, rowid.parse().ok()?)))

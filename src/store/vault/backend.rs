@@ -9,13 +9,14 @@ use crate::base::time::Clock;
 use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
 use crate::store::row::{Page, Row, Version, Write, WriteOp, WriteOutcome};
+use crate::store::scan_cache::ScanCache;
 use crate::store::sealed_record::{self, SharedKeyRing};
 use crate::store::vault::api::ApiError;
 use crate::store::vault::change_feed::{self, Publisher};
 use crate::store::vault::config::VaultConfig;
 use crate::store::vault::connection::{Connection, pause};
 use crate::store::vault::row::{self, NewValue, RowWrite, StoredValue};
-use crate::store::vault::scan::{self, ScanCache};
+use crate::store::vault::scan;
 use crate::store::vault::startup_check::{self, VaultOpenError};
 use crate::store::vault::sweep::{self, DueTimes};
 
@@ -33,7 +34,7 @@ struct Shared {
     keys: SharedKeyRing,
     clock: Clock,
     due: DueTimes,
-    listings: ScanCache,
+    listings: ScanCache<String>,
     teller: Publisher,
     feed: ChangeFeed,
 }
@@ -81,7 +82,7 @@ impl Vault {
 
     pub(in crate::store) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
         let space = space.to_owned();
-        self.run(async move |shared| shared.listings.page(&shared.link, &space, after.as_deref(), limit).await)
+        self.run(async move |shared| scan::page(&shared.listings, &shared.link, &space, after, limit).await)
             .await
     }
 

@@ -1,13 +1,10 @@
-//! Scans. Vault lists all names below a path at once, so a scan first lists its kind and then reads
-//! pages. The list is cached; a page without it lists again.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+//! Scans. Vault lists all names below a path at once.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 
 use crate::store::row::{Page, Row};
+use crate::store::scan_cache::ScanCache;
 use crate::store::vault::api::{ApiError, Data, LIST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 use crate::store::vault::row::{self, StoredValue};
@@ -15,39 +12,24 @@ use crate::store::vault::row::{self, StoredValue};
 /// How many records are read concurrently.
 pub(super) const CONCURRENT_READS: usize = 16;
 
-/// The current list of each kind that is being scanned.
-#[derive(Default)]
-pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[String]>>>);
-
 #[derive(Deserialize)]
 struct Keys {
     keys: Vec<String>,
 }
 
-impl ScanCache {
-    /// Returns a page of a scan, ordered by name.
-    pub(super) async fn page(&self, link: &Connection, space: &str, after: Option<&str>, limit: usize) -> Result<Page, ApiError> {
-        let cached = after.and_then(|_| self.0.lock().ok()?.get(space).cloned());
-        let listing: Arc<[String]> = match cached {
-            Some(listing) => listing,
-            None => keys(link, space).await?.into(),
-        };
-        let start = after.map_or(0, |after| listing.partition_point(|key| key.as_str() <= after));
-        let end = listing.len().min(start + limit);
-        let next = (end < listing.len()).then(|| listing[end - 1].clone());
-        if let Ok(mut listings) = self.0.lock() {
-            match &next {
-                Some(_) => drop(listings.insert(space.to_owned(), Arc::clone(&listing))),
-                None => drop(listings.remove(space)),
-            }
-        }
-        let reads = stream::iter(listing[start..end].to_vec()).map(|key| async move { row(link, key).await });
-        let rows: Vec<Option<(String, Row)>> = reads.buffered(CONCURRENT_READS).try_collect().await?;
-        Ok(Page {
-            rows: rows.into_iter().flatten().collect(),
-            next,
-        })
-    }
+/// Returns a page of a scan, ordered by name.
+pub(super) async fn page(
+    cache: &ScanCache<String>,
+    link: &Connection,
+    space: &str,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Page, ApiError> {
+    let (listed, next) = cache.page(space, after, limit, keys(link, space)).await?;
+    let reads = stream::iter(listed).map(|key| async move { row(link, key).await });
+    let rows: Vec<Option<(String, Row)>> = reads.buffered(CONCURRENT_READS).try_collect().await?;
+    let rows = rows.into_iter().flatten().collect();
+    Ok(Page { rows, next })
 }
 
 async fn row(link: &Connection, key: String) -> Result<Option<(String, Row)>, ApiError> {
