@@ -17,8 +17,6 @@ pub struct Label(pub &'static str);
 
 /// Length of the AEAD tag, in bytes.
 pub const TAG_LEN: usize = 16;
-/// Length of what precedes the ciphertext of [`seal_message`], in bytes: key id and random bytes.
-pub const PREFIX_LEN: usize = 4 + 28;
 
 /// The value did not open: another key, another purpose or changed bytes. No more is known.
 #[derive(Debug, PartialEq, Eq)]

@@ -48,7 +48,9 @@ impl Source {
             aliases,
             exports,
         };
-        uses.iter().for_each(|item| source.add_use(item));
+        for item in &uses {
+            source.add_use(item);
+        }
         source
     }
 

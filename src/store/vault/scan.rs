@@ -25,7 +25,7 @@ pub(super) async fn page(
     after: Option<String>,
     limit: usize,
 ) -> Result<Page, ApiError> {
-    let (listed, next) = cache.page(space, after, limit, keys(link, space)).await?;
+    let (listed, next) = cache.page(space, after, limit, Box::pin(keys(link, space))).await?;
     let reads = stream::iter(listed).map(|key| async move { row(link, key).await });
     let rows: Vec<Option<(String, Row)>> = reads.buffered(CONCURRENT_READS).try_collect().await?;
     let rows = rows.into_iter().flatten().collect();
