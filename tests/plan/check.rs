@@ -172,11 +172,8 @@ impl Walk<'_> {
         let to = path.get(2).filter(is_file).map_or("mod", String::as_str);
         let (upper, lower) = (step(from), step(to));
         if from != to && (lower, upper) != (0, 0) && lower >= upper {
-            self.refuse(
-                "component-order",
-                span,
-                format!("`{named}`: `{from}` is of step {upper}, and `{to}` of step {lower}"),
-            );
+            let message = format!("`{named}`: `{from}` is of step {upper}, and `{to}` of step {lower}");
+            self.refuse("component-order", span, message);
         }
     }
 
@@ -188,11 +185,8 @@ impl Walk<'_> {
         }
         self.report.edges.insert((self.at, owner));
         if self.code.is_export(owner, rest) && self.source.module.starts_with(target) {
-            self.refuse(
-                "re-export",
-                span,
-                format!("`{named}` is re-exported for others: import it from its file"),
-            );
+            let message = format!("`{named}` is re-exported for others: import it from its file");
+            self.refuse("re-export", span, message);
         }
     }
 
@@ -210,11 +204,8 @@ impl Walk<'_> {
             return;
         }
         if signature.inputs.iter().any(is_tuple) {
-            self.refuse(
-                "tuple-parameter",
-                signature.span(),
-                format!("`{}` takes a tuple: name its parts", signature.ident),
-            );
+            let message = format!("`{}` takes a tuple: name its parts", signature.ident);
+            self.refuse("tuple-parameter", signature.span(), message);
         }
         let lines = whole.end().line + 1 - signature.span().start().line;
         self.report.functions.push(lines);
@@ -224,11 +215,9 @@ impl Walk<'_> {
     /// `impl X` stands in the folder of `X`; that of a trait may also stand in the trait's folder.
     fn judge_impl(&mut self, item: &ItemImpl) {
         let Type::Path(ty) = &*item.self_ty else { return };
-        let definition = self
-            .code
-            .definition(self.at, &ty.path)
-            .filter(|_| !self.source.is_test(item.span()));
-        let Some(definition) = definition else { return };
+        let Some(definition) = self.code.definition(self.at, &ty.path) else {
+            return;
+        };
         let name = item.self_ty.span().source_text().unwrap_or_default();
         let of_trait = item.trait_.as_ref().map(|(_, path, _)| path);
         if of_trait.is_some_and(|path| names(path).last().is_some_and(|last| last.starts_with("Deref"))) {
@@ -257,11 +246,8 @@ impl<'ast> Visit<'ast> for Walk<'_> {
                 let path = self.source.absolute(rooted, &path).unwrap_or_default();
                 let own = path.get(1..).is_some_and(|path| path.starts_with(&self.source.module));
                 if !own || !self.source.path.ends_with("/mod.rs") {
-                    self.refuse(
-                        "re-export",
-                        item.span(),
-                        "only `mod.rs` re-exports, and only what its module defines".to_owned(),
-                    );
+                    let message = "only `mod.rs` re-exports, and only what its module defines".to_owned();
+                    self.refuse("re-export", item.span(), message);
                 }
             }
         }
@@ -272,17 +258,16 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         let component = |name: &String| self.source.module[0] == "app" && step(name) > 0 && item.ident == type_name(name);
         let is_open = |field: &syn::Field| !matches!(field.vis, Visibility::Inherited);
         if self.source.module.get(1).is_some_and(component) && item.fields.iter().any(is_open) {
-            self.refuse(
-                "component-field",
-                item.span(),
-                format!("a field of `{}` is not private", item.ident),
-            );
+            let message = format!("a field of `{}` is not private", item.ident);
+            self.refuse("component-field", item.span(), message);
         }
         visit::visit_item_struct(self, item);
     }
 
     fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
-        self.judge_impl(item);
+        if !self.source.is_test(item.span()) {
+            self.judge_impl(item);
+        }
         visit::visit_item_impl(self, item);
     }
 
@@ -310,8 +295,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
             Expr::MethodCall(call) if !self.source.is_test(call.method.span()) => {
                 let name = call.method.to_string();
                 let on_self = matches!(&*call.receiver, Expr::Path(path) if path.path.is_ident("self"));
-                let known = on_self || !is_in(COMMON, &name);
-                let file = self.code.method(self.at, &name).filter(|_| known);
+                let file = self.code.method(self.at, &name).filter(|_| on_self || !is_in(COMMON, &name));
                 self.report.edges.extend(file.map(|file| (self.at, file)));
             }
             _ => {}

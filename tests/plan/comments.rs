@@ -58,11 +58,8 @@ fn is_unknown(words: &[&str], index: usize) -> bool {
     let word = words[index];
     let before = index.checked_sub(1).map_or("", |before| words[before]);
     let is_section = word.starts_with('§') || (is_number(word) && before.eq_ignore_ascii_case("section"));
-    let has_standard = || {
-        words[..index]
-            .iter()
-            .any(|word| STANDARDS.iter().any(|standard| word.starts_with(standard)))
-    };
+    let is_standard = |word: &&str| STANDARDS.iter().any(|standard| word.starts_with(standard));
+    let has_standard = || words[..index].iter().any(is_standard);
     DOCUMENTS.contains(&word)
         || SERIES.iter().any(|series| word.strip_prefix(series).is_some_and(is_number))
         || (LISTS.contains(&before) && is_number(word))
