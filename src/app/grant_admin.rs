@@ -64,17 +64,25 @@ impl GrantSummary {
 /// The grants of a store.
 #[derive(Debug)]
 pub struct GrantAdmin {
-    /// The store.
-    pub store: Store,
-    /// The key ring of the gateway.
-    pub keys: SharedKeyRing,
-    /// The clock.
-    pub clock: Clock,
+    store: Store,
+    keys: SharedKeyRing,
+    clock: Clock,
     /// The longest life of an access pair, in seconds. A tombstone outlives it.
-    pub max_access_ttl: u64,
+    max_access_ttl: u64,
 }
 
 impl GrantAdmin {
+    /// The grants in `store`, sealed with the key ring of the gateway. `max_access_ttl` is the longest
+    /// life of an access pair, in seconds.
+    pub fn new(store: Store, keys: SharedKeyRing, clock: Clock, max_access_ttl: u64) -> Self {
+        Self {
+            store,
+            keys,
+            clock,
+            max_access_ttl,
+        }
+    }
+
     /// The grants that a filter means, oldest first.
     ///
     /// # Errors

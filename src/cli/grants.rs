@@ -52,12 +52,8 @@ pub(super) async fn open(storage: &Storage) -> Result<GrantAdmin, String> {
     storage.check_keys(&store).await?;
     let services = storage.services.as_deref().unwrap_or_default();
     let max_access_ttl = services.iter().map(|service| service.ttl.access).max();
-    Ok(GrantAdmin {
-        store,
-        keys,
-        clock,
-        max_access_ttl: max_access_ttl.unwrap_or(Ttl::default().access),
-    })
+    let max_access_ttl = max_access_ttl.unwrap_or(Ttl::default().access);
+    Ok(GrantAdmin::new(store, keys, clock, max_access_ttl))
 }
 
 fn parse_filter(filter: &flags::GrantFilter, ids: &[String]) -> Result<GrantFilter, String> {

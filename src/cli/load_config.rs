@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::cli::data_dir;
 use crate::config::document::{self, Environment, FileContents};
 use crate::config::flags::Serve;
-use crate::config::from_flags;
-use crate::config::keys;
-use crate::config::listen;
 use crate::config::spanned::Location;
 use crate::config::validate::{self, Validated};
+use crate::config::{from_flags, keys, listen};
 
 /// Reads and checks the configuration. `--data-dir` and `--log` take precedence over the file.
 pub fn load(flags: &Serve) -> Result<Validated, String> {

@@ -9,12 +9,10 @@ use tokio::runtime::Runtime;
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
 use crate::cli::{data_dir, load_config};
-use crate::config::flags;
-use crate::config::from_flags;
-use crate::config::keys as config_keys;
 use crate::config::spanned::Location;
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::validate::Validated;
+use crate::config::{flags, from_flags, keys as config_keys};
 use crate::service::Service;
 #[cfg(feature = "vault")]
 use crate::store::Vault;

@@ -1,11 +1,10 @@
 //! Password users, identity providers and configured clients. Readers fail at the wrong key.
 
 use crate::base::ids::Digest;
-use crate::config::keys;
 use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
-use crate::config::upstream;
+use crate::config::{keys, upstream};
 use crate::oauth::client_id_metadata::{self, ClientIdUrl};
 use crate::oauth::redirect_uri::RedirectUri;
 use crate::oauth::registration::{ClientAuthMethod, ClientRegistration};

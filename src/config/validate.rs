@@ -4,15 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::document::Document;
-use crate::config::features;
-use crate::config::keys;
 use crate::config::listen::{self, TlsSource};
 use crate::config::section::Section;
 use crate::config::service::{self, ConfiguredTokenMode, Described, ServiceContext};
 use crate::config::spanned::{ConfigError, Location, Spanned};
-use crate::config::stateless;
 use crate::config::store::{self, StorageLocations, StoreConfig};
-use crate::config::users;
+use crate::config::{features, keys, stateless, users};
 use crate::service::client::{ClientDocuments, PinnedDocument};
 use crate::service::config::{Config, DEFAULT_SESSION_TTL_SECONDS};
 use crate::service::public_urls::PublicUrls;

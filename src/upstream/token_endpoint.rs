@@ -4,32 +4,23 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderValue;
-use http::Request;
 use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request};
 use tokio::time::Instant;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::base::secret::Secret;
-use crate::base::time::Clock;
-use crate::base::time::UnixTime;
+use crate::base::time::{Clock, UnixTime};
 use crate::base::url::{ExactUrl, encode_query};
 use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
-use crate::oauth::token_response::OAuthErrorResponse;
-use crate::oauth::token_response::TokenResponseError;
-use crate::oauth::token_response::UpstreamRefreshToken;
-use crate::oauth::token_response::UpstreamTokens;
-use crate::oauth::token_response::parse_error_response;
-use crate::oauth::token_response::parse_token_response;
-use crate::upstream::auth_server::AuthServer;
-use crate::upstream::auth_server::TokenEndpointAuth;
-use crate::upstream::fetch::FetchError;
-use crate::upstream::fetch::FetchResponse;
-use crate::upstream::fetch::fetch;
-use crate::upstream::fetch::post;
+use crate::oauth::token_response::{
+    OAuthErrorResponse, TokenResponseError, UpstreamRefreshToken, UpstreamTokens, parse_error_response, parse_token_response,
+};
+use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
+use crate::upstream::fetch::{FetchError, FetchResponse, fetch, post};
 use crate::upstream::quirks::OfflineAccess;
 
 /// Timeout of [`send`]. The lease of a refresh lasts longer.
@@ -386,8 +377,7 @@ mod tests {
 
     use super::*;
     use crate::oauth::token_response::UpstreamAccessToken;
-    use crate::upstream::quirks;
-    use crate::upstream::quirks::Profile;
+    use crate::upstream::quirks::{self, Profile};
     use crate::upstream::test_support;
 
     fn at(text: &str) -> ExactUrl {
