@@ -9,6 +9,13 @@ use crate::oauth::token_endpoint::TokenRequestError;
 use crate::store::StoreError;
 use crate::upstream::client_metadata::ClientMetadataFetchError;
 
+/// How long a client that refreshes waits after a fault of the gateway's own configuration, in seconds.
+const SETUP_RETRY_SECONDS: u64 = 30;
+
+/// What clients and pages learn of a lasting fault between the gateway and an identity provider.
+pub const IDP_SETUP_MESSAGE: &str =
+    "the identity provider does not work with this gateway's configuration; the operator of this gateway must correct it";
+
 /// Why a request at an OAuth endpoint is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Rejection {
@@ -64,9 +71,22 @@ pub enum Rejection {
         /// Seconds until a retry.
         retry_after: u64,
     },
+    /// The gateway cannot use the upstream until its operator changes something.
+    #[error("{fault}: {why}")]
+    UpstreamSetup {
+        /// What the operator must change.
+        fault: SetupFault,
+        /// What happened.
+        why: String,
+        /// Seconds until a retry, for a client that refreshes; see [`Rejection::keep_tokens`].
+        retry_after: Option<u64>,
+    },
     /// The identity provider does not answer now.
     #[error("the identity provider cannot be asked: {0}")]
     IdpDown(String),
+    /// The gateway cannot use the identity provider until its operator changes something.
+    #[error("the identity provider cannot be used: {0}")]
+    IdpSetup(String),
     /// The store is down, so nothing can be issued.
     #[error("{0}")]
     Store(String),
@@ -83,7 +103,55 @@ const DOCUMENT_ADVICE: &str = "The gateway cannot tell your client, because only
     there. Whoever runs the gateway can let it reach the document's host, copy the document into its configuration \
     (document_file), or set client_documents = false, so that clients register instead.";
 
+/// A lasting fault between the gateway and an upstream. A retry does not help, the operator must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupFault {
+    /// No client id is configured, and the upstream offers no registration.
+    #[error("this gateway has no client id at the upstream; its operator must configure one")]
+    NoClientId,
+    /// No client id is configured, and the upstream refuses the registration.
+    #[error("the upstream does not let this gateway register; its operator must configure a client id")]
+    RegistrationRefused,
+    /// The upstream refuses the client id or the client secret.
+    #[error("the upstream refuses this gateway's client id or secret; its operator must correct them")]
+    ClientRefused,
+    /// The upstream refuses the parameters of the token request.
+    #[error("the upstream refuses this gateway's token request; its operator finds the reason in the log")]
+    RequestRefused,
+    /// The metadata that leads to the authorization server is missing or unusable.
+    #[error("the upstream's authorization server was not found; the operator of this gateway must correct its configuration")]
+    NotFound,
+    /// The upstream names another authorization server than the one that knows the client secret.
+    #[error("the upstream names another authorization server than before; the operator of this gateway must confirm it")]
+    OtherIssuer,
+}
+
+impl SetupFault {
+    /// The fault as a reason for a refusal. `why` is for the log.
+    pub fn because(self, why: String) -> Rejection {
+        Rejection::UpstreamSetup {
+            fault: self,
+            why,
+            retry_after: None,
+        }
+    }
+}
+
 impl Rejection {
+    /// The same reason for a client that refreshes. A fault of the gateway's own configuration becomes
+    /// temporary for it, so that it keeps its tokens until the operator has corrected the fault.
+    #[must_use]
+    pub fn keep_tokens(self) -> Self {
+        match self {
+            Self::UpstreamSetup { fault, why, .. } => Self::UpstreamSetup {
+                fault,
+                why,
+                retry_after: Some(SETUP_RETRY_SECONDS),
+            },
+            other => other,
+        }
+    }
+
     /// The OAuth error code.
     pub fn code(&self) -> OAuthErrorCode {
         match self {
@@ -96,7 +164,12 @@ impl Rejection {
             // OAuth has no code that says more. The page and the log do.
             Self::Client { .. } | Self::Document(_) => OAuthErrorCode::InvalidClient,
             Self::Target => OAuthErrorCode::InvalidTarget,
-            Self::UpstreamDown { .. } | Self::IdpDown(_) | Self::Store(_) | Self::TryLater { .. } => OAuthErrorCode::TemporarilyUnavailable,
+            Self::UpstreamSetup { retry_after: None, .. } | Self::IdpSetup(_) => OAuthErrorCode::ServerError,
+            Self::UpstreamSetup { retry_after: Some(_), .. }
+            | Self::UpstreamDown { .. }
+            | Self::IdpDown(_)
+            | Self::Store(_)
+            | Self::TryLater { .. } => OAuthErrorCode::TemporarilyUnavailable,
         }
     }
 
@@ -104,6 +177,7 @@ impl Rejection {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::UpstreamDown { retry_after, .. } | Self::TryLater { retry_after } => Some(*retry_after),
+            Self::UpstreamSetup { retry_after, .. } => *retry_after,
             Self::IdpDown(_) => Some(10),
             Self::Store(_) => Some(2),
             Self::Document(error) => error.is_temporary().then_some(10),
@@ -118,6 +192,7 @@ impl Rejection {
             | Self::WrongContext(_)
             | Self::ForgedForm(_)
             | Self::Target
+            | Self::IdpSetup(_)
             | Self::UpstreamRefused(_) => None,
         }
     }
@@ -127,7 +202,9 @@ impl Rejection {
         match self {
             Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
             Self::UpstreamDown { .. } => "the upstream authorization server does not answer; try again".to_owned(),
+            Self::UpstreamSetup { fault, .. } => fault.to_string(),
             Self::IdpDown(_) => "the identity provider does not answer; try again".to_owned(),
+            Self::IdpSetup(_) => IDP_SETUP_MESSAGE.to_owned(),
             Self::Document(error) => error.public_message(),
             Self::Grant(_)
             | Self::Flow(_)

@@ -23,7 +23,31 @@ pub struct ActiveService {
     pub(crate) assertions: AssertionCache,
 }
 
+/// Where the user signs in at the upstream after consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamLogin {
+    /// At this host of the authorization endpoint, with the port if it is not the scheme's default.
+    At(String),
+    /// At an authorization endpoint that is not known yet. This is the service's display name.
+    For(String),
+}
+
 impl ActiveService {
+    /// Where the user signs in at the upstream after consent; `None` if there is no such sign-in.
+    /// The authorization endpoint is the discovered one, else the configured one, else the profile's.
+    pub fn upstream_login(&self) -> Option<UpstreamLogin> {
+        let config = self.auth_server_config()?;
+        let discovered = self.discovery.server.latest();
+        let endpoint = match &discovered {
+            Some(server) => Some(server.authorization_endpoint.clone()),
+            None => config.expected_authorization_endpoint(&self.service.mcp),
+        };
+        Some(match endpoint {
+            Some(endpoint) => UpstreamLogin::At(endpoint.host_and_port()),
+            None => UpstreamLogin::For(self.service.display_name()),
+        })
+    }
+
     /// The configuration of the upstream's authorization server, if it has one.
     pub(in crate::app) fn auth_server_config(&self) -> Option<&AuthServerConfig> {
         match &self.service.upstream {

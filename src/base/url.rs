@@ -106,6 +106,15 @@ impl ExactUrl {
         }
     }
 
+    /// The host for display, with the port if it is not the scheme's default.
+    pub fn host_and_port(&self) -> String {
+        let host = self.parsed.host_str().unwrap_or_default();
+        match self.parsed.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
     /// The origin, `scheme://host[:port]`, in normalized form.
     pub fn origin(&self) -> String {
         self.parsed.origin().ascii_serialization()

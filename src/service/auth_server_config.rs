@@ -3,7 +3,7 @@
 use crate::base::secret::Secret;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
-use crate::upstream::quirks::Profile;
+use crate::upstream::quirks::{self, Profile};
 use crate::upstream::token_endpoint;
 
 /// What the operator configured about the upstream AS. The rest is discovered.
@@ -28,6 +28,18 @@ pub struct AuthServerConfig {
 }
 
 impl AuthServerConfig {
+    /// The authorization endpoint before any discovery: the configured one, or the one that the
+    /// profile of the MCP server at `mcp` knows. `None`: only discovery can tell.
+    pub fn expected_authorization_endpoint(&self, mcp: &ExactUrl) -> Option<ExactUrl> {
+        if let Some(endpoint) = &self.authorization_endpoint {
+            return Some(endpoint.clone());
+        }
+        let by_host = || mcp.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
+        let known = self.profile.unwrap_or_else(by_host).endpoints.as_ref()?;
+        let is_other = self.issuer.as_ref().is_some_and(|issuer| issuer.as_str() != known.issuer);
+        ExactUrl::parse(known.authorize).ok().filter(|_| !is_other)
+    }
+
     /// The first name in `extra_authorize` that is reserved for the gateway. It would not be sent.
     pub fn reserved_extra(&self) -> Option<&str> {
         let mut names = self.extra_authorize.iter().map(|(name, _)| name.as_str());

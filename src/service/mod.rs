@@ -185,14 +185,6 @@ impl Service {
         }
     }
 
-    /// The host where the user signs in after consent; empty if there is no such login.
-    pub fn upstream_login_host(&self) -> &str {
-        match self.upstream.after_consent() {
-            AfterConsent::Upstream => self.host(),
-            AfterConsent::Form(_) | AfterConsent::Nowhere => "",
-        }
-    }
-
     /// Whether the gateway signs JWTs or user assertions for this service.
     pub fn needs_signing_keys(&self) -> bool {
         self.mode == TokenMode::Jwt || matches!(&self.upstream, Upstream::Identity(identity) if identity.has_assertion())

@@ -64,9 +64,12 @@ pub struct IdpTokens {
 /// Why a request to a provider failed. The text is for logs and has no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdpError {
-    /// The provider is unavailable, or a document or response is unusable.
+    /// The provider is unavailable, or a response is unusable.
     #[error("{0}")]
     Down(String),
+    /// The provider does not fit the gateway's configuration: issuer, client id or client secret.
+    #[error("{0}")]
+    Setup(String),
     /// The provider refused, or its response cannot be trusted.
     #[error("{0}")]
     Refused(String),
@@ -89,7 +92,7 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
     let url = ExactUrl::parse(&url).map_err(|error| IdpError::Down(format!("{url} {error}")))?;
     // The operator named the issuer: any address is allowed. The document's endpoints are limited.
     let body = fetched(client, get(&url)?, &AddressPolicy::Anything).await?;
-    let configuration = OpenIdConfiguration::parse(&body, &idp.issuer).map_err(|error| IdpError::Down(format!("{url}: {error}")))?;
+    let configuration = OpenIdConfiguration::parse(&body, &idp.issuer).map_err(|error| IdpError::Setup(format!("{url}: {error}")))?;
     let host = idp.issuer.url().host_str().unwrap_or_default();
     let plain_http = idp.issuer.url().scheme() == "http";
     let addresses = AddressPolicy::for_upstream(host, plain_http, idp.allow_addresses.as_slice().into())
@@ -184,8 +187,9 @@ impl Provider {
         let response = fetch(client, request, &self.target.addresses, REQUEST_TIMEOUT).await?;
         let tokens =
             parse_token_response(response.status.as_u16(), response.content_type(), &response.body, now).map_err(|error| match error {
-                TokenResponseError::Refused(_) => IdpError::Refused(error.to_string()),
-                TokenResponseError::Temporary(_) | TokenResponseError::Unreadable(_) => IdpError::Down(error.to_string()),
+                TokenResponseError::Refused(refusal) if refusal.is_invalid_client() => IdpError::Setup(refusal.to_string()),
+                TokenResponseError::Refused(refusal) => IdpError::Refused(refusal.to_string()),
+                TokenResponseError::Temporary(reason) | TokenResponseError::Unreadable(reason) => IdpError::Down(reason),
             })?;
         Ok(IdpTokens {
             access: tokens.access,
@@ -250,6 +254,7 @@ async fn fetched(client: &HttpClient, request: Request<RequestBody>, addresses: 
     match status {
         StatusCode::OK => Ok(body),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(IdpError::Refused(format!("{url} answered {}", status.as_u16()))),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(IdpError::Setup(format!("{url} answered {}", status.as_u16()))),
         _ => Err(IdpError::Down(format!("{url} answered {}", status.as_u16()))),
     }
 }

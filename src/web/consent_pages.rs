@@ -8,8 +8,9 @@ use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::user::User;
 use crate::oauth::redirect_uri::RedirectKind;
 use crate::web::cookie::{self, CookieName};
+use crate::web::error_pages::error_page;
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_view, continue_page, error_page, form_token, host_of};
+use crate::web::flow_reply::{GONE, client_view, continue_page, form_token, host_of};
 use crate::web::pages::{self, ConsentPage};
 use crate::web::paste;
 use crate::web::reply::{self, HttpResponse};
@@ -26,7 +27,7 @@ pub fn page(
     let Some(active) = request.config.find(&auth_request.service) else {
         return error_page(request.app, &GONE, None);
     };
-    let (title, upstream_host) = (active.service.display_name(), active.service.upstream_login_host());
+    let (title, upstream_login) = (active.service.display_name(), active.upstream_login());
     let (status, problem) = paste::credential_problem(credential_error, active.service.host());
     let redirect_host = auth_request.return_address.uri().display_host();
     let prefix = request.app.urls().prefix();
@@ -35,12 +36,11 @@ pub fn page(
         action: &format!("{prefix}/consent/{}", flow.path),
         client: client_view(auth_request, &redirect_host),
         service: &title,
-        upstream_host,
+        upstream_login: upstream_login.as_ref().map(Into::into),
         scopes: &auth_request.scopes.list(),
         user: user.display_name(),
         token: &form_token(flow.form, flow.path),
         loopback_only: auth_request.is_loopback_only,
-        has_upstream_login: !upstream_host.is_empty(),
         key: Pasted::of(&active.service).map(|prompt| paste::credential_field(prompt, problem.as_deref())),
     };
     reply::page(status, pages::consent(&view))

@@ -20,8 +20,9 @@ use crate::flow::client::ReturnAddress;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::web::cookie::{self, CookieName};
+use crate::web::error_pages::error_page;
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, error_page, form_token};
+use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token};
 use crate::web::pages::{self, ErrorPage, LoginPage};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
@@ -116,7 +117,7 @@ pub async fn show(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
         Ok(FlowPage::MovedOn) => {
             let view = pages::ClosedPage {
                 base: app.urls().prefix(),
-                what: "This step is done. Your app has moved on.",
+                what: "This sign-in is no longer at this step. Go back to your app, or start again there.",
             };
             reply::page(StatusCode::OK, pages::closed(&view))
         }
@@ -266,7 +267,7 @@ fn sign_in_page(
     let Some(active) = request.config.find(&auth_request.service) else {
         return error_page(request.app, &GONE, None);
     };
-    let (title, upstream_host) = (active.service.display_name(), active.service.upstream_login_host());
+    let (title, upstream_login) = (active.service.display_name(), active.upstream_login());
     let (problem, wait_seconds) = match check {
         None | Some(PasswordCheck::Right) => (None, None),
         Some(PasswordCheck::Wrong) => (Some("User name or password is wrong."), None),
@@ -279,7 +280,7 @@ fn sign_in_page(
         action: &format!("{prefix}/login/{}", flow.path),
         client: client_view(auth_request, &redirect_host),
         service: &title,
-        upstream_host,
+        upstream_login: upstream_login.as_ref().map(Into::into),
         problem,
         username,
         token: &form_token(flow.form, flow.path),

@@ -10,8 +10,9 @@ use crate::app::flow_handle::{ClientRedirect, FlowHandle};
 use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::web::cookie::{self, CookieName};
+use crate::web::error_pages::error_page;
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, error_page, form_token, host_of};
+use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token, host_of};
 use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
@@ -21,7 +22,7 @@ pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, auth_request: &Wan
     let Some(active) = request.config.find(&auth_request.service) else {
         return error_page(request.app, &GONE, None);
     };
-    let (title, upstream_host) = (active.service.display_name(), active.service.upstream_login_host());
+    let (title, upstream_login) = (active.service.display_name(), active.upstream_login());
     let redirect_host = auth_request.return_address.uri().display_host();
     let prefix = request.app.urls().prefix();
     let view = ProviderPage {
@@ -30,7 +31,7 @@ pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, auth_request: &Wan
         client: client_view(auth_request, &redirect_host),
         service: &title,
         provider,
-        upstream_host,
+        upstream_login: upstream_login.as_ref().map(Into::into),
         token: &form_token(flow.form, flow.path),
     };
     reply::page(StatusCode::OK, pages::to_provider(&view))
@@ -77,6 +78,16 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
                 let todo = "Go back to the app and try again. If it fails again, ask the operator of this gateway.";
+                end_page(app, &redirect, what, "", todo)
+            };
+            clear_flow_cookies(app, response, &redirect.flow)
+        }
+        Ok(IdpOutcome::SetupFault(redirect)) => {
+            let response = if redirect.back.is_safe_before_consent() {
+                client_redirect(app, &redirect.back, &redirect.location)
+            } else {
+                let what = "The identity provider does not work with this gateway's configuration.";
+                let todo = "Tell the operator of this gateway. Another attempt fails too, until the operator has corrected this.";
                 end_page(app, &redirect, what, "", todo)
             };
             clear_flow_cookies(app, response, &redirect.flow)

@@ -2,6 +2,7 @@
 
 pub mod consent_pages;
 pub mod cookie;
+mod error_pages;
 mod flow_cookie;
 pub mod flow_pages;
 mod flow_reply;

@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 use askama::Template;
 
+use crate::app::runtime_config::UpstreamLogin;
+
 /// The content security policy of every page: no scripts, no frames, forms to this gateway only.
 pub const CSP: &str =
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -57,6 +59,25 @@ pub struct ClientView<'a> {
     pub loopback: bool,
 }
 
+/// The sign-in at the upstream, as the pages name it: "at" a host, or "for" a service.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamLoginView<'a> {
+    /// Whether `name` is the host of the sign-in page. Otherwise it is the service's display name.
+    pub is_host: bool,
+    /// `host[:port]`, or the service's display name.
+    pub name: &'a str,
+}
+
+impl<'a> From<&'a UpstreamLogin> for UpstreamLoginView<'a> {
+    fn from(login: &'a UpstreamLogin) -> Self {
+        let (is_host, name) = match login {
+            UpstreamLogin::At(host) => (true, host),
+            UpstreamLogin::For(service) => (false, service),
+        };
+        Self { is_host, name }
+    }
+}
+
 /// The first step: the user enters the password of this gateway.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "sign_in.html")]
@@ -69,8 +90,8 @@ pub struct LoginPage<'a> {
     pub client: ClientView<'a>,
     /// The display name of the service.
     pub service: &'a str,
-    /// The host of the upstream's login, the third step; empty if there is none.
-    pub upstream_host: &'a str,
+    /// The sign-in at the upstream, the third step, if there is one.
+    pub upstream_login: Option<UpstreamLoginView<'a>>,
     /// Why the last try failed.
     pub problem: Option<&'a str>,
     /// The prefilled user name; empty on the first try.
@@ -95,8 +116,8 @@ pub struct ProviderPage<'a> {
     pub service: &'a str,
     /// The provider's display name.
     pub provider: &'a str,
-    /// The host of the upstream's login, the third step; empty if there is none.
-    pub upstream_host: &'a str,
+    /// The sign-in at the upstream, the third step, if there is one.
+    pub upstream_login: Option<UpstreamLoginView<'a>>,
     /// The hidden field `form`, which binds the post to the flow and the browser.
     pub token: &'a str,
 }
@@ -113,8 +134,8 @@ pub struct ConsentPage<'a> {
     pub client: ClientView<'a>,
     /// The display name of the service.
     pub service: &'a str,
-    /// The host of the upstream's login, the third step; empty if there is none.
-    pub upstream_host: &'a str,
+    /// The sign-in at the upstream, the third step, if there is one.
+    pub upstream_login: Option<UpstreamLoginView<'a>>,
     /// The upstream's scopes; if empty, the service's default access.
     pub scopes: &'a [String],
     /// The signed-in user; empty if the service has no login.
@@ -123,8 +144,6 @@ pub struct ConsentPage<'a> {
     pub token: &'a str,
     /// Whether all redirect URIs of the client are on this computer.
     pub loopback_only: bool,
-    /// Whether a login at the upstream follows.
-    pub has_upstream_login: bool,
     /// The field for the upstream's key, if users paste one.
     pub key: Option<CredentialField<'a>>,
 }
@@ -206,10 +225,6 @@ impl LoginPage<'_> {
 impl ConsentPage<'_> {
     fn has_problem(&self) -> bool {
         self.key.is_some_and(|key| key.problem.is_some())
-    }
-
-    fn signs_in_upstream(&self) -> bool {
-        self.has_upstream_login && !self.upstream_host.is_empty()
     }
 
     fn is_loopback(&self) -> bool {
@@ -355,7 +370,7 @@ mod tests {
             action: text,
             client: client(text),
             service: text,
-            upstream_host: text,
+            upstream_login: Some(UpstreamLoginView { is_host: true, name: text }),
             problem: Some(text),
             username: text,
             token: text,
@@ -370,7 +385,7 @@ mod tests {
             client: client(text),
             service: text,
             provider: text,
-            upstream_host: text,
+            upstream_login: Some(UpstreamLoginView { is_host: true, name: text }),
             token: text,
         }
     }
@@ -381,12 +396,11 @@ mod tests {
             action: text,
             client: client(text),
             service: text,
-            upstream_host: text,
+            upstream_login: Some(UpstreamLoginView { is_host: true, name: text }),
             scopes,
             user: text,
             token: text,
             loopback_only: true,
-            has_upstream_login: true,
             key: None,
         }
     }
@@ -450,7 +464,7 @@ mod tests {
                 ..consent_view(text, &scopes)
             }),
             consent(&ConsentPage {
-                has_upstream_login: false,
+                upstream_login: None,
                 key: Some(key_field(text)),
                 ..consent_view(text, &scopes)
             }),
@@ -662,12 +676,14 @@ mod tests {
                 loopback: false,
             },
             service: "Tickets",
-            upstream_host: "github.com",
+            upstream_login: Some(UpstreamLoginView {
+                is_host: true,
+                name: "github.com",
+            }),
             scopes: &scopes,
             user: "ada",
             token: "t0",
             loopback_only: false,
-            has_upstream_login: true,
             key: None,
         });
         for part in [
@@ -752,7 +768,7 @@ mod tests {
     #[test]
     fn the_consent_page_mentions_no_upstream_login_if_none_follows() {
         let page = consent(&ConsentPage {
-            has_upstream_login: false,
+            upstream_login: None,
             ..consent_view("x", &[])
         });
         assert!(page.contains("the service’s default access"));
@@ -770,7 +786,7 @@ mod tests {
                 problem,
             };
             consent(&ConsentPage {
-                has_upstream_login: false,
+                upstream_login: None,
                 key: Some(key),
                 ..consent_view("x", &[])
             })

@@ -234,7 +234,7 @@ async fn denied_provider_sign_in_returns_an_oauth_error_to_the_client() {
 }
 
 #[tokio::test]
-async fn flow_survives_a_provider_outage_and_can_be_retried() {
+async fn flow_survives_a_wrong_issuer_and_a_provider_outage() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -242,21 +242,27 @@ async fn flow_survives_a_provider_outage_and_can_be_retried() {
     let mut browser = Browser::default();
     let page = client.to_provider(&mut browser).await;
     let answer = browser.decide(&page, "provider").await;
-    assert_eq!(answer.status, 503, "{}", answer.text);
+    // A wrong issuer lasts until the operator corrects it.
+    assert_eq!(answer.status, 500, "{}", answer.text);
+    assert!(answer.text.contains("Tell the operator of this gateway."), "{}", answer.text);
     assert!(!answer.text.contains("other.example"), "nothing of the inside is told");
     // Further requests get the same error without another discovery.
     let looked = count(&idp, "/.well-known/openid-configuration");
     for _ in 0..10 {
-        assert_eq!(browser.decide(&page, "provider").await.status, 503);
+        assert_eq!(browser.decide(&page, "provider").await.status, 500);
     }
     idp.set(|b| b.metadata_issuer = None);
-    assert_eq!(browser.decide(&page, "provider").await.status, 503);
+    assert_eq!(browser.decide(&page, "provider").await.status, 500);
     assert_eq!(count(&idp, "/.well-known/openid-configuration"), looked);
     world.pass(5);
     assert!(browser.decide(&page, "provider").await.onward().is_some());
     idp.set(|b| b.token_status = Some(503));
     let home = client.by_provider(&mut Browser::default()).await.onward().unwrap();
     assert_eq!(param(&home, "error").as_deref(), Some("temporarily_unavailable"));
+    idp.set(|b| (b.token_status, b.token_error) = (None, Some("invalid_client".into())));
+    let home = client.by_provider(&mut Browser::default()).await.onward().unwrap();
+    assert_eq!(param(&home, "error").as_deref(), Some("server_error"), "{home}");
+    assert!(!param(&home, "error_description").unwrap().contains("again"), "{home}");
 }
 
 #[tokio::test]

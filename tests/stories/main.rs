@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod login_hostile;
+mod messages;
 mod origins;
 mod profiles;
 mod proxy;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::callback_params::{CallbackParams, CallbackResult};
 use crate::app::authorize::results::{DeniedUser, FlowPage, IdpOutcome, LoginRedirect};
-use crate::app::error::Rejection;
+use crate::app::error::{IDP_SETUP_MESSAGE, Rejection};
 use crate::app::flow_handle::{ClientRedirect, FLOW_NOT_FOUND, FlowHandle, flow_error};
 use crate::app::idp_cache::ActiveIdp;
 use crate::app::user_policy::allow_list_subject;
@@ -147,6 +147,10 @@ impl Authorize {
                 let code = match error {
                     IdpError::Down(_) => OAuthErrorCode::TemporarilyUnavailable,
                     IdpError::Refused(_) => OAuthErrorCode::AccessDenied,
+                    IdpError::Setup(_) => {
+                        let failed = self.login_failed(&transition.handle, flow, OAuthErrorCode::ServerError, IDP_SETUP_MESSAGE);
+                        return failed.await.map(IdpOutcome::SetupFault);
+                    }
                 };
                 let description = "the sign-in at the identity provider failed; try again";
                 return self

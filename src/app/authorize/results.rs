@@ -93,6 +93,9 @@ pub enum IdpOutcome {
     SignedIn(FlowHandle, Secret),
     /// The login failed. The client receives the error.
     Failed(ClientRedirect),
+    /// The login failed, and fails again until the operator corrects the configuration. The client
+    /// receives the error.
+    SetupFault(ClientRedirect),
     /// The provider knows the user, and the operator does not allow the user.
     NotAdmitted(ClientRedirect, DeniedUser),
 }

@@ -23,7 +23,7 @@ use crate::oauth::form::Form;
 use crate::store::InsertError;
 
 const UNKNOWN_CLIENT: Rejection = Rejection::Client {
-    why: "this gateway does not know the client; remove the server in your client and add it again, so that it registers again",
+    why: "this gateway does not know this client",
     basic: false,
 };
 

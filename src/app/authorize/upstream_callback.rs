@@ -17,6 +17,9 @@ use crate::oauth::form::Form;
 use crate::oauth::token_response::UpstreamTokens;
 use crate::store::Transitioned;
 
+/// What the client learns if another attempt can succeed.
+const NO_TOKEN: &str = "the upstream did not give a token; try again";
+
 impl Authorize {
     /// Reads the callback of a service's upstream. `cookies` finds what the browser holds of a flow: the
     /// handle to use, and the cookie that only the browser has in which the user consented.
@@ -98,13 +101,13 @@ impl Authorize {
                 tracing::warn!(%error, "the upstream's code could not be exchanged");
                 let closed = self.core.store.transition(&transition.handle, UpstreamCallback::failed).await;
                 let return_address = closed.map_err(flow_error)?.effect;
-                let code = if matches!(error, Rejection::UpstreamDown { .. }) {
-                    OAuthErrorCode::TemporarilyUnavailable
-                } else {
-                    OAuthErrorCode::ServerError
+                let (code, description) = match &error {
+                    Rejection::UpstreamDown { .. } => (OAuthErrorCode::TemporarilyUnavailable, NO_TOKEN.to_owned()),
+                    Rejection::UpstreamSetup { .. } => (OAuthErrorCode::ServerError, error.public_message()),
+                    // The code expired, or a new attempt can go well for another reason.
+                    _ => (OAuthErrorCode::ServerError, NO_TOKEN.to_owned()),
                 };
-                let description = "the upstream did not give a token; try again";
-                Ok(ClientRedirect::with_error(flow, return_address, code, description))
+                Ok(ClientRedirect::with_error(flow, return_address, code, &description))
             }
         }
     }

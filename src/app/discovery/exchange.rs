@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::discovery::Discovery;
-use crate::app::error::Rejection;
+use crate::app::error::{Rejection, SetupFault};
 use crate::app::runtime_config::ActiveService;
 use crate::base::secret::Secret;
 use crate::base::time::Stopwatch;
@@ -56,7 +56,7 @@ impl Discovery {
         data: &GrantData,
     ) -> Result<(UpstreamTokens, Stopwatch), Rejection> {
         let http = self.core.tasks.http();
-        let server = self.auth_server(http, active).await?;
+        let server = self.auth_server(http, active).await.map_err(Rejection::keep_tokens)?;
         if data.issuer.as_deref() != Some(&server.issuer) {
             tracing::error!(
                 was = data.issuer.as_deref().unwrap_or(""),
@@ -75,7 +75,7 @@ impl Discovery {
                 self.note_tokens(active, &tokens);
                 Ok((tokens, stopwatch))
             }
-            Err(error) => Err(self.map_token_error(active, &server, error).await),
+            Err(error) => Err(self.map_token_error(active, &server, error).await.keep_tokens()),
         }
     }
 
@@ -104,11 +104,12 @@ impl Discovery {
                 if refusal.code == "invalid_client" {
                     self.note_unknown_client(active, server).await;
                 }
-                let reason = format!("it refused us with '{}'", refusal.code);
-                Rejection::UpstreamDown {
-                    why: reason,
-                    retry_after: 30,
-                }
+                let fault = if refusal.is_invalid_client() {
+                    SetupFault::ClientRefused
+                } else {
+                    SetupFault::RequestRefused
+                };
+                fault.because(format!("it refused us with '{}'", refusal.code))
             }
             TokenEndpointError::NeverSent(reason) | TokenEndpointError::Unknown(reason) => Rejection::UpstreamDown {
                 why: reason,

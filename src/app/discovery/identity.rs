@@ -1,6 +1,7 @@
 //! Exchanges the code of an identity provider for the user's identity.
 
 use crate::app::discovery::Discovery;
+use crate::app::error::Rejection;
 use crate::app::idp_cache::ActiveIdp;
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
@@ -32,10 +33,10 @@ impl Discovery {
         exchange: &LoginExchange,
     ) -> Result<Identity, IdpError> {
         let (idp, http) = (&active.idp, self.core.tasks.http());
-        let provider = self
-            .provider(http, active)
-            .await
-            .map_err(|error| IdpError::Down(error.to_string()))?;
+        let provider = self.provider(http, active).await.map_err(|error| match error {
+            Rejection::IdpSetup(reason) => IdpError::Setup(reason),
+            other => IdpError::Down(other.to_string()),
+        })?;
         if provider.target.issuer != exchange.issuer {
             return Err(IdpError::Refused(
                 "the provider has another issuer than when the browser left".to_owned(),

@@ -16,7 +16,7 @@ impl Discovery {
     /// The endpoints of a provider, from the cache or by discovery.
     ///
     /// # Errors
-    /// [`Rejection::IdpDown`] if discovery fails, or failed a moment ago.
+    /// [`Rejection::IdpDown`] or [`Rejection::IdpSetup`] if discovery fails, or failed a moment ago.
     pub(in crate::app) async fn provider(&self, http: &HttpClient, active: &ActiveIdp) -> Result<Arc<Provider>, Rejection> {
         let (cache, clock) = (&active.cache().provider, &self.core.clock);
         if let Some(provider) = cache.fresh(clock.now()) {
@@ -27,12 +27,12 @@ impl Discovery {
             return Ok(provider);
         }
         if let Some(error) = cache.recent_failure(clock.now()) {
-            return Err(Rejection::IdpDown(error.to_string()));
+            return Err(provider_error(&error));
         }
         let result = oidc::discover(http, &active.idp).await;
         cache.store_result(&active.idp.name, result, clock.now()).map_err(|error| {
             tracing::error!(idp = active.idp.name, %error, "the identity provider was not found");
-            Rejection::IdpDown(error.to_string())
+            provider_error(&error)
         })
     }
 
@@ -88,5 +88,12 @@ impl Discovery {
         }
         let result = provider.fetch_keys(self.core.tasks.http(), jwks).await;
         cache.store_result(&active.idp.name, result, clock.now())
+    }
+}
+
+fn provider_error(error: &IdpError) -> Rejection {
+    match error {
+        IdpError::Down(reason) => Rejection::IdpDown(reason.clone()),
+        IdpError::Setup(reason) | IdpError::Refused(reason) => Rejection::IdpSetup(reason.clone()),
     }
 }

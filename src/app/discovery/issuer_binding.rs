@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::app::discovery::Discovery;
-use crate::app::error::Rejection;
+use crate::app::error::{Rejection, SetupFault};
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
@@ -89,8 +89,5 @@ fn issuer_changed_error(old_issuer: &str, new_issuer: &str) -> Rejection {
          if that is right, say --upstream-as {new_issuer}"
     );
     tracing::error!(why = message, "the client secret is not sent");
-    Rejection::UpstreamDown {
-        why: message,
-        retry_after: 30,
-    }
+    SetupFault::OtherIssuer.because(message)
 }

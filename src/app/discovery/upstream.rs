@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::app::discovery::Discovery;
-use crate::app::error::Rejection;
+use crate::app::error::{Rejection, SetupFault};
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
@@ -16,8 +16,8 @@ use crate::service::Service;
 use crate::store::{Handle, InsertError};
 use crate::upstream::auth_server::{AuthServer, UpstreamClientCredentials};
 use crate::upstream::discovery::discover;
-use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput};
-use crate::upstream::registration::{OwnClientMetadata, UpstreamRegistration, register};
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryFailure, DiscoveryInput};
+use crate::upstream::registration::{OwnClientMetadata, UpstreamRegistration, UpstreamRegistrationError, register};
 
 /// Our registration at an upstream (RFC 7591), stored so that it outlives a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ impl Discovery {
             return Ok(server);
         }
         // Only a failure of the upstream is repeated: the store may work again.
-        if let Some(error @ Rejection::UpstreamDown { .. }) = cache.recent_failure(clock.now()) {
+        if let Some(error @ (Rejection::UpstreamDown { .. } | Rejection::UpstreamSetup { .. })) = cache.recent_failure(clock.now()) {
             return Err(error);
         }
         let result = self.discover(http, active).await;
@@ -93,9 +93,12 @@ impl Discovery {
         let discovered = discover(http, &input).await.map_err(|error| {
             let attempts: Vec<String> = error.attempts.iter().map(ToString::to_string).collect();
             tracing::error!(service = service.name, why = %error, tried = attempts.join("; "), "the upstream's authorization server was not found");
-            Rejection::UpstreamDown {
-                why: error.to_string(),
-                retry_after: 10,
+            let why = error.to_string();
+            match error.reason {
+                DiscoveryFailure::Unreachable(_) => Rejection::UpstreamDown { why, retry_after: 10 },
+                DiscoveryFailure::Moved(_) | DiscoveryFailure::Document(_) | DiscoveryFailure::NoMetadata => {
+                    SetupFault::NotFound.because(why)
+                }
             }
         })?;
         for attempt in &discovered.attempts {
@@ -130,15 +133,8 @@ impl Discovery {
             }
             store.remove(&handle).await?;
         }
-        let registration_error = |reason: String| {
-            tracing::error!(why = reason, "registering at the upstream failed");
-            Rejection::UpstreamDown {
-                why: reason,
-                retry_after: 10,
-            }
-        };
-        let callback =
-            ExactUrl::parse(&self.core.urls.upstream_callback(service)).map_err(|error| registration_error(error.to_string()))?;
+        let callback = ExactUrl::parse(&self.core.urls.upstream_callback(service))
+            .map_err(|error| registration_error(UpstreamRegistrationError::NoAnswer(error.to_string())))?;
         let metadata = OwnClientMetadata {
             name: "MCP OAuth Gateway",
             redirect_uri: &callback,
@@ -146,7 +142,7 @@ impl Discovery {
         };
         let registration = register(http, &discovered.server, &metadata, &discovered.addresses)
             .await
-            .map_err(|error| registration_error(error.to_string()))?;
+            .map_err(registration_error)?;
         tracing::info!(client_id = registration.client_id, "registered at the upstream");
         let record = OwnRegistration {
             registration: registration.clone(),
@@ -182,5 +178,15 @@ impl Discovery {
             .remove(&self.registration_handle(&active.service, &server.issuer))
             .await;
         active.discovery.server.clear();
+    }
+}
+
+fn registration_error(error: UpstreamRegistrationError) -> Rejection {
+    let why = error.to_string();
+    tracing::error!(why, "registering at the upstream failed");
+    match error {
+        UpstreamRegistrationError::NotOffered => SetupFault::NoClientId.because(why),
+        UpstreamRegistrationError::Refused(_) | UpstreamRegistrationError::Closed(_) => SetupFault::RegistrationRefused.because(why),
+        UpstreamRegistrationError::NoAnswer(_) => Rejection::UpstreamDown { why, retry_after: 10 },
     }
 }
