@@ -121,7 +121,7 @@ async fn an_unfetchable_metadata_document_gives_an_error_page_and_invalid_client
     assert_eq!(page.status, 503);
     assert!(
         page.text
-            .contains("the client&#39;s metadata document could not be fetched: answered 403"),
+            .contains("The client&#39;s metadata document could not be fetched: answered 403."),
         "{}",
         page.text
     );
