@@ -60,7 +60,10 @@ fn run(demo: &Demo) -> Result<(), String> {
     let port = demo.port.map_or_else(free_port, Ok)?;
     let flags = flags(port, &upstream, dir.path())?;
     let base = format!("http://localhost:{port}");
-    let password_variable = std::env::var("MCP_GATEWAY_PASSWORD").ok().map(Secret::from);
+    let password_variable = std::env::var("MCP_GATEWAY_PASSWORD")
+        .ok()
+        .filter(|text| !text.is_empty())
+        .map(Secret::from);
     if demo.self_check {
         let password = password_variable.map_or_else(|| store_password(dir.path()), Ok)?;
         return check(&flags, &base, &password, &upstream);

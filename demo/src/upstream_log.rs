@@ -36,7 +36,7 @@ fn line(request: &Seen, issued: &[String]) -> String {
         Some(_) => "a token it did not issue",
         None => "",
     };
-    let call = format!("{:<5}{} {method} {tool}", request.method, request.path);
-    let line = format!("    {}  {:<56}{token_origin}", request.status, call.trim_end());
+    let call = format!("{:<7}{} {method} {tool}", request.method, request.path);
+    let line = format!("    {}  {:<60}{token_origin}", request.status, call.trim_end());
     line.trim_end().to_owned()
 }

@@ -39,13 +39,19 @@ pub fn log_started(urls: &PublicUrls, services: &[Service], workers: usize) {
     }
 }
 
-/// Warns of services that need no token, and of tokens in which the upstream's token is readable.
+/// Warns of services that need no token, of a missing client secret, and of readable upstream tokens.
 pub fn log_warnings(services: &[Service]) {
     for service in services {
         if service.access == Access::Public {
             tracing::warn!(
                 service = service.name,
                 "this service is public: every caller that reaches this gateway may call it without a token"
+            );
+        }
+        if service.lacks_client_secret() {
+            tracing::warn!(
+                service = service.name,
+                "a client id is configured without a client secret, which this upstream requires"
             );
         }
         if service.mode.exposes_upstream_tokens() {
@@ -60,7 +66,9 @@ pub fn log_warnings(services: &[Service]) {
 
 /// Prints how to trust the self-signed certificate's CA.
 pub fn print_self_signed(self_signed: &SelfSigned) {
-    let ca = self_signed.ca.display();
+    // A client may run in another directory.
+    let ca = std::path::absolute(&self_signed.ca).unwrap_or_else(|_| self_signed.ca.clone());
+    let ca = ca.display();
     print_stderr(format_args!(
         "\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n",
         self_signed.fingerprint

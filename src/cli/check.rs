@@ -24,6 +24,9 @@ use crate::upstream::fetch;
 /// Timeout for one request.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
+const MISSING_CLIENT_ID: &str =
+    "  MISSING    client_id: this upstream lets no gateway register; create an OAuth app there with the callback URL above\n";
+
 /// Runs `check` and prints a report. Fails if the configuration is invalid or a check fails.
 pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let validated = load_config::load(flags)?;
@@ -44,8 +47,8 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let problems = failed + validated.missing_features.len();
     match problems {
         0 => print("\neverything is good\n"),
-        1 => Err("one thing is not good, see above".to_owned()),
-        count => Err(format!("{count} things are not good, see above")),
+        1 => Err("one check failed, see above".to_owned()),
+        count => Err(format!("{count} checks failed, see above")),
     }
 }
 
@@ -73,6 +76,12 @@ async fn report(validated: &Validated, client: Option<&HttpClient>, local: Repor
         out.push_str(&about(validated, service, *tokens));
         if let Some(client) = client {
             failed += usize::from(!probed(client, service, &mut out).await);
+        } else if service.needs_client_id() {
+            out.push_str(MISSING_CLIENT_ID);
+            failed += 1;
+        }
+        if service.lacks_client_secret() {
+            out.push_str("  WARNING    client_secret: this upstream requires one beside the client_id\n");
         }
     }
     for idp in &validated.config.idps {
@@ -98,10 +107,10 @@ fn about(validated: &Validated, service: &Service, tokens: ConfiguredTokenMode) 
     }
     let _ = writeln!(out, "  upstream   {}", service.mcp.without_query());
     if let Upstream::OAuth(config) = &service.upstream {
-        let registration = if config.client_id.is_some() {
+        let registration = if config.client_id.is_some() || service.needs_client_id() {
             "in the upstream's OAuth app"
         } else {
-            "done by itself"
+            "the gateway registers it, if the upstream allows that"
         };
         let _ = writeln!(
             out,
@@ -191,10 +200,7 @@ fn server(result: &DiscoveredServer, config: &AuthServerConfig, out: &mut String
     }
     let must_register = config.client_id.is_none() && server.registration_endpoint.is_none();
     if must_register {
-        let _ = writeln!(
-            out,
-            "  MISSING    client_id: this upstream does not let us register; make an OAuth app there with the callback URL above"
-        );
+        out.push_str(MISSING_CLIENT_ID);
     }
     !must_register
 }

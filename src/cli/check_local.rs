@@ -62,6 +62,7 @@ fn directory(validated: &Validated) -> Result<String, String> {
             .to_string()
     };
     if dir.exists() {
+        data_dir::check_existing(dir, location)?;
         fs::read_dir(dir).map_err(|error| to_error(format!("{dir_display} cannot be read: {error}")))?;
         return if may_write(dir) {
             Ok(dir_display.to_string())

@@ -25,9 +25,13 @@ pub fn default_dir() -> Option<PathBuf> {
     Some(data_home.join("mcp-oauth-gateway"))
 }
 
-/// Creates the directory if it does not exist.
+/// Creates the directory if it does not exist. An existing one must not be writable by others; if
+/// others may only read it, the mode becomes 0700.
 pub fn prepare(dir: &Path, location: &Location) -> Result<(), String> {
-    if dir.is_dir() {
+    if dir.exists() {
+        check_existing(dir, location)?;
+        #[cfg(unix)]
+        tighten(dir);
         return Ok(());
     }
     let mut builder = fs::DirBuilder::new();
@@ -38,6 +42,45 @@ pub fn prepare(dir: &Path, location: &Location) -> Result<(), String> {
         let what = format!("{} cannot be made: {error}", dir.display());
         location.wrong(what, "choose a directory that you may write to").to_string()
     })
+}
+
+/// Checks that an existing path is a directory in which only its owner can create files: whoever
+/// can replace `keys.json` can choose the keys.
+pub(super) fn check_existing(dir: &Path, location: &Location) -> Result<(), String> {
+    let display = dir.display();
+    let metadata = fs::metadata(dir).map_err(|error| {
+        let what = format!("{display} cannot be read: {error}");
+        location.wrong(what, "choose a directory that you may read").to_string()
+    })?;
+    if !metadata.is_dir() {
+        let what = format!("{display} is a file, not a directory");
+        return Err(location.wrong(what, "name a directory").to_string());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            let what = format!("other users may write to {display} (mode {mode:o}), and could replace the keys");
+            return Err(location.wrong(what, format!("run: chmod 700 {display}")).to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Sets mode 0700 on a directory of ours that others may read.
+#[cfg(unix)]
+fn tighten(dir: &Path) {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let Ok(metadata) = fs::metadata(dir) else { return };
+    let is_ours = our_uid().is_none_or(|uid| uid == metadata.uid());
+    if metadata.mode() & 0o077 == 0 || !is_ours {
+        return;
+    }
+    match fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) {
+        Ok(()) => tracing::info!(dir = %dir.display(), "other users could read the data directory; its mode is 0700 now"),
+        Err(error) => tracing::warn!(dir = %dir.display(), %error, "other users may read the data directory"),
+    }
 }
 
 /// Locks the directory for this process, because two gateways would refresh the same grants.
@@ -133,7 +176,7 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
             "--username: {name:?} cannot be a user's name\n  use 1 to 200 characters, none of them a colon"
         ));
     }
-    let Ok(password) = std::env::var("MCP_GATEWAY_PASSWORD") else {
+    let Some(password) = std::env::var("MCP_GATEWAY_PASSWORD").ok().filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     match password_user::password_weakness(name, &password) {

@@ -1,4 +1,4 @@
-//! What a person sees at the start on a terminal: the addresses, the login, and how to connect a
+//! What a person sees at the start on a terminal: the addresses, the sign-in, and how to connect a
 //! client.
 
 use std::fmt::Write as _;
@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, AfterConsent, Login, Service, Upstream};
-use crate::upstream::quirks;
 
-/// The greeting. `user` is the one user of the data directory, if there is one.
-pub fn text(urls: &PublicUrls, config: &Config, user: Option<&str>) -> String {
-    let mut out = String::from("\n  MCP OAuth Gateway is ready.\n\n");
+/// The greeting. `user` is the one user of the data directory, if there is one, and which password
+/// that user has.
+pub fn text(urls: &PublicUrls, config: &Config, user: Option<(&str, &str)>) -> String {
+    let mut out = String::from("\n  MCP OAuth Gateway is listening.\n\n");
     for service in &config.services {
         add_service(&mut out, urls, service);
     }
@@ -18,7 +18,7 @@ pub fn text(urls: &PublicUrls, config: &Config, user: Option<&str>) -> String {
     let oauth = config.services.iter().find(|service| service.access == Access::OAuth);
     if let Some(service) = oauth {
         let (name, url) = (client_side_name(service), urls.mcp_endpoint(service));
-        let _ = writeln!(out, "  Give the address to your client. A browser opens for the login.\n");
+        let _ = writeln!(out, "  Give the address to your client. A browser opens for the sign-in.\n");
         for (client, place, snippet) in client_snippets(name, &url) {
             let _ = writeln!(out, "    {client:<15} {place}\n      {snippet}");
         }
@@ -34,14 +34,15 @@ fn client_side_name(service: &Service) -> &str {
 fn add_service(out: &mut String, urls: &PublicUrls, service: &Service) {
     let _ = writeln!(out, "  Address    {}", urls.mcp_endpoint(service));
     let _ = writeln!(out, "             in front of {}", service.mcp.without_query());
-    if service.upstream.after_consent() == AfterConsent::Upstream {
+    let registers_itself = matches!(&service.upstream, Upstream::OAuth(config) if config.client_id.is_none() && !service.needs_client_id());
+    if service.upstream.after_consent() == AfterConsent::Upstream && !registers_itself {
         let callback = urls.upstream_callback(service);
         let _ = writeln!(
             out,
             "  Register   {callback}\n             as the callback URL of the OAuth app at the upstream"
         );
     }
-    if needs_client_id(service) {
+    if service.needs_client_id() {
         let _ = writeln!(
             out,
             "  Missing    a client id: this upstream registers no clients by itself. Create an OAuth app there, and\n             set --upstream-client-id and --upstream-client-secret."
@@ -66,22 +67,11 @@ fn add_service(out: &mut String, urls: &PublicUrls, service: &Service) {
     out.push('\n');
 }
 
-/// Whether the upstream is known to have no metadata, so that the gateway cannot register there.
-fn needs_client_id(service: &Service) -> bool {
-    match &service.upstream {
-        Upstream::OAuth(config) => config.client_id.is_none() && quirks::for_host(service.host()).endpoints.is_some(),
-        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => false,
-    }
-}
-
-fn add_login(out: &mut String, config: &Config, user: Option<&str>) {
+fn add_login(out: &mut String, config: &Config, user: Option<(&str, &str)>) {
     let has_password_login = config.services.iter().any(|service| service.login == Login::Password);
     match user.filter(|_| has_password_login) {
-        Some(user) => {
-            let _ = writeln!(
-                out,
-                "  User       {user}, with the password that was shown at the first start or is in\n             MCP_GATEWAY_PASSWORD\n"
-            );
+        Some((user, password)) => {
+            let _ = writeln!(out, "  User       {user}, with {password}\n");
         }
         None if has_password_login => {
             let names: Vec<&str> = config.users.iter().map(|user| user.name.as_str()).collect();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::cli::data_dir;
+use crate::cli::{arguments, data_dir};
 use crate::config::document::{self, Environment, FileContents};
 use crate::config::flags::Serve;
 use crate::config::spanned::Location;
@@ -22,7 +22,7 @@ pub fn load(flags: &Serve) -> Result<Validated, String> {
         validated.start.log.clone_from(log);
     }
     if !validated.creates_user {
-        let password = std::env::var_os("MCP_GATEWAY_PASSWORD").map(|_| "MCP_GATEWAY_PASSWORD");
+        let password = arguments::is_set("MCP_GATEWAY_PASSWORD").then_some("MCP_GATEWAY_PASSWORD");
         for setting in flags
             .username
             .as_ref()

@@ -1,6 +1,7 @@
 //! The command line: reads flags and files, and starts and stops everything.
 
 pub mod api_keys;
+mod arguments;
 pub mod banner;
 pub mod check;
 mod check_local;
@@ -21,11 +22,9 @@ pub mod users;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::cli::storage::Storage;
 use crate::cli::terminal::{print_stderr, print_stdout};
-use crate::config::flags::{Command, Subcommand};
+use crate::config::flags::Subcommand;
 use crate::flow;
 use crate::net::tls;
 
@@ -33,7 +32,7 @@ use crate::net::tls;
 pub fn main() -> ExitCode {
     // First, so that no library installs another TLS provider.
     tls::install_provider();
-    let command = Command::parse();
+    let command = arguments::parse();
     let result = match command.other {
         None => serve::run(&command.serve),
         Some(Subcommand::Check { serve, offline }) => check::run(&serve, offline),

@@ -1,7 +1,7 @@
 //! Starts everything, waits for the signal to stop, and stops everything in order.
 
 use std::io::IsTerminal as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::cli::password_users::{self, Users};
 use crate::cli::reload::{self, Reloader};
 use crate::cli::storage::Storage;
 use crate::cli::terminal::print_stderr;
-use crate::cli::{banner, data_dir, greeting, load_config};
+use crate::cli::{arguments, banner, data_dir, greeting, load_config};
 use crate::config::flags::Serve;
 use crate::config::listen::TlsSource;
 use crate::config::spanned::Location;
@@ -74,7 +74,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     let server_tls = server_tls(validated)?;
     let client_tls = client_tls(validated)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let listeners = listeners(validated, workers)?;
+    let listeners = listeners(flags, validated, workers)?;
 
     let store = storage.open(&keys, &clock)?;
     background.block_on(storage.ensure_key_check(&store))?;
@@ -105,7 +105,8 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     if Storage::has_key_file() {
         background.spawn(reload::watch_keys(storage.key_file(), store));
     }
-    announce_start(flags, validated, shows_greeting, workers);
+    let password = shows_greeting.then(|| password_source(unsaved_hash.is_some()));
+    announce_start(flags, validated, password, workers);
     let threads = start_workers(listeners, &app, &client_tls, server_tls.as_ref(), &stop)?;
     if let Some(hash) = unsaved_hash {
         background.spawn(password_users::keep_hash(hash, validated.start.data_dir.clone()));
@@ -116,10 +117,19 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     outcome
 }
 
-/// Shows the addresses, and warns of what is open to others.
-fn announce_start(flags: &Serve, validated: &Validated, shows_greeting: bool, workers: usize) {
-    if shows_greeting {
-        let user = validated.creates_user.then(|| data_dir::user(flags));
+/// Which password the user of the data directory has. A new one was shown before the greeting.
+fn password_source(is_new: bool) -> &'static str {
+    match (is_new, arguments::is_set("MCP_GATEWAY_PASSWORD")) {
+        (true, _) => "the password above",
+        (false, true) => "the password of MCP_GATEWAY_PASSWORD",
+        (false, false) => "the password of the first start",
+    }
+}
+
+/// Shows the addresses, and warns of what is open to others. With a `password` to name, as a greeting.
+fn announce_start(flags: &Serve, validated: &Validated, password: Option<&str>, workers: usize) {
+    if let Some(password) = password {
+        let user = validated.creates_user.then(|| (data_dir::user(flags), password));
         print_stderr(format_args!("{}", greeting::text(&validated.start.urls, &validated.config, user)));
     } else {
         banner::log_started(&validated.start.urls, &validated.config.services, workers);
@@ -180,8 +190,7 @@ fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<
 }
 
 /// Binds one listener for each worker and address.
-fn listeners(validated: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
-    let in_use = "another program may be using the port; stop it, or choose another";
+fn listeners(flags: &Serve, validated: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
     let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     for (i, address) in validated.start.listen.iter().enumerate() {
         match listen::bind_workers(*address, workers) {
@@ -190,17 +199,27 @@ fn listeners(validated: &Validated, workers: usize) -> Result<Vec<Vec<TcpListene
                 .zip(listeners)
                 .for_each(|(worker, listener)| worker.push(listener)),
             Err(error) if i > 0 && listen::is_missing_address(&error) => tracing::debug!(%address, "this machine has no such address"),
-            Err(error) => {
-                let instead = match &validated.locations.listen {
-                    Location::Flag(_) => format!("{in_use} with --port"),
-                    Location::Line { .. } => format!("{in_use} at `listen`"),
-                };
-                let what = format!("cannot listen on {address}: {error}");
-                return Err(validated.locations.listen.wrong(what, instead).to_string());
-            }
+            Err(error) => return Err(listen_error(flags, validated.locations.listen.as_ref(), *address, &error)),
         }
     }
     Ok(by_worker)
+}
+
+/// The error for an address that cannot be listened on. It names the setting that can change it.
+fn listen_error(flags: &Serve, listen: Option<&Location>, address: SocketAddr, error: &std::io::Error) -> String {
+    let port_fix = "another program may be using the port; stop it, or choose another";
+    let what = format!("cannot listen on {address}: {error}");
+    match (listen, &flags.kept.config) {
+        (Some(location @ Location::Line { .. }), _) => location.wrong(what, format!("{port_fix} at `listen`")).to_string(),
+        (None, Some(file)) => {
+            let file = file.display();
+            format!("{file}: {what}\n  {port_fix}: write `listen = \"localhost:PORT\"` at the top of the file")
+        }
+        (_, _) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            Location::Flag("--host").wrong(what, "use an address of this machine").to_string()
+        }
+        (_, _) => Location::Flag("--port").wrong(what, format!("{port_fix} with --port")).to_string(),
+    }
 }
 
 fn start_workers(

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
-use crate::cli::{data_dir, load_config};
+use crate::cli::{arguments, data_dir, load_config};
 use crate::config::spanned::Location;
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::validate::Validated;
@@ -86,7 +86,7 @@ impl Storage {
 
     /// Whether the key file is used. The variable takes precedence over it.
     pub fn has_key_file() -> bool {
-        std::env::var_os(KEY_VARIABLE).is_none()
+        !arguments::is_set(KEY_VARIABLE)
     }
 
     /// The setting that says where the keys are, for error messages.

@@ -353,7 +353,9 @@ fn start(table: &dyn TableLike, name: &str, item: &Item) -> usize {
 }
 
 fn not_a(item: &Item, expected: &str) -> String {
-    format!("it is a {}, not a {expected}", item.type_name())
+    let found = item.type_name();
+    let article = if found.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("it is {article} {found}, not a {expected}")
 }
 
 fn only_once(section: &Section, key: &'static KeyInfo, location: &Location) -> Result<(), ConfigError> {

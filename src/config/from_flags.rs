@@ -78,7 +78,7 @@ fn top_level(flags: &Serve) -> Vec<Section> {
         };
         let address = format!("{host}:{}", flags.port.unwrap_or(DEFAULT_PORT));
         let flag = if flags.host.is_some() { "--host" } else { "--port" };
-        set(&mut top, "listen", list(flag, [address]));
+        set_by(flag, &mut top, "listen", list(flag, [address]));
     }
     set(&mut top, "data_dir", flags.kept.data_dir.as_deref().map(text).map(Value::Text));
     set(
@@ -158,8 +158,14 @@ fn refused_beside(flags: &StorageFlags, sections: impl IntoIterator<Item = Secti
 }
 
 fn set(section: &mut Section, name: &str, value: Option<Value>) {
+    let flag = lookup::find(section.pattern, name).map_or("", |key| key.flag);
+    set_by(flag, section, name, value);
+}
+
+/// Sets a key that more than one flag can set.
+fn set_by(flag: &'static str, section: &mut Section, name: &str, value: Option<Value>) {
     if let (Some(key), Some(value)) = (lookup::find(section.pattern, name), value) {
-        section.set(key, value, Location::Flag(key.flag));
+        section.set(key, value, Location::Flag(flag));
     }
 }
 

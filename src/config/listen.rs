@@ -101,6 +101,18 @@ pub fn listen_addresses(texts: &[Spanned<String>]) -> Result<Vec<SocketAddr>, Co
     Ok(listen)
 }
 
+/// The warning for a public URL on loopback whose port is none of the listen ports.
+pub fn other_port(top: &Section, urls: &PublicUrls, listen: &[SocketAddr]) -> Vec<String> {
+    let (port, location) = (urls.port(), top.location(&keys::top::PUBLIC_URL));
+    if !urls.is_loopback() || listen.iter().any(|address| address.port() == port) {
+        return Vec::new();
+    }
+    let own = listen.first().map_or(DEFAULT_PORT, SocketAddr::port);
+    vec![format!(
+        "{location}: clients call port {port}, and the gateway listens on port {own}; use the same port, unless a proxy forwards"
+    )]
+}
+
 fn if_flags(top: &Section, flag: &str, key: &str) -> String {
     match top.at {
         Location::Flag(_) => flag.to_owned(),

@@ -81,12 +81,18 @@ impl Section {
         unread.next().map(|entry| (entry.key.name, &entry.at))
     }
 
+    /// Where a key is set, if it is.
+    pub fn set_location(&self, key: impl Into<&'static KeyInfo>) -> Option<Location> {
+        let key = key.into();
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        entry.map(|entry| entry.at.clone())
+    }
+
     /// Where a key is set; otherwise the flag for it, or the line where its table begins.
     pub fn location(&self, key: impl Into<&'static KeyInfo>) -> Location {
         let key = key.into();
-        let set_entry = self.entries.iter().find(|entry| entry.key == key);
-        match (set_entry, &self.at) {
-            (Some(entry), _) => entry.at.clone(),
+        match (self.set_location(key), &self.at) {
+            (Some(location), _) => location,
             (None, Location::Flag(_)) if key.flag.is_empty() => self.at.clone(),
             (None, Location::Flag(_)) => Location::Flag(key.flag),
             (None, Location::Line { file, line, .. }) => Location::Line {
@@ -159,7 +165,7 @@ impl Section {
 
     /// An http or https URL.
     fn url(&self, key: &'static KeyInfo) -> Result<Option<Spanned<ExactUrl>>, ConfigError> {
-        let example = || "write it like https://mcp.example.com/mcp".to_owned();
+        let example = || "write it like https://example.com or https://example.com/path".to_owned();
         let parse = |spanned: Spanned<String>| {
             spanned.read(|text| {
                 // Query, fragment and any URL with `@` may hold a secret: the message omits them.

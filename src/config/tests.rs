@@ -164,7 +164,7 @@ fn flags_that_duplicate_config_file_keys_are_refused() {
 fn a_config_error_names_line_key_and_remedy() {
     assert_eq!(
         refused("# a comment\n\n[services.github]\nurl = \"nonsense\"\n"),
-        "gateway.toml:4: services.github.url: 'nonsense' is not an absolute URL\n  write it like https://mcp.example.com/mcp"
+        "gateway.toml:4: services.github.url: 'nonsense' is not an absolute URL\n  write it like https://example.com or https://example.com/path"
     );
     assert_eq!(
         refused("[services.one]\ntitel = \"x\"\n"),

@@ -42,8 +42,8 @@ pub struct StartConfig {
 pub struct Locations {
     /// Data directory, store and key file.
     pub storage: StorageLocations,
-    /// `listen`.
-    pub listen: Location,
+    /// `listen`; `None` if it is not configured.
+    pub listen: Option<Location>,
     /// The certificate.
     pub certificate: Location,
     /// The last `upstream_ca`; the whole configuration if there is none.
@@ -115,7 +115,8 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
     let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
     let used_logins: Vec<_> = services.iter().map(|described| described.service.login.clone()).collect();
-    let mut warnings = [document.warnings.clone(), unused_providers(&document, &used_logins)].concat();
+    let unused = unused_providers(&document, &used_logins);
+    let mut warnings = [document.warnings.clone(), unused, listen::other_port(&top, &urls, &listen)].concat();
     let data_dir = if store_config.is_stateless() {
         warnings.extend(unused_data_dir(&top)?);
         PathBuf::new()
@@ -149,7 +150,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
                 store: store.location(&keys::store::KIND),
                 key_file: keys.location(&keys::key_ring::FILE),
             },
-            listen: top.location(&keys::top::LISTEN),
+            listen: top.set_location(&keys::top::LISTEN),
             certificate: certificate_location(&tls),
             upstream_ca: upstream_ca_location,
         },

@@ -28,14 +28,19 @@ pub struct AuthServerConfig {
 }
 
 impl AuthServerConfig {
+    /// The configured profile, else that of the host of the MCP server at `mcp`.
+    pub fn profile_of(&self, mcp: &ExactUrl) -> &'static Profile {
+        let by_host = || mcp.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
+        self.profile.unwrap_or_else(by_host)
+    }
+
     /// The authorization endpoint before any discovery: the configured one, or the one that the
     /// profile of the MCP server at `mcp` knows. `None`: only discovery can tell.
     pub fn expected_authorization_endpoint(&self, mcp: &ExactUrl) -> Option<ExactUrl> {
         if let Some(endpoint) = &self.authorization_endpoint {
             return Some(endpoint.clone());
         }
-        let by_host = || mcp.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
-        let known = self.profile.unwrap_or_else(by_host).endpoints.as_ref()?;
+        let known = self.profile_of(mcp).endpoints.as_ref()?;
         let is_other = self.issuer.as_ref().is_some_and(|issuer| issuer.as_str() != known.issuer);
         ExactUrl::parse(known.authorize).ok().filter(|_| !is_other)
     }

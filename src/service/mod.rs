@@ -27,6 +27,7 @@ use crate::service::identity_headers::IdentityHeaders;
 use crate::service::static_credential::StaticCredential;
 use crate::token::header::{PayloadKind, ServiceDigest, TokenMode};
 use crate::token::lifetime::{ReuseWindow, Ttl};
+use crate::upstream::quirks::KnownEndpoints;
 
 /// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$` and no reserved path segment.
 pub fn is_name(text: &str) -> bool {
@@ -182,6 +183,27 @@ impl Service {
             Some(title) => format!("{title} ({})", self.host()),
             None if self.is_default => self.host().to_owned(),
             None => format!("{} ({})", self.name, self.host()),
+        }
+    }
+
+    /// Whether the gateway needs a client id at the upstream that is not configured: without metadata,
+    /// it cannot register there.
+    pub fn needs_client_id(&self) -> bool {
+        self.endpoints_without_metadata()
+            .is_some_and(|(config, _)| config.client_id.is_none())
+    }
+
+    /// Whether the upstream is known to require a client secret, and only a client id is configured.
+    pub fn lacks_client_secret(&self) -> bool {
+        self.endpoints_without_metadata().is_some_and(|(config, endpoints)| {
+            config.client_id.is_some() && config.client_secret.is_none() && !endpoints.auth_methods.contains(&"none")
+        })
+    }
+
+    fn endpoints_without_metadata(&self) -> Option<(&AuthServerConfig, &'static KnownEndpoints)> {
+        match &self.upstream {
+            Upstream::OAuth(config) => Some((config, config.profile_of(&self.mcp).endpoints.as_ref()?)),
+            Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
         }
     }
 

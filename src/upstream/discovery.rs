@@ -699,7 +699,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("cannot find out where to sign in for http://127.0.0.1:1/mcp: "),
+                .starts_with("no authorization server was found for http://127.0.0.1:1/mcp: "),
             "{error}"
         );
         assert_eq!(error.attempts.len(), 1);

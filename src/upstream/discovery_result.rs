@@ -92,7 +92,7 @@ impl DiscoveredServer {
 
 /// Why a discovery failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot find out where to sign in for {mcp}: {reason}")]
+#[error("no authorization server was found for {mcp}: {reason}")]
 pub struct DiscoveryError {
     /// The URL of the MCP server, without its query.
     pub mcp: String,
@@ -116,15 +116,15 @@ pub enum DiscoveryFailure {
     #[error("{0}; {remedy}", remedy = remedy(.0))]
     Document(MetadataError),
     /// There is no metadata document.
-    #[error("no metadata; set `authorization_server`, or `authorization_endpoint` and `token_endpoint`, of the service")]
+    #[error("it has no metadata; set `authorization_server`, or `authorization_endpoint` and `token_endpoint`, of the service")]
     NoMetadata,
 }
 
 /// What an operator can do about an unusable document.
 fn remedy(error: &MetadataError) -> &'static str {
     if *error == MetadataError::NoS256 {
-        "if it supports PKCE nevertheless, set `authorization_endpoint` and `token_endpoint` of the service"
+        "if the authorization server supports PKCE nevertheless, set `authorization_endpoint` and `token_endpoint` of the service"
     } else {
-        "ask its operator, or set `authorization_server` to the right issuer"
+        "set `authorization_server` of the service to the right issuer, or report the document to the upstream"
     }
 }

@@ -201,11 +201,126 @@ async fn a_second_gateway_cannot_listen_on_the_port_of_the_first() {
 }
 
 #[test]
+fn a_port_in_use_names_the_port_or_the_file_and_never_the_host() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let port = other.local_addr().unwrap().port().to_string();
+    let start = |args: &[&str]| {
+        let mut command = command();
+        command.args(args).arg("--data-dir").arg(dir.path().join("data"));
+        does_not_start(&mut command, "cannot listen on 127.0.0.1")
+    };
+    for host in [&[][..], &["--host", "127.0.0.1"]] {
+        let said = start(&[&["--upstream-rs", NOWHERE, "--port", &port], host].concat());
+        assert!(said.contains("--port: cannot") && !said.contains("--host"), "{said}");
+    }
+    let file = dir.path().join("gateway.toml");
+    let path = file.to_str().unwrap();
+    let service = format!("[services.a]\nurl = \"{NOWHERE}\"\n");
+    std::fs::write(&file, format!("listen = \"127.0.0.1:{port}\"\n{service}")).unwrap();
+    assert!(start(&["--config", path]).contains("gateway.toml:1: listen: cannot"));
+    // Only if the default port is free, this start takes it.
+    let default = std::net::TcpListener::bind(("127.0.0.1", 8002));
+    std::fs::write(&file, &service).unwrap();
+    let said = start(&["--config", path]);
+    assert!(said.contains("gateway.toml: cannot") && said.contains("write `listen = "), "{said}");
+    drop(default);
+}
+
+#[test]
+fn a_flag_that_the_file_forbids_is_named_as_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.toml");
+    std::fs::write(&file, format!("[services.a]\nurl = \"{NOWHERE}\"\n")).unwrap();
+    for (flags, names) in [
+        (&["--port", "8010"][..], "--port: it cannot be given beside --config"),
+        (&["--host", "localhost"], "--host: it cannot be given beside --config"),
+        (&["--tls", "self-signed"], "--tls: it cannot be given beside --config"),
+        (&["--upstream-rs", NOWHERE], "--upstream-rs: it cannot be given beside --config"),
+    ] {
+        does_not_start(command().arg("--config").arg(&file).args(flags), names);
+    }
+}
+
+#[test]
+fn an_empty_variable_is_unset_and_a_file_may_precede_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.toml");
+    std::fs::write(&file, format!("data_dir = \"data\"\n[services.a]\nurl = \"{NOWHERE}\"\n")).unwrap();
+    let mut check = command();
+    for name in [
+        "USERNAME",
+        "PORT",
+        "HOST",
+        "TLS",
+        "STORE",
+        "INSECURE_HTTP",
+        "PASSWORD",
+        "KEY",
+        "LOG",
+    ] {
+        check.env(format!("MCP_GATEWAY_{name}"), "");
+    }
+    let output = done(check.arg("--config").arg(&file).args(["check", "--offline"]));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("service 'a'") && said.contains("gateway, with a password that is made"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_data_directory_that_others_may_write_to_is_refused_and_a_readable_one_is_tightened() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    for loose in [0o777, 0o770, 0o720, 0o1777] {
+        std::fs::set_permissions(&data, PermissionsExt::from_mode(loose)).unwrap();
+        let said = does_not_start(&mut gateway(&data), "other users may write to");
+        assert!(said.contains(&format!("run: chmod 700 {}", data.display())), "{said}");
+        let mut check = command();
+        check
+            .args(["check", "--offline", "--upstream-rs", NOWHERE, "--data-dir"])
+            .arg(&data);
+        let output = done(&mut check);
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!output.status.success() && report.contains("chmod 700"), "{report}");
+    }
+    std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755)).unwrap();
+    let (log_dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let log = std::fs::File::create(log_dir.path().join("log")).unwrap();
+    let mut child = gateway_on(port, &data)
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    for _ in 0..2_000 {
+        if healthcheck(port).status.success() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(mode(&data), 0o700);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = std::fs::read_to_string(log_dir.path().join("log")).unwrap();
+    assert!(
+        said.contains("other users could read the data directory; its mode is 0700 now"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_unusable_data_directory_is_an_error_that_names_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    does_not_start(&mut gateway(&file), "--data-dir");
+    let said = does_not_start(&mut gateway(&file), "--data-dir");
+    assert!(said.contains("is a file, not a directory"), "{said}");
     does_not_start(&mut gateway(&file.join("below")), "--data-dir");
     let nowhere = command().args(["--upstream-rs", NOWHERE]).env_remove("HOME").output().unwrap();
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("--data-dir"));
@@ -648,5 +763,5 @@ fn a_terminal_gets_a_greeting_instead_of_log_lines() {
     ] {
         assert!(text.contains(&part), "{part}: {text}");
     }
-    assert!(!text.contains("listening"), "{text}");
+    assert!(!text.contains("listening; give"), "{text}");
 }

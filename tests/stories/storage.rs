@@ -293,7 +293,7 @@ async fn check_inspects_everything_that_startup_opens_and_changes_nothing() {
     );
     let (fine, said) = configured.checked(|command| command.env("MCP_GATEWAY_KEY", KEY));
     assert!(
-        !fine && said.contains("filled under other keys") && said.contains("one thing is not good"),
+        !fine && said.contains("filled under other keys") && said.contains("one check failed"),
         "{said}"
     );
     let within = |name: &str| configured.dir.path().join(name);
