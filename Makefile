@@ -14,11 +14,11 @@ CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 10
 GATEWAY_BIN ?= $(or $(CARGO_TARGET_DIR),target)/release/mcp-oauth-gateway
 
-demo: ## the gateway, an upstream and a client in one process
+demo: ## the gateway and an upstream in one process, for a client of yours
 	@echo '== demo: the gateway in front of a stand-in upstream'
 	cargo run --profile demo -p mcp-gateway-demo
 
-demo-check: ## the same, driven by a script
+demo-check: ## the same, with a scripted browser and client
 	@echo '== demo-check: one whole sign-in and a tool call'
 	cargo run --profile demo -p mcp-gateway-demo -- --self-check
 

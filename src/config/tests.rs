@@ -774,3 +774,35 @@ fn every_listed_config_key_is_accepted_and_read() {
         assert!(is_set, "no file of EVERY says {} of [{}]", key.name, key.table);
     }
 }
+
+#[test]
+fn a_wrong_type_is_named_with_its_article() {
+    for (line, expected) in [
+        ("public_url = 3", "it is an integer, not a text"),
+        ("public_url = []", "it is an array, not a text"),
+        ("public_url = true", "it is a boolean, not a text"),
+        ("cors = 3", "it is a table, not a value"),
+    ] {
+        let error = written(&format!("{line}\n[services.a]\nurl = \"https://mcp.example\"\n")).unwrap_err();
+        assert_eq!(error.what, expected, "{line}");
+    }
+}
+
+#[test]
+fn a_loopback_public_url_on_a_port_without_listener_is_a_warning() {
+    for (flags, expected) in [
+        ("--public-url http://localhost:9000", 1),
+        ("--public-url http://localhost:9000 --port 9000", 0),
+        ("--public-url http://localhost:8002", 0),
+        ("--public-url https://mcp.example.com", 0),
+        ("--port 9000", 0),
+    ] {
+        let warnings = given(&format!("--upstream-rs https://mcp.example {flags}")).unwrap().warnings;
+        assert_eq!(warnings.len(), expected, "{flags}: {warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .all(|warning| warning.starts_with("--public-url: ") && warning.contains("8002"))
+        );
+    }
+}

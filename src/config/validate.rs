@@ -114,8 +114,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     keys_can_be_revoked(&document, &services, &store_config)?;
     stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
     let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
-    let used_logins: Vec<_> = services.iter().map(|described| described.service.login.clone()).collect();
-    let unused = unused_providers(&document, &used_logins);
+    let unused = unused_providers(&document, &services);
     let mut warnings = [document.warnings.clone(), unused, listen::other_port(&top, &urls, &listen)].concat();
     let data_dir = if store_config.is_stateless() {
         warnings.extend(unused_data_dir(&top)?);
@@ -235,8 +234,11 @@ fn keys_can_be_revoked(document: &Document, described: &[Described], store: &Sto
     }
 }
 
-fn unused_providers(document: &Document, used_logins: &[Login]) -> Vec<String> {
-    let is_unused = |section: &&Section| !used_logins.contains(&Login::Idp(section.name().to_owned()));
+fn unused_providers(document: &Document, described: &[Described]) -> Vec<String> {
+    let is_unused = |section: &&Section| {
+        let login = Login::Idp(section.name().to_owned());
+        !described.iter().any(|described| described.service.login == login)
+    };
     let to_warning = |section: &Section| {
         let name = section.name();
         let error = section.at.wrong(

@@ -119,7 +119,9 @@ pub fn json(status: u16, value: &Value) -> Reply {
 
 /// An HTML page with this content.
 pub fn html(status: u16, inner: &str) -> Reply {
-    let page = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Upstream</title><body>{inner}</body></html>");
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Stand-in for an upstream</title><body>{inner}</body></html>"
+    );
     reply(status, "text/html; charset=utf-8", page)
 }
 

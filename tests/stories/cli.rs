@@ -730,11 +730,32 @@ async fn the_trace_log_of_a_complete_flow_contains_no_secret() {
 #[test]
 fn a_terminal_gets_a_greeting_instead_of_log_lines() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let flags = "--upstream-client-id id --token-mode plain --allow-token-passthrough";
+    let text = on_a_terminal(flags, port, data.path());
+    for part in [
+        format!("Address    http://localhost:{port}/mcp"),
+        format!("Register   http://localhost:{port}/upstream/callback"),
+        "MCP OAuth Gateway is listening.".to_owned(),
+        "User       gateway, with the password above".to_owned(),
+        format!("claude mcp add --transport http gateway http://localhost:{port}/mcp"),
+        "can read the upstream's token in it".to_owned(),
+    ] {
+        assert!(text.contains(&part), "{part}: {text}");
+    }
+    assert!(!text.contains("listening; give"), "{text}");
+    // The gateway registers itself, so there is nothing to register. The password was shown before.
+    let text = on_a_terminal("--token-mode plain --allow-token-passthrough", free_port(), data.path());
+    assert!(!text.contains("Register"), "{text}");
+    assert!(text.contains("User       gateway, with the password of the first start"), "{text}");
+}
+
+/// What a gateway prints on a terminal until it is ready.
+fn on_a_terminal(flags: &str, port: u16, data: &Path) -> String {
     let gateway = command();
     let line = format!(
-        "exec '{}' --upstream-rs {NOWHERE} --upstream-client-id id --token-mode plain --allow-token-passthrough --port {port} --data-dir '{}'",
+        "exec '{}' --upstream-rs {NOWHERE} {flags} --port {port} --data-dir '{}'",
         gateway.get_program().to_string_lossy(),
-        data.path().display()
+        data.display()
     );
     // `script` gives the command a pseudo-terminal.
     let mut terminal = Command::new("script")
@@ -752,16 +773,14 @@ fn a_terminal_gets_a_greeting_instead_of_log_lines() {
     for _ in 0..3 {
         assert_ne!(std::io::BufRead::read_line(&mut lines, &mut text).unwrap(), 0, "{text}");
     }
+    // The hash of the new password is stored after the start.
+    for _ in 0..1_000 {
+        if data.join("password-hash").exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     terminal.kill().unwrap();
     terminal.wait().unwrap();
-    for part in [
-        format!("Address    http://localhost:{port}/mcp"),
-        format!("Register   http://localhost:{port}/upstream/callback"),
-        "User       gateway".to_owned(),
-        format!("claude mcp add --transport http gateway http://localhost:{port}/mcp"),
-        "can read the upstream's token in it".to_owned(),
-    ] {
-        assert!(text.contains(&part), "{part}: {text}");
-    }
-    assert!(!text.contains("listening; give"), "{text}");
+    text
 }

@@ -360,6 +360,26 @@ fn check_accepts_command_line_flags_without_a_file() {
     );
 }
 
+/// GitHub registers no clients and requires a client secret. Offline, the profile tells that.
+#[test]
+fn check_reports_a_missing_client_id_and_warns_about_a_missing_secret() {
+    let text = "data_dir = \"data\"\n[services.github]\nurl = \"https://api.githubcopilot.com/mcp/\"\n";
+    let (output, said) = checked(text, &["--offline"]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("MISSING    client_id") && said.contains("one check failed"), "{said}");
+    assert!(said.contains("(in the upstream's OAuth app)"), "{said}");
+    let (output, said) = checked(&format!("{text}client_id = \"Ov23\"\n"), &["--offline"]);
+    assert!(output.status.success() && said.contains("WARNING    client_secret"), "{said}");
+    let both = "client_id = \"Ov23\"\nclient_secret = \"${UPSTREAM_SECRET}\"\n";
+    let (output, said) = checked(&format!("{text}{both}"), &["--offline"]);
+    assert!(
+        output.status.success() && !said.contains("WARNING") && !said.contains("MISSING"),
+        "{said}"
+    );
+    let (_, said) = checked(&text.replace("api.githubcopilot.com", "mcp.example.com"), &["--offline"]);
+    assert!(said.contains("(the gateway registers it, if the upstream allows that)"), "{said}");
+}
+
 #[cfg(not(feature = "vault"))]
 #[test]
 fn a_store_kind_missing_from_this_build_is_refused_with_its_location() {
