@@ -141,15 +141,11 @@ impl Rejection {
     /// The same reason for a client that refreshes. A fault of the gateway's own configuration becomes
     /// temporary for it, so that it keeps its tokens until the operator has corrected the fault.
     #[must_use]
-    pub fn keep_tokens(self) -> Self {
-        match self {
-            Self::UpstreamSetup { fault, why, .. } => Self::UpstreamSetup {
-                fault,
-                why,
-                retry_after: Some(SETUP_RETRY_SECONDS),
-            },
-            other => other,
+    pub fn keep_tokens(mut self) -> Self {
+        if let Self::UpstreamSetup { retry_after, .. } = &mut self {
+            *retry_after = Some(SETUP_RETRY_SECONDS);
         }
+        self
     }
 
     /// The OAuth error code.

@@ -73,8 +73,8 @@ pub(super) fn check_existing(dir: &Path, location: &Location) -> Result<(), Stri
 fn tighten(dir: &Path) {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let Ok(metadata) = fs::metadata(dir) else { return };
-    let is_ours = our_uid().is_none_or(|uid| uid == metadata.uid());
-    if metadata.mode() & 0o077 == 0 || !is_ours {
+    let (is_ours, others) = (our_uid().is_none_or(|uid| uid == metadata.uid()), metadata.mode() & 0o077);
+    if others == 0 || !is_ours {
         return;
     }
     match fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) {

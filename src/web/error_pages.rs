@@ -10,6 +10,10 @@ use crate::oauth::error::OAuthErrorCode;
 use crate::web::pages::{self, ErrorPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 
+/// The advice about a fault that lasts until the operator corrects it.
+pub(super) const ASK_OPERATOR: &str =
+    "Tell the operator of this gateway. Another attempt fails too, until the operator has corrected this.";
+
 /// The error page: what happened, why, what to do, and the reference in the log.
 pub(super) fn error_page(app: &App, rejection: &Rejection, return_link: Option<(&ReturnAddress, &str)>) -> HttpResponse {
     let reference = reply::reference();
@@ -37,26 +41,33 @@ pub(super) fn error_page(app: &App, rejection: &Rejection, return_link: Option<(
 }
 
 fn status(rejection: &Rejection) -> StatusCode {
-    match rejection.code() {
-        _ if rejection.retry_after().is_some() => StatusCode::SERVICE_UNAVAILABLE,
-        OAuthErrorCode::AccessDenied => StatusCode::FORBIDDEN,
-        OAuthErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::BAD_REQUEST,
+    let code = rejection.code();
+    if rejection.retry_after().is_some() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else if code == OAuthErrorCode::AccessDenied {
+        StatusCode::FORBIDDEN
+    } else if code == OAuthErrorCode::ServerError {
+        StatusCode::INTERNAL_SERVER_ERROR
+    } else {
+        StatusCode::BAD_REQUEST
     }
 }
 
 /// What the user can do. Only a fault that passes is worth another try.
 fn advice(rejection: &Rejection) -> &'static str {
-    match rejection {
-        _ if rejection.retry_after().is_some() => "Wait a moment, then start again in your client.",
-        Rejection::Client { .. } | Rejection::Flow(RejectReason::UnregisteredRedirect) => {
-            "Remove the server in your client and add it again, so that it registers again. With mcp-remote 0.1.x, delete ~/.mcp-auth instead."
-        }
-        Rejection::UpstreamSetup { .. } | Rejection::IdpSetup(_) => {
-            "Tell the operator of this gateway. Another attempt fails too, until the operator has corrected this."
-        }
-        Rejection::Document(_) => "Tell the maker of your client. Another attempt fails too, until the document is corrected.",
-        _ => "Close this page and start again in your client.",
+    if rejection.retry_after().is_some() {
+        "Wait a moment, then start again in your client."
+    } else if matches!(
+        rejection,
+        Rejection::Client { .. } | Rejection::Flow(RejectReason::UnregisteredRedirect)
+    ) {
+        "Remove the server in your client and add it again, so that it registers again. With mcp-remote 0.1.x, delete ~/.mcp-auth instead."
+    } else if matches!(rejection, Rejection::UpstreamSetup { .. } | Rejection::IdpSetup(_)) {
+        ASK_OPERATOR
+    } else if matches!(rejection, Rejection::Document(_)) {
+        "Tell the maker of your client. Another attempt fails too, until the document is corrected."
+    } else {
+        "Close this page and start again in your client."
     }
 }
 

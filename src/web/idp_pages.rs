@@ -10,7 +10,7 @@ use crate::app::flow_handle::{ClientRedirect, FlowHandle};
 use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::web::cookie::{self, CookieName};
-use crate::web::error_pages::error_page;
+use crate::web::error_pages::{ASK_OPERATOR, error_page};
 use crate::web::flow_cookie::{self, PageFlow};
 use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token, host_of};
 use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
@@ -87,8 +87,7 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
                 client_redirect(app, &redirect.back, &redirect.location)
             } else {
                 let what = "The identity provider does not work with this gateway's configuration.";
-                let todo = "Tell the operator of this gateway. Another attempt fails too, until the operator has corrected this.";
-                end_page(app, &redirect, what, "", todo)
+                end_page(app, &redirect, what, "", ASK_OPERATOR)
             };
             clear_flow_cookies(app, response, &redirect.flow)
         }

@@ -17,9 +17,6 @@ use crate::oauth::form::Form;
 use crate::oauth::token_response::UpstreamTokens;
 use crate::store::Transitioned;
 
-/// What the client learns if another attempt can succeed.
-const NO_TOKEN: &str = "the upstream did not give a token; try again";
-
 impl Authorize {
     /// Reads the callback of a service's upstream. `cookies` finds what the browser holds of a flow: the
     /// handle to use, and the cookie that only the browser has in which the user consented.
@@ -101,11 +98,15 @@ impl Authorize {
                 tracing::warn!(%error, "the upstream's code could not be exchanged");
                 let closed = self.core.store.transition(&transition.handle, UpstreamCallback::failed).await;
                 let return_address = closed.map_err(flow_error)?.effect;
-                let (code, description) = match &error {
-                    Rejection::UpstreamDown { .. } => (OAuthErrorCode::TemporarilyUnavailable, NO_TOKEN.to_owned()),
-                    Rejection::UpstreamSetup { .. } => (OAuthErrorCode::ServerError, error.public_message()),
-                    // The code expired, or a new attempt can go well for another reason.
-                    _ => (OAuthErrorCode::ServerError, NO_TOKEN.to_owned()),
+                let code = if matches!(error, Rejection::UpstreamDown { .. }) {
+                    OAuthErrorCode::TemporarilyUnavailable
+                } else {
+                    OAuthErrorCode::ServerError
+                };
+                let description = if let Rejection::UpstreamSetup { fault, .. } = error {
+                    fault.to_string()
+                } else {
+                    "the upstream did not give a token; try again".to_owned()
                 };
                 Ok(ClientRedirect::with_error(flow, return_address, code, &description))
             }

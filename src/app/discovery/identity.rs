@@ -33,9 +33,12 @@ impl Discovery {
         exchange: &LoginExchange,
     ) -> Result<Identity, IdpError> {
         let (idp, http) = (&active.idp, self.core.tasks.http());
-        let provider = self.provider(http, active).await.map_err(|error| match error {
-            Rejection::IdpSetup(reason) => IdpError::Setup(reason),
-            other => IdpError::Down(other.to_string()),
+        let provider = self.provider(http, active).await.map_err(|error| {
+            if let Rejection::IdpSetup(reason) = error {
+                IdpError::Setup(reason)
+            } else {
+                IdpError::Down(error.to_string())
+            }
         })?;
         if provider.target.issuer != exchange.issuer {
             return Err(IdpError::Refused(

@@ -134,7 +134,7 @@ impl Discovery {
             store.remove(&handle).await?;
         }
         let callback = ExactUrl::parse(&self.core.urls.upstream_callback(service))
-            .map_err(|error| registration_error(UpstreamRegistrationError::NoAnswer(error.to_string())))?;
+            .map_err(|error| registration_error(&UpstreamRegistrationError::NoAnswer(error.to_string())))?;
         let metadata = OwnClientMetadata {
             name: "MCP OAuth Gateway",
             redirect_uri: &callback,
@@ -142,7 +142,7 @@ impl Discovery {
         };
         let registration = register(http, &discovered.server, &metadata, &discovered.addresses)
             .await
-            .map_err(registration_error)?;
+            .map_err(|error| registration_error(&error))?;
         tracing::info!(client_id = registration.client_id, "registered at the upstream");
         let record = OwnRegistration {
             registration: registration.clone(),
@@ -181,7 +181,7 @@ impl Discovery {
     }
 }
 
-fn registration_error(error: UpstreamRegistrationError) -> Rejection {
+fn registration_error(error: &UpstreamRegistrationError) -> Rejection {
     let why = error.to_string();
     tracing::error!(why, "registering at the upstream failed");
     match error {
