@@ -33,13 +33,7 @@ impl Discovery {
         exchange: &LoginExchange,
     ) -> Result<Identity, IdpError> {
         let (idp, http) = (&active.idp, self.core.tasks.http());
-        let provider = self.provider(http, active).await.map_err(|error| {
-            if let Rejection::IdpSetup(reason) = error {
-                IdpError::Setup(reason)
-            } else {
-                IdpError::Down(error.to_string())
-            }
-        })?;
+        let provider = self.provider(http, active).await.map_err(lookup_error)?;
         if provider.target.issuer != exchange.issuer {
             return Err(IdpError::Refused(
                 "the provider has another issuer than when the browser left".to_owned(),
@@ -119,5 +113,13 @@ impl Discovery {
                 Ok(user)
             }
         }
+    }
+}
+
+fn lookup_error(error: Rejection) -> IdpError {
+    if let Rejection::IdpSetup(reason) = error {
+        IdpError::Setup(reason)
+    } else {
+        IdpError::Down(error.to_string())
     }
 }
