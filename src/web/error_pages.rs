@@ -21,12 +21,17 @@ pub(super) fn error_page(app: &App, rejection: &Rejection, return_link: Option<(
     let redirect_host = return_link
         .map(|(return_address, _)| return_address.uri().display_host())
         .unwrap_or_default();
+    let todo = match (rejection.advice(), rejection.retry_after()) {
+        (Some(more), Some(_)) => format!("{} {more}", advice(rejection)),
+        (Some(more), None) => more.to_owned(),
+        (None, _) => advice(rejection).to_owned(),
+    };
     let view = ErrorPage {
         base: app.urls().prefix(),
         title: "This did not work",
         what: "The sign-in could not go on.",
         why: &reason_sentence(&rejection.public_message()),
-        todo: advice(rejection),
+        todo: &todo,
         reference: &reference,
         back: return_link.map(|(_, location)| ReturnLink {
             href: location,

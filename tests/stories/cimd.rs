@@ -193,7 +193,7 @@ async fn without_client_documents_a_url_is_an_unknown_client_and_nothing_is_fetc
     let client = host.client(&world);
     let page = authorize(&client).await;
     assert!(
-        page.status == 400 && page.text.contains("does not know the client"),
+        page.status == 400 && page.text.contains("does not know this client"),
         "{}",
         page.text
     );
