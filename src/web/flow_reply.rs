@@ -54,7 +54,5 @@ pub(super) fn continue_page(app: &App, href: &str, host: &str, closing: bool) ->
 
 /// `host[:port]` of an address, for display.
 pub(super) fn host_of(location: &str) -> String {
-    ExactUrl::parse(location)
-        .map(|url| url.host_and_port())
-        .unwrap_or_default()
+    ExactUrl::parse(location).map(|url| url.host_and_port()).unwrap_or_default()
 }
