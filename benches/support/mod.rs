@@ -19,6 +19,7 @@ use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::observe::audit::AuditLog;
 use mcp_oauth_gateway::service::client::ClientDocuments;
 use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
@@ -118,6 +119,7 @@ fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Htt
         },
         clock,
         max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+        audit: AuditLog::default(),
         tasks: Tasks::new(tokio::runtime::Handle::current(), worker),
     }
 }

@@ -206,6 +206,7 @@ mod tests {
     use crate::base::url::ExactUrl;
     use crate::net::http_client::HttpClient;
     use crate::oauth::scope::Scopes;
+    use crate::observe::audit::AuditLog;
     use crate::service::client::ClientDocuments;
     use crate::service::config::Config;
     use crate::service::public_urls::PublicUrls;
@@ -235,6 +236,7 @@ mod tests {
             },
             clock,
             max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+            audit: AuditLog::default(),
             tasks: Tasks::new(tokio::runtime::Handle::current(), HttpClient::without_roots()),
         })
     }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::app::audit_events;
 use crate::app::core::Core;
 use crate::app::error::Rejection;
 use crate::app::rate_limit::{REGISTRATIONS_PER_MINUTE, SourceLimit};
@@ -95,6 +96,9 @@ impl Clients {
                 why: message,
             }));
         }
+        self.core
+            .audit
+            .record(audit_events::client_registered(&client_id, &sealed_client.is));
         Ok(registration_response(
             &client_id,
             &sealed_client.is,

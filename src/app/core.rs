@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
+use crate::observe::audit::AuditLog;
 use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
 use crate::store::{SharedKeyRing, Store};
@@ -29,6 +30,8 @@ pub struct AppParts {
     pub max_pending_flows: usize,
     /// Runs detached work.
     pub tasks: Tasks,
+    /// Records what happened to grants.
+    pub audit: AuditLog,
 }
 
 /// The state that all components share.
@@ -43,6 +46,8 @@ pub struct Core {
     pub(in crate::app) urls: PublicUrls,
     /// Runs work that outlives its request.
     pub(in crate::app) tasks: Tasks,
+    /// Records what happened to grants.
+    pub(in crate::app) audit: AuditLog,
     config: ArcSwap<RuntimeConfig>,
 }
 
@@ -54,6 +59,7 @@ impl Core {
             clock: parts.clock,
             urls: parts.urls,
             tasks: parts.tasks,
+            audit: parts.audit,
             config: ArcSwap::from_pointee(RuntimeConfig::new(parts.config, None)),
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod api_keys;
 pub mod assertion_cache;
+pub mod audit_events;
 pub mod authorize;
 pub mod background;
 pub mod clients;
@@ -44,6 +45,7 @@ use crate::app::runtime_config::RuntimeConfig;
 use crate::app::signing_keys::SigningKeys;
 use crate::app::token_endpoint::TokenEndpoint;
 use crate::app::tokens::Tokens;
+use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
 
@@ -126,6 +128,9 @@ impl App {
     pub fn rebuild(&self, config: Config) {
         let previous = self.core.config();
         self.core.replace_config(RuntimeConfig::new(config, Some(&previous)));
+        let changed = AuditEvent::new(AuditEventKind::ConfigurationChanged, AuditOutcome::Success);
+        self.core.audit.record(changed);
+        self.core.audit.reopen();
         if !self.signing_keys.can_sign() {
             self.signing_keys.load_or_rotate_in_background();
         }

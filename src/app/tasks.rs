@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::net::http_client::HttpClient;
+use crate::observe::request_origin::RequestOrigin;
 
 /// Runs and counts detached work.
 #[derive(Debug)]
@@ -33,12 +34,14 @@ impl Tasks {
         &self.http
     }
 
-    /// Runs `work` to its end, whether or not the caller waits for the result.
+    /// Runs `work` to its end, whether or not the caller waits for the result. It has the origin of the
+    /// caller's request.
     pub(in crate::app) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.tracker.spawn_on(work, &self.runtime)
+        self.tracker
+            .spawn_on(RequestOrigin::scope(RequestOrigin::current(), work), &self.runtime)
     }
 
     /// Resolves when no detached work is left.

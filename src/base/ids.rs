@@ -74,6 +74,15 @@ impl Digest {
         Some(Self(out))
     }
 
+    /// The 64 hexadecimal digits, as `sha256sum` prints them.
+    pub fn to_hex(&self) -> String {
+        use std::fmt::Write as _;
+        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
     /// Returns the first 16 bytes, where a shorter digest is enough.
     pub fn truncated(&self) -> [u8; 16] {
         let mut out = [0; 16];
@@ -116,6 +125,7 @@ mod tests {
     fn a_digest_parses_the_hex_output_of_sha256sum() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::from_hex(hex), Some(Digest::new("abc")));
+        assert_eq!(Digest::new("abc").to_hex(), hex);
         assert_eq!(Digest::from_hex(&hex.to_uppercase()), Some(Digest::new("abc")));
         for invalid in ["", &hex[1..], &hex.replace('b', "g"), &format!("{hex}00")] {
             assert_eq!(Digest::from_hex(invalid), None, "{invalid}");

@@ -40,6 +40,13 @@ impl UnixTime {
         format!("{year:04}-{month:02}-{day_of_month:02}")
     }
 
+    /// The time in UTC (RFC 3339), such as `2026-11-30T10:04:00Z`.
+    pub fn to_rfc3339(self) -> String {
+        let seconds = self.0 % 86_400;
+        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        format!("{}T{hour:02}:{minute:02}:{second:02}Z", self.to_date())
+    }
+
     /// Seconds from `earlier` to this time, or 0 if `earlier` is later.
     pub fn seconds_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

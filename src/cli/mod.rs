@@ -2,6 +2,7 @@
 
 pub mod api_keys;
 mod arguments;
+mod audit;
 pub mod banner;
 pub mod check;
 mod check_local;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Some(Subcommand::ApiKeys { action, kept: flags }) => Storage::read(&flags).and_then(|storage| api_keys::run(action, &storage)),
         Some(Subcommand::Grants { action, kept: flags }) => Storage::read(&flags).and_then(|storage| grants::run(&action, &storage)),
         Some(Subcommand::Users { action, kept: flags }) => Storage::read(&flags).and_then(|storage| users::run(action, &storage)),
+        Some(Subcommand::Audit { action }) => audit::run(&action),
         Some(Subcommand::Store { action, kept: flags }) => Storage::read(&flags).and_then(|storage| store::run(&action, &storage)),
         Some(Subcommand::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
     };

@@ -25,11 +25,13 @@ use crate::config::flags::Serve;
 use crate::config::listen::TlsSource;
 use crate::config::spanned::Location;
 use crate::config::store::StoreConfig;
-use crate::config::validate::Validated;
+use crate::config::validate::{AuditConfig, Validated};
 use crate::net::http_client::HttpClient;
 use crate::net::server::{self, ServerLimits};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::net::{listen, self_signed};
+use crate::observe::audit::writer::{AuditTargets, AuditWriter};
+use crate::observe::audit::{self, AuditLog};
 use crate::observe::log;
 use crate::service::config::Config;
 use crate::store::SharedKeyRing;
@@ -78,6 +80,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
 
     let store = storage.open(&keys, &clock)?;
     background.block_on(storage.ensure_key_check(&store))?;
+    let audit = start_audit(validated, &clock)?;
     let app = App::new(AppParts {
         store: store.clone(),
         keys: Arc::clone(&keys),
@@ -89,6 +92,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
         clock,
         max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
         tasks: Tasks::new(background.handle().clone(), HttpClient::new(client_tls.clone())),
+        audit: audit.log.clone(),
     });
     let stop = CancellationToken::new();
     // An early return stops what was started.
@@ -99,9 +103,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
         background.spawn(reload::reload_on_sighup(Reloader::new(flags, validated), Arc::clone(&app))?);
     }
     spawn_background_work(&background, &app, server_tls.as_ref(), &stop);
-    if matches!(validated.start.certificate, TlsSource::SelfSigned) {
-        background.spawn(renew_certificates(validated.start.data_dir.clone(), public_host(validated)));
-    }
+    renew_certificates_in_background(&background, validated);
     if Storage::has_key_file() {
         background.spawn(reload::watch_keys(storage.key_file(), store));
     }
@@ -113,8 +115,46 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     }
     background.block_on(end);
     let outcome = drain(&stop, threads, &background, &app);
+    audit.finish();
     shutdown_runtime(background);
     outcome
+}
+
+fn renew_certificates_in_background(background: &Runtime, validated: &Validated) {
+    if matches!(validated.start.certificate, TlsSource::SelfSigned) {
+        background.spawn(renew_certificates(validated.start.data_dir.clone(), public_host(validated)));
+    }
+}
+
+/// The audit log, and its writer if there is one.
+#[derive(Default)]
+struct RunningAudit {
+    log: AuditLog,
+    writer: Option<AuditWriter>,
+}
+
+impl RunningAudit {
+    /// Writes what is waiting, and ends the log.
+    fn finish(self) {
+        self.log.close();
+        if let Some(writer) = self.writer {
+            writer.wait();
+        }
+    }
+}
+
+/// Starts the audit log, if one is configured.
+fn start_audit(validated: &Validated, clock: &Clock) -> Result<RunningAudit, String> {
+    let AuditConfig { file, stdout } = validated.start.audit.clone();
+    let targets = AuditTargets { file, stdout };
+    if targets.is_empty() {
+        return Ok(RunningAudit::default());
+    }
+    let (log, writer) = audit::writer::start(targets, clock.clone()).map_err(|error| {
+        let instead = "name a file that the gateway may write, in a directory that exists, and that no other gateway uses";
+        validated.locations.audit.wrong(error.to_string(), instead).to_string()
+    })?;
+    Ok(RunningAudit { log, writer: Some(writer) })
 }
 
 /// Which password the user of the data directory has. A new one was shown before the greeting.

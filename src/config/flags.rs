@@ -72,6 +72,12 @@ pub enum Subcommand {
         #[command(flatten)]
         kept: StorageFlags,
     },
+    /// Check an audit log: whether a record was changed, removed or inserted
+    Audit {
+        /// The action.
+        #[command(subcommand)]
+        action: Audit,
+    },
     /// Export or import all records, still encrypted: to move to another store, or for a backup
     #[command(mut_args(global))]
     Store {
@@ -196,6 +202,17 @@ pub enum Users {
         /// Print JSON, one object on each line
         #[arg(long)]
         json: bool,
+    },
+}
+
+/// Actions of `audit`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Audit {
+    /// Check the chain of digests; exit status 0 if it is whole
+    Verify {
+        /// The files in the order in which they were written
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
 }
 
@@ -338,6 +355,12 @@ pub struct Serve {
     /// The user who may sign in [default: gateway]
     #[arg(long, env = "MCP_GATEWAY_USERNAME", value_name = "NAME")]
     pub username: Option<String>,
+    /// Write an audit log to this file, as JSON lines; - for standard output
+    #[arg(long, env = "MCP_GATEWAY_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+    /// Write the audit log to standard output, also beside a file
+    #[arg(long, env = "MCP_GATEWAY_AUDIT_STDOUT")]
+    pub audit_stdout: bool,
     /// The log level [default: info]
     #[arg(long, env = "MCP_GATEWAY_LOG", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log: Option<String>,

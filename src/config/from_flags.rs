@@ -104,7 +104,18 @@ fn top_level(flags: &Serve) -> Vec<Section> {
     let mut cors = section("cors");
     set(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
     let [store, keys] = storage_sections(&flags.kept);
-    vec![top, tls, store, keys, cors]
+    vec![top, tls, store, keys, cors, audit_section(flags)]
+}
+
+fn audit_section(flags: &Serve) -> Section {
+    let mut audit = Section::new("audit", &["audit".to_owned()], Location::Flag("--config"));
+    let is_stdout = flags.audit_log.as_deref() == Some(Path::new("-"));
+    let file = flags.audit_log.as_deref().filter(|_| !is_stdout);
+    set(&mut audit, "file", file.map(text).map(Value::Text));
+    let flag = if is_stdout { "--audit-log" } else { "--audit-stdout" };
+    let stdout = (is_stdout || flags.audit_stdout).then_some(Value::Switch(true));
+    set_by(flag, &mut audit, "stdout", stdout);
+    audit
 }
 
 /// The flags for `[store]` and `[keys]` as sections.

@@ -165,4 +165,9 @@ keys! {
     cors "cors" {
         ORIGINS: Texts = "origins", "none", "--cors-origins", "Origins of web pages that may call the MCP endpoints. `*` allows every origin.";
     }
+    /// `[audit]`.
+    audit "audit" {
+        FILE: File = "file", "none", "--audit-log", "The file of the audit log: JSON lines, each with the digest of the one before. `mcp-oauth-gateway audit verify` checks it. SIGHUP opens it again.";
+        STDOUT: Switch = "stdout", "`false`", "--audit-stdout", "Writes the audit log to standard output, also beside a file.";
+    }
 }

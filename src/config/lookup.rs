@@ -4,7 +4,7 @@ use crate::config::keys::ALL;
 use crate::config::schema::{KeyInfo, ValueType};
 
 /// The patterns of all tables, in the order of the reference.
-pub const TABLES: [&str; 12] = [
+pub const TABLES: [&str; 13] = [
     "",
     "keys",
     "tls",
@@ -17,6 +17,7 @@ pub const TABLES: [&str; 12] = [
     "services.*",
     "services.*.auth_header",
     "cors",
+    "audit",
 ];
 
 /// What a path of table names leads to.

@@ -145,6 +145,7 @@ fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
         maybe("store", "store", &[], 3),
         maybe("login.password", "login.password", &[], 2),
         maybe("cors", "cors", &[], 2),
+        maybe("audit", "audit", &[], 2),
     );
     let named_tables = (
         maybe("idp.*", "idp.corp", IDP, 3),
@@ -152,8 +153,8 @@ fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
         table("services.*", "services.one", URL, 4),
         maybe("services.*", "services.other", URL, 5),
     );
-    (single_tables, named_tables).prop_map(|((top, a, b, c, d, e), (f, g, service, h))| {
-        let tables = [a, b, c, d, e, f, g, h].into_iter().flatten();
+    (single_tables, named_tables).prop_map(|((top, a, b, c, d, e, i), (f, g, service, h))| {
+        let tables = [a, b, c, d, e, f, g, h, i].into_iter().flatten();
         [top].into_iter().chain(tables).chain([service]).collect()
     })
 }

@@ -33,8 +33,19 @@ pub struct StartConfig {
     pub store: StoreConfig,
     /// The log level.
     pub log: String,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// Files of further CAs to trust for upstream calls.
     pub upstream_ca: Vec<PathBuf>,
+}
+
+/// Where the audit log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// Its file.
+    pub file: Option<PathBuf>,
+    /// Whether it goes to standard output.
+    pub stdout: bool,
 }
 
 /// Where settings are or could be configured, for messages.
@@ -44,6 +55,8 @@ pub struct Locations {
     pub storage: StorageLocations,
     /// `listen`; `None` if it is not configured.
     pub listen: Option<Location>,
+    /// The file of the audit log.
+    pub audit: Location,
     /// The certificate.
     pub certificate: Location,
     /// The last `upstream_ca`; the whole configuration if there is none.
@@ -103,7 +116,7 @@ pub fn validate(document: Document, source: &Location, default_data_dir: Option<
 fn validate_document(mut document: Document, source: &Location, default_data_dir: Option<PathBuf>) -> Result<Validated, ConfigError> {
     let mut only = |pattern| document.only(pattern, source);
     let (top, tls, store, keys) = (only(""), only("tls"), only("store"), only("keys"));
-    let (login, cors) = (only("login.password"), only("cors"));
+    let (login, cors, audit) = (only("login.password"), only("cors"), only("audit"));
     let mut missing_features = Vec::new();
     let certificate = listen::certificate(&tls)?;
     let (urls, listen) = listen::public_urls(&top, &certificate)?;
@@ -141,22 +154,22 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
             key_file: keys.get(&keys::key_ring::FILE)?,
             store: store_config,
             log: top.get(&keys::top::LOG)?.map_or("info", |spanned| spanned.value).to_owned(),
+            audit: AuditConfig::read(&audit)?,
             upstream_ca,
         },
         locations: Locations {
-            storage: StorageLocations {
-                data_dir: top.location(&keys::top::DATA_DIR),
-                store: store.location(&keys::store::KIND),
-                key_file: keys.location(&keys::key_ring::FILE),
-            },
+            storage: storage_locations(&top, &store, &keys),
             listen: top.set_location(&keys::top::LISTEN),
             certificate: certificate_location(&tls),
+            audit: audit.location(&keys::audit::FILE),
             upstream_ca: upstream_ca_location,
         },
         missing_features,
         warnings,
     };
-    let mut sections = [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&document.sections);
+    let mut sections = [&top, &tls, &store, &keys, &login, &cors, &audit]
+        .into_iter()
+        .chain(&document.sections);
     sections.try_for_each(check_unread)?;
     Ok(validated)
 }
@@ -187,6 +200,23 @@ fn certificate_location(tls: &Section) -> Location {
         tls.location(&keys::tls::SELF_SIGNED)
     } else {
         tls.location(&keys::tls::CERT)
+    }
+}
+
+fn storage_locations(top: &Section, store: &Section, keys: &Section) -> StorageLocations {
+    StorageLocations {
+        data_dir: top.location(&keys::top::DATA_DIR),
+        store: store.location(&keys::store::KIND),
+        key_file: keys.location(&keys::key_ring::FILE),
+    }
+}
+
+impl AuditConfig {
+    fn read(section: &Section) -> Result<Self, ConfigError> {
+        Ok(Self {
+            file: section.get(&keys::audit::FILE)?,
+            stdout: section.is_on(&keys::audit::STDOUT)?,
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::app::service_list;
 use crate::net::body::{BodyError, read_limited};
 use crate::net::http_client::HttpClient;
 use crate::oauth::form::Form;
+use crate::observe::request_origin::RequestOrigin;
 use crate::service::public_urls::BaseUrl;
 use crate::web::flow_pages;
 use crate::web::guard::{self, CorsPolicy};
@@ -103,6 +104,7 @@ impl Router {
         if request.method() == Method::OPTIONS {
             return reply::preflight(&cors, request.headers());
         }
+        let origin = || RequestOrigin::of(source, request.headers());
         match endpoint {
             Endpoint::Mcp(service) => {
                 let response = match find(context, &service) {
@@ -119,12 +121,17 @@ impl Router {
             Endpoint::OAuth(endpoint, service) => {
                 let response = match find_oauth(context, &service) {
                     // Boxed, as below: rare, and otherwise the largest part of the future of every request.
-                    Some(service_endpoint) => Box::pin(self.oauth_endpoint(context, endpoint, service_endpoint, request)).await,
+                    Some(service_endpoint) => {
+                        let origin = RequestOrigin::of(source, request.headers());
+                        origin
+                            .scoped(self.oauth_endpoint(context, endpoint, service_endpoint, request))
+                            .await
+                    }
                     None => self.no_service(&config),
                 };
                 reply::with_cors(response, &cors)
             }
-            Endpoint::Browser(endpoint) => Box::pin(self.browser_endpoint(context, endpoint, request)).await,
+            Endpoint::Browser(endpoint) => origin().scoped(self.browser_endpoint(context, endpoint, request)).await,
             Endpoint::Style => style(),
             Endpoint::Home => flow_pages::home(&self.app, &config),
         }

@@ -6,6 +6,7 @@
 
 mod access;
 mod api_keys;
+mod audit;
 mod chain;
 mod cimd;
 mod cli;

@@ -16,6 +16,7 @@ use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
+use mcp_oauth_gateway::observe::audit::AuditLog;
 use mcp_oauth_gateway::service::Service;
 use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::store::{SharedKeyRing, Store};
@@ -121,6 +122,7 @@ impl Fleet {
             config: self.config.clone(),
             clock,
             max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+            audit: AuditLog::default(),
             tasks: Tasks::new(back.clone(), HttpClient::new(ClientTls::load(&[]).unwrap())),
         });
         let (upkeep, ends) = (Arc::clone(&app), self.stop.clone());

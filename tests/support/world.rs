@@ -17,6 +17,7 @@ use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::observe::audit::AuditLog;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
 use mcp_oauth_gateway::service::client::ClientDocuments;
 use mcp_oauth_gateway::service::config::Config;
@@ -97,6 +98,7 @@ impl World {
             config: Self::config(service),
             clock,
             max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+            audit: AuditLog::default(),
             tasks: Tasks::new(back.handle().clone(), HttpClient::new(trust.clone())),
         };
         change(&mut parts);

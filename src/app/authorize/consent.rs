@@ -1,5 +1,6 @@
 //! The user consents, or denies.
 
+use crate::app::audit_events;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::consent_form::ConsentForm;
 use crate::app::authorize::results::{ConsentOutcome, FlowPage, LoginRedirect};
@@ -44,9 +45,14 @@ impl Authorize {
             request: request.clone(),
             who: user.clone(),
         };
+        let flow = form.flow.id();
         let outcome = self.continue_flow(http, context, form).await?;
         match outcome {
-            ConsentOutcome::Upstream(_) | ConsentOutcome::ClientRedirect(_) => self.remember_consent(&request, &user, &active).await,
+            ConsentOutcome::Upstream(_) | ConsentOutcome::ClientRedirect(_) => {
+                let given = audit_events::consent_given(flow, &request, &user, false);
+                self.core.audit.record(given);
+                self.remember_consent(&request, &user, &active).await;
+            }
             ConsentOutcome::AskAgain(..) => {}
         }
         Ok(outcome)
@@ -74,12 +80,15 @@ impl Authorize {
             client = request.client_id,
             "consent was given before"
         );
+        let given = audit_events::consent_given(form.flow.id(), &request, &user, true);
         let context = AtConsent {
             active: &active,
             request,
             who: user,
         };
-        self.continue_flow(http, context, form).await.map(Some)
+        let outcome = self.continue_flow(http, context, form).await?;
+        self.core.audit.record(given);
+        Ok(Some(outcome))
     }
 
     async fn continue_flow(&self, http: &HttpClient, context: AtConsent<'_>, form: ConsentForm<'_>) -> Result<ConsentOutcome, Rejection> {
@@ -166,6 +175,7 @@ impl Authorize {
             Err(error) => return Err(flow_error(error)),
         };
         self.pending_flows.remove(flow.id());
+        self.core.audit.record(audit_events::consent_denied(flow.id()));
         Ok(return_address)
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::app::audit_events;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::callback_params::{CallbackParams, CallbackResult};
 use crate::app::authorize::results::{DeniedUser, FlowPage, IdpOutcome, LoginRedirect};
@@ -10,7 +11,7 @@ use crate::app::error::{IDP_SETUP_MESSAGE, Rejection};
 use crate::app::flow_handle::{ClientRedirect, FLOW_NOT_FOUND, FlowHandle, flow_error};
 use crate::app::idp_cache::ActiveIdp;
 use crate::app::user_policy::allow_list_subject;
-use crate::base::ids::Digest;
+use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::flow::authorize::ClientAuthorize;
@@ -144,6 +145,7 @@ impl Authorize {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::warn!(idp = name, %error, "a sign-in at the identity provider failed");
+                self.record_refusal(flow.id(), None, "provider_failed");
                 let code = match error {
                     IdpError::Down(_) => OAuthErrorCode::TemporarilyUnavailable,
                     IdpError::Refused(_) => OAuthErrorCode::AccessDenied,
@@ -172,6 +174,7 @@ impl Authorize {
                 email = identity.email.as_deref().unwrap_or(""),
                 "a user is not allowed to sign in"
             );
+            self.record_refusal(flow.id(), Some(&user.subject), "not_allowed");
             let description = "this user may not use the gateway";
             let redirect = self
                 .login_failed(&transition.handle, flow, OAuthErrorCode::AccessDenied, description)
@@ -187,7 +190,12 @@ impl Authorize {
         let transition = self.core.store.transition(&transition.handle, step).await.map_err(flow_error)?;
         self.grants.persistence().check_size(&transition.handle)?;
         tracing::info!(idp = name, user = user.subject, "signed in");
+        self.core.audit.record(audit_events::signed_in(flow.id(), &user, name));
         Ok(IdpOutcome::SignedIn(transition.handle, form))
+    }
+
+    fn record_refusal(&self, flow: Id, user: Option<&str>, reason: &'static str) {
+        self.core.audit.record(audit_events::sign_in_refused(flow, user, reason));
     }
 
     async fn login_failed(

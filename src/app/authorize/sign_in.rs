@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::app::audit_events;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::password::PasswordCheck;
 use crate::app::authorize::results::{FlowPage, LoginOutcome};
@@ -50,6 +51,13 @@ impl Authorize {
             PasswordCheck::Right => {}
             result @ (PasswordCheck::Wrong | PasswordCheck::Wait { .. }) => {
                 tracing::info!(%source, "sign-in refused");
+                let is_known = config.configured.users.iter().any(|user| user.name == name);
+                let reason = match result {
+                    PasswordCheck::Wait { .. } => "too_many_attempts",
+                    PasswordCheck::Right | PasswordCheck::Wrong => "wrong_password",
+                };
+                let refused = audit_events::sign_in_refused(flow.id(), is_known.then_some(name), reason);
+                self.core.audit.record(refused);
                 return Ok(LoginOutcome::No(request, result));
             }
         }
@@ -58,6 +66,7 @@ impl Authorize {
         let transition = self.core.store.transition(flow, step).await.map_err(flow_error)?;
         self.pending_flows.remove(flow.id());
         tracing::info!(user = name, "signed in");
+        self.core.audit.record(audit_events::signed_in(flow.id(), &user, "password"));
         Ok(LoginOutcome::Yes {
             flow: transition.handle,
             form: new_form,

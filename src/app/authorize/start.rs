@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::app::audit_events;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::results::{AuthorizeError, StartedFlow};
 use crate::app::clients::Freshness;
@@ -142,6 +143,7 @@ impl Authorize {
     ) -> Result<StartedFlow, Rejection> {
         let (now, form, id) = (self.core.clock.now(), random::token(), Id::random());
         let (digest, needs_login) = (Digest::new(form.expose()), request.way.by != LoginMethod::Nobody);
+        let started = audit_events::flow_started(id, &request);
         let record = ClientAuthorize::new(request, digest.clone(), now);
         // Counted before it is stored: a caller that hangs up in between leaves no record that is not
         // counted.
@@ -157,6 +159,7 @@ impl Authorize {
             self.core.store.remove(&flow).await?;
             return Err(rejection);
         }
+        self.core.audit.record(started);
         if user.is_none() && needs_login {
             return Ok(StartedFlow {
                 flow,
@@ -170,7 +173,8 @@ impl Authorize {
         };
         let transition = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
         // Without a login, the flow counts as pending until consent.
-        if user.is_some() {
+        if let Some(user) = &user {
+            self.core.audit.record(audit_events::signed_in(id, user, "session"));
             self.pending_flows.remove(id);
         }
         Ok(StartedFlow {

@@ -1,6 +1,7 @@
 //! Compares the user of a grant with the configuration of now. The grant of a user who may no longer use
 //! the service ends, and so does one from before a change of the password.
 
+use crate::app::audit_events::{self, EndReason};
 use crate::app::error::Rejection;
 use crate::app::grants::Grants;
 use crate::app::runtime_config::RuntimeConfig;
@@ -53,6 +54,8 @@ impl Grants {
     async fn end_for_user(&self, grant: &Handle<GrantRecord>, user: &User, reason: &str) -> Result<(), StoreError> {
         tracing::warn!(grant = %grant.id(), user = user.subject, reason, "a user may no longer use the service; the grant is ended");
         if let Some(data) = self.end(grant).await? {
+            let ended = audit_events::grant_ended(grant.id(), &data, EndReason::UserPolicy).with("reason", reason);
+            self.core.audit.record(ended);
             self.discovery.revoke_detached(&data, None);
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::app::audit_events;
 use crate::app::error::Rejection;
 use crate::app::grants::Grants;
 use crate::app::grants::persistence::InsertedGrant;
@@ -73,7 +74,9 @@ impl Grants {
             branch: 0,
             tokens: tokens.as_ref(),
         };
-        self.issue(active, grant, context)
+        let response = self.issue(active, grant, context)?;
+        self.core.audit.record(audit_events::tokens_issued(handle.id(), &data));
+        Ok(response)
     }
 
     /// Issues pairs of the grant's current generation, which the client has not confirmed yet.

@@ -40,7 +40,7 @@ impl Grants {
     pub(in crate::app) fn mark_ended(&self, grant: Id) {
         let ttl = self.persistence.revocation_ttl(&self.core.config());
         let until = self.core.clock.now().plus_seconds(ttl).plus_seconds(CLOCK_MARGIN_SECONDS);
-        self.revocations.add(grant, until);
+        self.revocations.add_ended_here(grant, until);
         self.drop_ended(grant);
     }
 

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use crate::app::audit_events::{self, EndReason};
 use crate::app::grants::Grants;
 use crate::base::ids::Id;
 use crate::flow::grant::{BranchUse, GrantRecord};
@@ -67,6 +68,10 @@ impl Grants {
             }
             let step = |r: GrantRecord| Ok::<_, Infallible>(r.upstream_401_seen(generation, now, ttl));
             if let Ok((_, true)) = this.core.store.update(&handle, step).await {
+                if let Some(data) = record.as_ref().and_then(GrantRecord::data) {
+                    let ended = audit_events::grant_ended(grant, data, EndReason::Upstream);
+                    this.core.audit.record(ended);
+                }
                 tracing::warn!(%grant, "the upstream refused its token twice; the user must sign in again");
                 this.mark_ended(grant);
             }

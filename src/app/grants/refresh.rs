@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::app::audit_events::{self, EndReason};
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
 use crate::app::grants::Grants;
@@ -20,8 +21,9 @@ use crate::flow::client::Authenticated;
 use crate::flow::error::RejectReason;
 use crate::flow::grant::{AnswerSource, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshOutcome, RefreshStep, Refreshing};
 use crate::flow::grant_data::GrantData;
-use crate::flow::refresh::{RefreshPayload, RefreshRequest};
+use crate::flow::refresh::{Acceptance, RefreshPayload, RefreshRequest};
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
+use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 use crate::service::Service;
 use crate::store::{Handle, TransitionError};
 use crate::token::header::{PayloadKind, TokenKind};
@@ -61,10 +63,10 @@ impl Grants {
         let (this, active, client, issuer) = (Arc::clone(self), Arc::clone(endpoint.service), client.clone(), endpoint.issuer());
         // Detached before the first write. If the client hangs up or its worker closes, a lease that was
         // taken is still used, and what the upstream rotated is not lost.
-        let detached = self
-            .core
-            .tasks
-            .spawn(async move { Box::pin(this.refresh_detached(&active, &issuer, &client, &pair)).await });
+        let detached = self.core.tasks.spawn(async move {
+            let response = Box::pin(this.refresh_detached(&active, &issuer, &client, &pair)).await;
+            response.inspect_err(|error| this.record_refresh_failure(&client, &pair, error))
+        });
         match tokio::time::timeout(MAX_WAIT, detached).await {
             Ok(Ok(response)) => response,
             Ok(Err(_)) | Err(_) => Err(Rejection::TryLater { retry_after: 5 }),
@@ -180,6 +182,7 @@ impl Grants {
         grant: &Handle<GrantRecord>,
         step: RefreshStep,
     ) -> Result<Value, Rejection> {
+        let acceptance = step.acceptance;
         match step.source {
             AnswerSource::Data { branch, tokens, data } => {
                 let current = CurrentGrant {
@@ -188,7 +191,9 @@ impl Grants {
                     branch,
                     tokens: tokens.as_ref(),
                 };
-                self.issue(active, current, context)
+                let response = self.issue(active, current, context)?;
+                self.record_refresh(current, acceptance, false);
+                Ok(response)
             }
             AnswerSource::Upstream(refresh) => {
                 let refreshed = self.refresh_upstream(active, grant, refresh).await?;
@@ -198,9 +203,36 @@ impl Grants {
                     branch: 0,
                     tokens: Some(&refreshed.tokens),
                 };
-                self.issue(active, current, context)
+                let response = self.issue(active, current, context)?;
+                self.record_refresh(current, acceptance, true);
+                Ok(response)
             }
         }
+    }
+
+    fn record_refresh(&self, grant: CurrentGrant<'_>, acceptance: Acceptance, from_upstream: bool) {
+        let event = |kind| {
+            audit_events::of_grant(kind, AuditOutcome::Success, grant.handle.id(), grant.data)
+                .with("branch", grant.branch)
+                .with("accepted_as", acceptance.as_str())
+        };
+        match acceptance {
+            Acceptance::Current | Acceptance::Concurrent => {}
+            Acceptance::ReuseWindow | Acceptance::LostResponse(_) => self.core.audit.record(event(AuditEventKind::BranchCreated)),
+        }
+        let refreshed = event(AuditEventKind::TokenRefreshed).with("from_upstream", from_upstream);
+        self.core.audit.record(refreshed);
+    }
+
+    fn record_refresh_failure(&self, client: &Authenticated, pair: &OpenedPair, error: &Rejection) {
+        let failed = AuditEvent::new(AuditEventKind::RefreshFailed, AuditOutcome::Failure)
+            .user(&pair.half.subject)
+            .client(client.client_id())
+            .with("grant", pair.half.grant)
+            .with("generation", pair.half.generation)
+            .with("branch", pair.half.branch)
+            .with("error", error.code().as_str());
+        self.core.audit.record(failed);
     }
 
     /// Asks the upstream for new tokens, as the holder of the lease, and commits its answer.
@@ -224,7 +256,11 @@ impl Grants {
                 let (now, ttl) = (self.core.clock.now(), self.core.config().max_access_ttl());
                 let step = |s: Refreshing| s.refused(refresh.attempt, now, ttl);
                 match self.core.store.transition(grant, step).await {
-                    Ok(_) => self.mark_ended(grant.id()),
+                    Ok(_) => {
+                        self.mark_ended(grant.id());
+                        let ended = audit_events::grant_ended(grant.id(), &refresh.data, EndReason::Upstream);
+                        self.core.audit.record(ended);
+                    }
                     Err(TransitionError::Store(error)) => return Err(error.into()),
                     // Another attempt has the lease now.
                     Err(TransitionError::NotFound | TransitionError::WrongState | TransitionError::Rejected(_)) => {}

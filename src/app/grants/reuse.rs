@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use crate::app::audit_events::{self, EndReason};
 use crate::app::error::Rejection;
 use crate::app::grants::Grants;
 use crate::base::ids::Id;
@@ -12,6 +13,7 @@ use crate::flow::error::RejectReason;
 use crate::flow::grant::GrantRecord;
 use crate::flow::grant_data::GrantData;
 use crate::flow::refresh::{Acceptance, RefreshRequest, ReuseReason};
+use crate::observe::audit::event::{AuditEventKind, AuditOutcome};
 use crate::store::{Handle, StoreError, UpsertError};
 
 /// By how many seconds the list of abandoned branches outlives their access pairs, because clocks
@@ -47,6 +49,12 @@ impl Grants {
         Ok(())
     }
 
+    fn record_reuse(&self, grant: Id, data: &GrantData, reason: ReuseReason) {
+        let detected = audit_events::of_grant(AuditEventKind::ReuseDetected, AuditOutcome::Denied, grant, data);
+        self.core.audit.record(detected.with("reason", reason.as_str()));
+        self.core.audit.record(audit_events::grant_ended(grant, data, EndReason::Reuse));
+    }
+
     async fn list_abandoned(&self, grant: Id, branches: AbandonedBranches) -> Result<(), StoreError> {
         let ttl = self.core.config().max_access_ttl();
         let expires = self.core.clock.now().plus_seconds(ttl).plus_seconds(CLOCK_MARGIN_SECONDS);
@@ -71,6 +79,7 @@ impl Grants {
             "refresh token reused; its grant is ended"
         );
         self.mark_ended(grant.id());
+        self.record_reuse(grant.id(), data, reason);
         self.discovery.revoke_detached(data, None);
         Rejection::Grant(RejectReason::Replayed)
     }
@@ -88,6 +97,7 @@ impl Grants {
                         reason = ReuseReason::AbandonedBranch.as_str(),
                         "access token reused; its grant is ended"
                     );
+                    this.record_reuse(grant, &data, ReuseReason::AbandonedBranch);
                     this.discovery.revoke_detached(&data, None);
                 }
                 Ok(None) => {}

@@ -16,8 +16,10 @@ use crate::app::runtime_config::ActiveService;
 use crate::net::body::{ResponseBody, StreamBody, is_event_stream};
 use crate::net::http_client::HttpClient;
 use crate::oauth::bearer;
+use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
+use crate::observe::request_origin::RequestOrigin;
 use crate::service::Service;
-use crate::token::header::PayloadKind;
+use crate::token::header::{PairHeader, PayloadKind, TokenKind};
 use crate::upstream::forward_rules::{self, ResponseVerdict};
 
 /// How long a request waits for the revocation list: a proxy in front may send requests as soon as a
@@ -45,6 +47,12 @@ impl Proxy {
         let AuthenticatedRequest { caller, credential } = self.authenticate(active, &head.headers, source)?;
         if head.method == Method::HEAD {
             return Err(ProxyError::HeadNotAllowed);
+        }
+        if let Caller::TokenHolder(header) = &caller
+            && header.kind == TokenKind::Key
+            && self.core.audit.is_on()
+        {
+            self.record_key_use(header, service, RequestOrigin::of(source, &head.headers));
         }
         // RFC 6750 §2: one way to send a token. The query is forwarded, and a token in it would be too.
         if head.uri.query().is_some_and(bearer::is_token_in_query) {
@@ -81,6 +89,17 @@ impl Proxy {
             self.sessions.note(owner, request, &response, self.core.clock.now());
         }
         self.relay_response(service, &caller, response)
+    }
+
+    /// Records the use of an API key in the audit log, once an hour for each key.
+    fn record_key_use(&self, header: &PairHeader, service: &Service, origin: RequestOrigin) {
+        if self.key_uses.note_first(header.grant, self.core.clock.now()) {
+            let used = AuditEvent::new(AuditEventKind::KeyUsed, AuditOutcome::Success)
+                .user(&header.subject)
+                .with("key", header.grant)
+                .with("service", service.name.as_str());
+            self.core.audit.record_from(Some(origin), used);
+        }
     }
 
     fn relay_response(

@@ -6,6 +6,7 @@ pub mod authenticate;
 pub mod caller;
 pub mod error;
 pub mod forward;
+mod key_usage;
 pub mod mcp_sessions;
 #[cfg(feature = "raw")]
 pub mod raw_bearer;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use crate::app::core::Core;
 use crate::app::grants::Grants;
+use crate::app::proxy::key_usage::RecentKeyUses;
 use crate::app::proxy::mcp_sessions::McpSessions;
 use crate::app::rate_limit::AnonymousLimit;
 use crate::app::revocations::Revocations;
@@ -30,6 +32,7 @@ pub struct Proxy {
     grants: Arc<Grants>,
     sessions: McpSessions,
     anonymous_limit: AnonymousLimit,
+    key_uses: RecentKeyUses,
 }
 
 impl Proxy {
@@ -41,6 +44,7 @@ impl Proxy {
             grants,
             sessions: McpSessions::default(),
             anonymous_limit: AnonymousLimit::default(),
+            key_uses: RecentKeyUses::default(),
         }
     }
 

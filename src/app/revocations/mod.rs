@@ -9,6 +9,9 @@ pub mod list;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
+
+use crate::app::audit_events;
 use crate::app::core::Core;
 use crate::app::revocations::event_streams::EventStreams;
 use crate::app::revocations::list::{RevocationList, TokenStatus};
@@ -34,6 +37,11 @@ const MIN_TOMBSTONE_SECONDS: u64 = 86_400;
 /// differ, in seconds.
 const CLOCK_MARGIN_SECONDS: u64 = 3_600;
 
+/// How long after the store's message about an end this process surely knows whether it was its own.
+const OWN_END_DELAY: Duration = Duration::from_secs(1);
+/// Of how many ends this process remembers that they were its own.
+const MAX_ENDED_HERE: usize = 10_000;
+
 /// What a change in the store meant for the revocation list.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChangeOutcome {
@@ -50,6 +58,8 @@ pub struct Revocations {
     core: Arc<Core>,
     list: RevocationList,
     streams: EventStreams,
+    /// What this process has ended, for the audit log.
+    ended_here: Arc<Cache<Id, ()>>,
 }
 
 impl Revocations {
@@ -58,6 +68,7 @@ impl Revocations {
             core,
             list: RevocationList::default(),
             streams: EventStreams::default(),
+            ended_here: Arc::new(Cache::new(MAX_ENDED_HERE)),
         }
     }
 
@@ -74,6 +85,24 @@ impl Revocations {
     /// Lists abandoned branches of a grant until `until`.
     pub(in crate::app) fn add_abandoned(&self, grant: Id, branches: AbandonedBranches, until: UnixTime) {
         self.list.add_abandoned(grant, branches, until);
+    }
+
+    /// Lists a grant that this process has ended, as [`Self::add`] does.
+    pub(in crate::app) fn add_ended_here(&self, id: Id, until: UnixTime) {
+        self.ended_here.insert(id, ());
+        self.add(id, until);
+    }
+
+    /// Records the end of a grant by another process. This process may be about to note that it was its
+    /// own, so that is looked up later.
+    fn record_end_elsewhere(&self, id: Id) {
+        let (audit, ended_here) = (self.core.audit.clone(), Arc::clone(&self.ended_here));
+        self.core.tasks.spawn(async move {
+            tokio::time::sleep(OWN_END_DELAY).await;
+            if ended_here.get(&id).is_none() {
+                audit.record(audit_events::ended_elsewhere(id));
+            }
+        });
     }
 
     /// Lists a grant until `until`, and ends its event streams.
@@ -166,6 +195,9 @@ impl Revocations {
     pub(in crate::app) async fn apply_change(&self, change: &Change) -> ChangeOutcome {
         match self.read_tombstone(change).await {
             Ok(Some((id, until))) => {
+                if !self.is_revoked(id) && self.core.audit.is_on() {
+                    self.record_end_elsewhere(id);
+                }
                 self.add(id, until);
                 ChangeOutcome::Ended(id)
             }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::app::audit_events::{self, EndReason};
 use crate::app::error::Rejection;
 use crate::app::flow_handle::FlowHandle;
 use crate::app::runtime_config::ActiveService;
@@ -14,6 +15,7 @@ use crate::flow::code::{CodeRedemption, CodeSpent, ObtainedTokens, RedeemedCode}
 use crate::flow::error::RejectReason;
 use crate::flow::flow_record::FlowRecord;
 use crate::flow::stateless_code::PendingExchange;
+use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 use crate::store::{Handle, TransitionError};
 
 const CODE_NOT_FOUND: Rejection = Rejection::Unknown("the code is unknown, expired or not for this gateway");
@@ -52,6 +54,13 @@ impl TokenEndpoint {
         match persistence.redeem(&self.core, &flow, client, redemption).await {
             Ok(spent_code) => {
                 let redeemed_code = self.exchange_pending(active, spent_code.redeemed, spent_code.pending).await?;
+                let completed = AuditEvent::new(AuditEventKind::FlowCompleted, AuditOutcome::Success)
+                    .user(&redeemed_code.who.subject)
+                    .client(&redeemed_code.client_id)
+                    .with("flow", flow.id())
+                    .with("grant", spent_code.grant)
+                    .with("service", redeemed_code.service.as_str());
+                self.core.audit.record(completed);
                 self.grants.create(spent_code.grant, active, context, redeemed_code).await
             }
             Err(TransitionError::WrongState) => Err(self.end_replayed(&flow, client, redemption).await),
@@ -99,7 +108,11 @@ impl TokenEndpoint {
         };
         tracing::warn!(%grant, "a code was redeemed twice; its grant is ended");
         match self.grants.end(&Handle::new(grant)).await {
-            Ok(Some(data)) => self.discovery.revoke_detached(&data, None),
+            Ok(Some(data)) => {
+                let ended = audit_events::grant_ended(grant, &data, EndReason::CodeReplayed);
+                self.core.audit.record(ended);
+                self.discovery.revoke_detached(&data, None);
+            }
             Ok(None) => {}
             Err(error) => return error.into(),
         }

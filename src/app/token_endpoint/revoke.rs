@@ -1,5 +1,6 @@
 //! A client revokes a token (RFC 7009).
 
+use crate::app::audit_events::{self, EndReason};
 use crate::app::error::Rejection;
 use crate::app::grants::persistence::Persistence;
 use crate::app::runtime_config::ActiveService;
@@ -45,6 +46,8 @@ impl TokenEndpoint {
             return Ok(());
         };
         tracing::info!(grant = %grant.id(), "a grant was revoked by its client");
+        let ended = audit_events::grant_ended(grant.id(), &data, EndReason::Client);
+        self.core.audit.record(ended);
         let tokens = data.latest().cloned().or_else(|| presented_tokens(pair));
         self.discovery.revoke_detached(&data, tokens);
         Ok(())

@@ -1,0 +1,120 @@
+//! The audit events of the use cases: what each one says.
+
+use crate::base::ids::Id;
+use crate::flow::authorize::AuthorizationRequest;
+use crate::flow::grant_data::GrantData;
+use crate::flow::user::User;
+use crate::oauth::redirect_uri::RedirectUri;
+use crate::oauth::registration::ClientRegistration;
+use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
+
+/// Why a grant or API key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::app) enum EndReason {
+    /// Its client revoked it (RFC 7009).
+    Client,
+    /// Its code was redeemed twice.
+    CodeReplayed,
+    /// A token of it was reused.
+    Reuse,
+    /// The user may no longer use the service, or the password was changed.
+    UserPolicy,
+    /// The upstream refused its token for good.
+    Upstream,
+    /// A command, or another instance.
+    OtherProcess,
+}
+
+impl EndReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::CodeReplayed => "code_replayed",
+            Self::Reuse => "reuse",
+            Self::UserPolicy => "user_policy",
+            Self::Upstream => "upstream",
+            Self::OtherProcess => "other_process",
+        }
+    }
+}
+
+/// A client registered itself.
+pub(in crate::app) fn client_registered(client_id: &str, registration: &ClientRegistration) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::ClientRegistered, AuditOutcome::Success)
+        .client(client_id)
+        .client_name(registration.name.as_deref())
+        .with("redirect_uri", registration.redirect_uris.first().map(RedirectUri::as_str))
+        .with("redirect_uris", registration.redirect_uris.len() as u64)
+}
+
+/// A flow began.
+pub(in crate::app) fn flow_started(flow: Id, request: &AuthorizationRequest) -> AuditEvent {
+    let redirect_host = request.return_address.uri().display_host();
+    of_request(AuditEventKind::FlowStarted, AuditOutcome::Success, flow, request).with("redirect_host", redirect_host.as_str())
+}
+
+/// A user signed in by this method: `password`, `session`, or the name of a provider.
+pub(in crate::app) fn signed_in(flow: Id, user: &User, method: &str) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::SignIn, AuditOutcome::Success)
+        .user(&user.subject)
+        .with("flow", flow)
+        .with("method", method)
+}
+
+/// A sign-in was refused. `user` is one whom the gateway knows: what else is typed may be a password.
+pub(in crate::app) fn sign_in_refused(flow: Id, user: Option<&str>, reason: &'static str) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::SignIn, AuditOutcome::Denied)
+        .user(user.unwrap_or_default())
+        .with("flow", flow)
+        .with("reason", reason)
+}
+
+/// A user allowed access, now or earlier.
+pub(in crate::app) fn consent_given(flow: Id, request: &AuthorizationRequest, user: &User, is_remembered: bool) -> AuditEvent {
+    of_request(AuditEventKind::Consent, AuditOutcome::Success, flow, request)
+        .user(&user.subject)
+        .with("scope", request.scopes.to_string().as_str())
+        .with("remembered", is_remembered)
+}
+
+/// A user denied access.
+pub(in crate::app) fn consent_denied(flow: Id) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::Consent, AuditOutcome::Denied).with("flow", flow)
+}
+
+fn of_request(kind: AuditEventKind, outcome: AuditOutcome, flow: Id, request: &AuthorizationRequest) -> AuditEvent {
+    AuditEvent::new(kind, outcome)
+        .client(&request.client_id)
+        .client_name(request.client_name.as_deref())
+        .with("flow", flow)
+        .with("service", request.service.as_str())
+}
+
+/// An event of a grant.
+pub(in crate::app) fn of_grant(kind: AuditEventKind, outcome: AuditOutcome, grant: Id, data: &GrantData) -> AuditEvent {
+    AuditEvent::new(kind, outcome)
+        .user(&data.who.subject)
+        .client(&data.client_id)
+        .with("grant", grant)
+        .with("service", data.service.as_str())
+        .with("generation", data.generation())
+}
+
+/// A client got the first tokens of a grant.
+pub(in crate::app) fn tokens_issued(grant: Id, data: &GrantData) -> AuditEvent {
+    of_grant(AuditEventKind::TokenIssued, AuditOutcome::Success, grant, data)
+        .with("scope", data.scopes.to_string().as_str())
+        .with("upstream_issuer", data.issuer.as_deref())
+}
+
+/// A grant ended.
+pub(in crate::app) fn grant_ended(grant: Id, data: &GrantData, reason: EndReason) -> AuditEvent {
+    of_grant(AuditEventKind::TokenRevoked, AuditOutcome::Success, grant, data).with("by", reason.as_str())
+}
+
+/// A grant or API key ended, of which only the id is known.
+pub(in crate::app) fn ended_elsewhere(id: Id) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::TokenRevoked, AuditOutcome::Success)
+        .with("grant", id)
+        .with("by", EndReason::OtherProcess.as_str())
+}
