@@ -169,6 +169,24 @@ async fn a_revoked_api_key_stays_revoked_after_a_restart_and_years_later() {
 
 /// Runs the released binary: both processes open the directory without disturbing each other.
 #[tokio::test]
+async fn a_lost_store_revives_no_api_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let operator = Operator { data: dir.path().into() };
+    let world = serving(dir.path()).await;
+    let (key, _) = operator.add(&["batch"]);
+    assert_eq!(status(&world, &key).await, 200);
+    drop(world);
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("store.sqlite3") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let world = serving(dir.path()).await;
+    assert_eq!(status(&world, &key).await, 401, "it may have been revoked in the lost store");
+}
+
+#[tokio::test]
 async fn the_api_keys_command_and_a_running_gateway_share_the_data_directory() {
     let (standin, dir) = (mcp_gateway_standin::Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
     let operator = Operator { data: dir.path().into() };

@@ -50,9 +50,13 @@ impl Proxy {
         }
         if let Caller::TokenHolder(header) = &caller
             && header.kind == TokenKind::Key
-            && self.core.audit.is_on()
         {
-            self.record_key_use(header, service, RequestOrigin::of(source, &head.headers));
+            if !self.known_keys.contains(header.grant) {
+                Box::pin(self.known_keys.look_up(&self.core, header.grant)).await?;
+            }
+            if self.core.audit.is_on() {
+                self.record_key_use(header, service, RequestOrigin::of(source, &head.headers));
+            }
         }
         // RFC 6750 §2: one way to send a token. The query is forwarded, and a token in it would be too.
         if head.uri.query().is_some_and(bearer::is_token_in_query) {

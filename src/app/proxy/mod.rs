@@ -7,6 +7,7 @@ pub mod caller;
 pub mod error;
 pub mod forward;
 mod key_usage;
+mod known_keys;
 pub mod mcp_sessions;
 #[cfg(feature = "raw")]
 pub mod raw_bearer;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::app::core::Core;
 use crate::app::grants::Grants;
 use crate::app::proxy::key_usage::RecentKeyUses;
+use crate::app::proxy::known_keys::KnownKeys;
 use crate::app::proxy::mcp_sessions::McpSessions;
 use crate::app::rate_limit::AnonymousLimit;
 use crate::app::revocations::Revocations;
@@ -33,6 +35,7 @@ pub struct Proxy {
     sessions: McpSessions,
     anonymous_limit: AnonymousLimit,
     key_uses: RecentKeyUses,
+    known_keys: KnownKeys,
 }
 
 impl Proxy {
@@ -45,6 +48,7 @@ impl Proxy {
             sessions: McpSessions::default(),
             anonymous_limit: AnonymousLimit::default(),
             key_uses: RecentKeyUses::default(),
+            known_keys: KnownKeys::default(),
         }
     }
 
