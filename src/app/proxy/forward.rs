@@ -51,12 +51,7 @@ impl Proxy {
         if let Caller::TokenHolder(header) = &caller
             && header.kind == TokenKind::Key
         {
-            if !self.known_keys.contains(header.grant) {
-                Box::pin(self.known_keys.look_up(&self.core, header.grant)).await?;
-            }
-            if self.core.audit.is_on() {
-                self.record_key_use(header, service, RequestOrigin::of(source, &head.headers));
-            }
+            Box::pin(self.check_key(header, service, RequestOrigin::of(source, &head.headers))).await?;
         }
         // RFC 6750 §2: one way to send a token. The query is forwarded, and a token in it would be too.
         if head.uri.query().is_some_and(bearer::is_token_in_query) {
@@ -95,15 +90,20 @@ impl Proxy {
         self.relay_response(service, &caller, response)
     }
 
-    /// Records the use of an API key in the audit log, once an hour for each key.
-    fn record_key_use(&self, header: &PairHeader, service: &Service, origin: RequestOrigin) {
-        if self.key_uses.note_first(header.grant, self.core.clock.now()) {
+    /// Checks that the store has the record of an API key, and records its use in the audit log once an
+    /// hour.
+    async fn check_key(&self, header: &PairHeader, service: &Service, origin: RequestOrigin) -> Result<(), ProxyError> {
+        if !self.known_keys.contains(header.grant) {
+            self.known_keys.look_up(&self.core, header.grant).await?;
+        }
+        if self.core.audit.is_on() && self.key_uses.note_first(header.grant, self.core.clock.now()) {
             let used = AuditEvent::new(AuditEventKind::KeyUsed, AuditOutcome::Success)
                 .user(&header.subject)
                 .with("key", header.grant)
                 .with("service", service.name.as_str());
             self.core.audit.record_from(Some(origin), used);
         }
+        Ok(())
     }
 
     fn relay_response(
