@@ -634,6 +634,21 @@ fn config_errors_never_contain_a_secret() {
 }
 
 #[test]
+fn login_sessions_are_off_by_default_on_plain_http() {
+    for (top, seconds) in [
+        ("", 0),
+        ("public_url = \"http://localhost:8002\"\n", 0),
+        ("session_ttl = \"1h\"\n", 3_600),
+        ("public_url = \"https://a.example\"\n", 43_200),
+        ("public_url = \"https://a.example\"\nsession_ttl = 0\n", 0),
+        ("tls.self_signed = true\n", 43_200),
+    ] {
+        let validated = written(&format!("{top}{}", service(""))).unwrap();
+        assert_eq!(validated.config.session_ttl, seconds, "{top}");
+    }
+}
+
+#[test]
 fn client_provider_and_service_keys_reach_the_runtime_config() {
     let secret = "ab".repeat(32);
     let digest = crate::base::ids::Digest::new(&secret);

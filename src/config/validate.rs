@@ -11,7 +11,7 @@ use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::{features, keys, stateless, users};
 use crate::service::client::{ClientDocuments, PinnedDocument};
-use crate::service::config::{Config, DEFAULT_SESSION_TTL_SECONDS};
+use crate::service::config::{Config, DEFAULT_HTTPS_SESSION_TTL_SECONDS};
 use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, Login};
 use crate::upstream::idp::Idp;
@@ -144,6 +144,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
             users: users.unwrap_or_default(),
             idps,
             clients,
+            session_ttl: session_ttl(&top, &urls)?,
             ..switches(&top, &cors, pinned)?
         },
         start: StartConfig {
@@ -174,14 +175,21 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     Ok(validated)
 }
 
-/// A configuration without services, users, providers and clients.
+/// The lifetime of a login session. On plain http the default is 0: browsers send a cookie to every
+/// port of a host, so that any local server could take the session over.
+fn session_ttl(top: &Section, urls: &PublicUrls) -> Result<u64, ConfigError> {
+    let default = if urls.is_https() { DEFAULT_HTTPS_SESSION_TTL_SECONDS } else { 0 };
+    Ok(top.get(&keys::top::SESSION_TTL)?.unwrap_or(default))
+}
+
+/// A configuration without services, users, providers, clients and login sessions.
 fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>) -> Result<Config, ConfigError> {
     let compat = top.get(&keys::top::COMPAT)?;
     let has_compat = |word: &str| compat.iter().any(|name| name.value == word);
     Ok(Config {
         services: Vec::new(),
         users: Vec::new(),
-        session_ttl: top.get(&keys::top::SESSION_TTL)?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
+        session_ttl: 0,
         idps: Vec::new(),
         clients: Vec::new(),
         client_documents: ClientDocuments {

@@ -5,8 +5,8 @@ use crate::service::client::{ClientDocuments, ConfiguredClient};
 use crate::service::password_user::PasswordUser;
 use crate::upstream::idp::Idp;
 
-/// How long a login session lasts unless configured, in seconds.
-pub const DEFAULT_SESSION_TTL_SECONDS: u64 = 12 * 3_600;
+/// How long a login session lasts on https unless configured, in seconds.
+pub const DEFAULT_HTTPS_SESSION_TTL_SECONDS: u64 = 12 * 3_600;
 
 /// Everything that a reload may change.
 #[derive(Clone, Debug)]

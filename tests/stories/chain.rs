@@ -1,5 +1,7 @@
 //! The complete flow from sign-in to tool call, and login sessions.
 
+use std::path::{Path, PathBuf};
+
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::token::header::TokenMode;
 use serde_json::json;
@@ -79,15 +81,48 @@ async fn a_login_session_skips_the_password_but_not_the_consent_page() {
     assert!(next.contains("/login/"), "{next}");
 }
 
+/// Browsers send a cookie to every port of a host: a session would let any local server make tokens.
+#[tokio::test]
+async fn plain_http_gateway_creates_no_login_session_unless_configured() {
+    let (standin, port) = (Standin::start(Profile::Standard), free_port());
+    for (configured, is_asked) in [(false, true), (true, false)] {
+        let data = tempfile::tempdir().unwrap();
+        let process = if configured {
+            let setup = with_sessions(port, data.path(), &standin.mcp_url());
+            Process::ready(command().arg("--config").arg(setup), port, data.path()).await
+        } else {
+            Process::start(&standin.mcp_url(), port, data.path(), &[]).await
+        };
+        let (client, mut browser) = (McpClient::register(&process.url).await, Browser::default());
+        client.browse(&mut browser).await;
+        let has_session = browser.cookies.keys().any(|name| name.ends_with("-s"));
+        let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+        assert_eq!((has_session, next.contains("/login/")), (!is_asked, is_asked), "{next}");
+    }
+}
+
+/// Writes a configuration with login sessions on plain http, and returns its path.
+fn with_sessions(port: u16, data: &Path, upstream: &str) -> PathBuf {
+    let path = data.join("gateway.toml");
+    let text = format!(
+        "public_url = \"http://127.0.0.1:{port}\"\nlisten = [\"127.0.0.1:{port}\"]\ndata_dir = \"{}\"\nsession_ttl = \"12h\"\n\
+        [services.default]\nurl = \"{upstream}\"\n",
+        data.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
 #[tokio::test]
 async fn a_login_session_survives_a_restart_but_not_a_changed_user_or_password() {
     let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
-    let as_user = |name: &str, password: &str| {
+    let setup = with_sessions(port, data.path(), &standin.mcp_url());
+    let start = async |name: &str, password: &str| {
         let mut command = command();
         command.env("MCP_GATEWAY_USERNAME", name).env("MCP_GATEWAY_PASSWORD", password);
-        command
+        Process::ready(command.arg("--config").arg(&setup), port, data.path()).await
     };
-    let mut process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    let mut process = start(USER, PASSWORD).await;
     let (client, mut browser) = (McpClient::register(&process.url).await, Browser::default());
     client.browse(&mut browser).await;
     let signed_in = browser.cookies.clone();
@@ -99,7 +134,7 @@ async fn a_login_session_survives_a_restart_but_not_a_changed_user_or_password()
     ];
     for (name, password, leads_to) in changes {
         assert!(process.terminate().success());
-        process = Process::start_as(as_user(name, password), &standin.mcp_url(), port, data.path(), &[]).await;
+        process = start(name, password).await;
         let mut browser = Browser {
             cookies: signed_in.clone(),
             ..Browser::default()

@@ -21,7 +21,7 @@ use mcp_oauth_gateway::observe::audit::AuditLog;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
 use mcp_oauth_gateway::service::client::ClientDocuments;
 use mcp_oauth_gateway::service::config::Config;
-use mcp_oauth_gateway::service::config::DEFAULT_SESSION_TTL_SECONDS;
+use mcp_oauth_gateway::service::config::DEFAULT_HTTPS_SESSION_TTL_SECONDS;
 use mcp_oauth_gateway::service::password_user::{self, LazyPasswordHash, PasswordUser};
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
@@ -138,7 +138,7 @@ impl World {
         Config {
             services: vec![service],
             users: users.to_vec(),
-            session_ttl: DEFAULT_SESSION_TTL_SECONDS,
+            session_ttl: DEFAULT_HTTPS_SESSION_TTL_SECONDS,
             idps: vec![],
             clients: vec![],
             cors_origins: vec![],
