@@ -129,6 +129,16 @@ pub struct UpstreamCallbackParams<'a> {
     pub issuer: Option<&'a str>,
 }
 
+/// Effect: tell the user that nothing was allowed, and where the client waits.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// Where the client gets the error.
+    pub return_address: ReturnAddress,
+    /// Whether a user signed in before. Without, anybody could have sent the browser here, so it is
+    /// not redirected.
+    pub is_signed_in: bool,
+}
+
 /// Effect: exchange the upstream's code.
 #[derive(Clone, Debug)]
 pub struct CodeExchange {
@@ -181,9 +191,13 @@ impl ClientAuthorize {
     }
 
     /// Closes the flow: the user denied before the login.
-    pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
+    pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, Denial), RejectReason> {
         self.belongs_to(form, now)?;
-        Ok((Closed { expires: self.expires }, self.request.return_address))
+        let denial = Denial {
+            return_address: self.request.return_address,
+            is_signed_in: false,
+        };
+        Ok((Closed { expires: self.expires }, denial))
     }
 }
 
@@ -239,9 +253,13 @@ impl GatewayLogin {
     }
 
     /// Closes the flow: the user denied.
-    pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
+    pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, Denial), RejectReason> {
         self.belongs_to(form, now)?;
-        Ok((Closed { expires: self.expires }, self.request.return_address))
+        let denial = Denial {
+            is_signed_in: self.request.way.by != LoginMethod::Nobody,
+            return_address: self.request.return_address,
+        };
+        Ok((Closed { expires: self.expires }, denial))
     }
 }
 

@@ -57,10 +57,10 @@ pub struct ReturnAddress {
     uri: RedirectUri,
     client_state: Option<String>,
     issuer: String,
-    /// The URI is on the host of the client's metadata document, or the operator configured it.
+    /// The operator configured the client, with this URI.
     #[serde(default)]
     #[serde(rename = "at_home")]
-    is_client_host: bool,
+    is_configured: bool,
 }
 
 impl RegisteredClient {
@@ -132,15 +132,14 @@ impl RegisteredClient {
         let uri = match redirect_uri {
             Some(uri) if redirect_uris.iter().any(|registered| registered.matches(&uri)) => uri,
             Some(_) => return Err(RejectReason::UnregisteredRedirect),
-            None if redirect_uris.len() == 1 => redirect_uris[0].clone(),
+            // A registration can be older than the list of forbidden schemes.
+            None if redirect_uris.len() == 1 => {
+                RedirectUri::parse(redirect_uris[0].as_str()).map_err(|_| RejectReason::UnregisteredRedirect)?
+            }
             None => return Err(RejectReason::RedirectNeeded),
         };
         Ok(ReturnAddress {
-            is_client_host: match &self.told_by {
-                MetadataSource::Registration => false,
-                MetadataSource::Document(document) => document.is_same_host_as(&uri),
-                MetadataSource::Configuration => true,
-            },
+            is_configured: self.is_configured(),
             uri,
             client_state,
             issuer: issuer.to_owned(),
@@ -153,7 +152,8 @@ impl RegisteredClient {
     pub fn verified_host(&self, return_address: &ReturnAddress) -> Option<&str> {
         match &self.told_by {
             MetadataSource::Document(document) => {
-                (return_address.is_client_host || return_address.uri.kind() != RedirectKind::Web).then(|| document.host())
+                let uri = &return_address.uri;
+                (document.is_same_host_as(uri) || uri.kind() != RedirectKind::Web).then(|| document.host())
             }
             MetadataSource::Registration | MetadataSource::Configuration => None,
         }
@@ -173,7 +173,7 @@ impl RegisteredClient {
         let is_https = return_address.uri.kind() == RedirectKind::Web;
         match &self.told_by {
             MetadataSource::Registration => false,
-            MetadataSource::Document(_) => is_https && return_address.is_client_host,
+            MetadataSource::Document(document) => is_https && document.is_same_host_as(&return_address.uri),
             MetadataSource::Configuration => is_https && self.secret.is_some(),
         }
     }
@@ -220,11 +220,11 @@ impl ReturnAddress {
         self.with(&[("error", code.as_str()), ("error_description", &description(message))])
     }
 
-    /// Whether an error may be sent to this address by redirect before the user acts. It may go to
-    /// loopback, to the host of the client's metadata document, and to configured clients. Any
-    /// other address would make the gateway an open redirector for every registered client.
-    pub fn is_safe_before_consent(&self) -> bool {
-        self.is_client_host || self.uri.kind() == RedirectKind::Loopback
+    /// Whether an error may be sent to this address by redirect before a user signs in or consents. It
+    /// may go to loopback and to configured clients. Any other address would make the gateway an open
+    /// redirector: anybody can register a client, or publish a metadata document.
+    pub fn is_safe_before_sign_in(&self) -> bool {
+        self.is_configured || self.uri.kind() == RedirectKind::Loopback
     }
 
     /// The redirect URI.
@@ -312,19 +312,18 @@ mod tests {
         let client = documented(r#"["https://app.example/cb","https://other.example/cb","http://127.0.0.1/cb","app.example:/cb"]"#);
         let return_address = |uri: &str| client.return_address(Some(RedirectUri::parse(uri).unwrap()), None, "i").unwrap();
         for (uri, safe, host) in [
-            ("https://app.example/cb", true, Some("app.example")),
+            ("https://app.example/cb", false, Some("app.example")),
             ("https://other.example/cb", false, None),
             ("http://127.0.0.1:4711/cb", true, Some("app.example")),
             ("app.example:/cb", false, Some("app.example")),
         ] {
             let return_address = return_address(uri);
             assert_eq!(
-                (return_address.is_safe_before_consent(), client.verified_host(&return_address)),
+                (return_address.is_safe_before_sign_in(), client.verified_host(&return_address)),
                 (safe, host),
                 "{uri}"
             );
         }
-        assert!(return_address("https://app.example/cb").is_client_host && !return_address("http://127.0.0.1:4711/cb").is_client_host);
     }
 
     #[test]
@@ -341,9 +340,9 @@ mod tests {
     fn a_dynamically_registered_client_has_no_verified_host() {
         let client = client(&["https://a/cb"], ClientAuthMethod::None, None);
         let return_address = client.return_address(None, None, "i").unwrap();
-        assert!(!return_address.is_safe_before_consent() && client.verified_host(&return_address).is_none());
+        assert!(!return_address.is_safe_before_sign_in() && client.verified_host(&return_address).is_none());
         let old_record = r#"{"uri":"https://a/cb","client_state":null,"issuer":"i"}"#;
-        assert!(!serde_json::from_str::<ReturnAddress>(old_record).unwrap().is_client_host);
+        assert!(!serde_json::from_str::<ReturnAddress>(old_record).unwrap().is_safe_before_sign_in());
     }
 
     #[test]
@@ -362,7 +361,7 @@ mod tests {
             let return_address = client.return_address(Some(uri.clone()), None, "i").unwrap();
             (
                 client.may_remember_consent(&return_address),
-                return_address.is_safe_before_consent(),
+                return_address.is_safe_before_sign_in(),
                 client.verified_host(&return_address).is_some(),
             )
         };

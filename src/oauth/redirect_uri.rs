@@ -29,37 +29,30 @@ pub enum RedirectUriError {
     /// The scheme is http, and the host is not loopback.
     #[error("uses http for a host that is not loopback; use https")]
     PlainHttp,
-    /// A scheme that a browser runs, reads or shows, such as `javascript`, `data` or `file`.
-    #[error("uses a scheme that is never allowed")]
+    /// A scheme that a browser or the operating system handles itself, such as `javascript` or
+    /// `ms-msdt`.
+    #[error(
+        "uses a scheme that browsers or operating systems handle themselves; use one of the app's own, such as com.example.app:/callback"
+    )]
     Scheme,
 }
 
-const FORBIDDEN_SCHEMES: [&str; 17] = [
-    "javascript",
-    "data",
-    "file",
-    "vbscript",
-    "blob",
-    "about",
-    "ftp",
-    "ftps",
-    "ws",
-    "wss",
-    "view-source",
-    "filesystem",
-    "jar",
-    "chrome",
-    "resource",
-    "mailto",
-    "tel",
-];
+/// Schemes that browsers and operating systems handle themselves: a redirect to one runs a script,
+/// opens a file or starts a program of the system. Apps choose schemes of their own (RFC 8252 §7.1).
+const FORBIDDEN_SCHEMES: &str = "javascript data file vbscript blob about view-source filesystem jar resource feed intent \
+    android-app safari-extension edge brave opera mk res hcp its jnlp jnlps \
+    ftp ftps sftp tftp ws wss gopher ldap ldaps smb cifs afp nfs dav davs webcal ssh telnet rlogin rdp vnc news nntp imap pop sip \
+    sips magnet mailto tel sms callto facetime shell search help applescript market apt";
+
+/// The beginnings of further such schemes, such as `ms-msdt`, `search-ms` and `itms-services`.
+const FORBIDDEN_PREFIXES: &str = "ms- microsoft- microsoft. windows- search- itms x-apple chrome moz-";
 
 impl RedirectUri {
     /// Parses a URI exactly as written. Fails if it is malformed, ambiguous or of a bad scheme.
     pub fn parse(text: &str) -> Result<Self, RedirectUriError> {
         let address = ExactUrl::parse(text).map_err(RedirectUriError::Text)?;
         let scheme = address.url().scheme();
-        if FORBIDDEN_SCHEMES.contains(&scheme) {
+        if is_forbidden(scheme) {
             return Err(RedirectUriError::Scheme);
         }
         match scheme {
@@ -112,6 +105,11 @@ impl RedirectUri {
     }
 }
 
+fn is_forbidden(scheme: &str) -> bool {
+    let mut prefixes = FORBIDDEN_PREFIXES.split(' ');
+    FORBIDDEN_SCHEMES.split(' ').any(|forbidden| forbidden == scheme) || prefixes.any(|prefix| scheme.starts_with(prefix))
+}
+
 /// Removes the port and leaves the rest byte for byte. The text counts and not the parse, which
 /// drops `:80`. A `:` without digits after it is not a port and stays.
 fn without_port(address: &ExactUrl) -> String {
@@ -145,6 +143,10 @@ mod tests {
             "vscode://vscode.github-authentication/did-authenticate",
             "windsurf://codeium.windsurf/cb",
             "com.example.app:/oauth2redirect",
+            "vscode-insiders://vscode.github-authentication/did-authenticate",
+            "claude://oauth/callback",
+            "zed://mcp/callback",
+            "x-github-client://oauth",
         ] {
             assert!(RedirectUri::parse(text).is_ok(), "{text}");
         }
@@ -160,6 +162,16 @@ mod tests {
             "file:///etc/passwd",
             "vbscript:x",
             "blob:https://x/y",
+            "ms-officecmd:/anything",
+            "MS-MSDT:/id",
+            "search-ms:/query=x&crumb=location:%5C%5Cevil.example%5Cshare",
+            "microsoft-edge:/https://evil.example",
+            "itms-services:/?action=download-manifest&url=https://evil.example/m.plist",
+            "x-apple.systempreferences:/com.apple.preference",
+            "shell:/startup",
+            "smb://evil.example/share",
+            "intent://evil.example/#Intent;end",
+            "chrome-extension://abc/page",
             "http://evil.com/cb",
             "https://a/cb#x",
             "https://u@a/cb",

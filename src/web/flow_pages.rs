@@ -15,15 +15,14 @@ use crate::app::error::Rejection;
 use crate::app::flow_handle::FlowHandle;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::base::secret::Secret;
-use crate::flow::authorize::AuthorizationRequest as Wanted;
-use crate::flow::client::ReturnAddress;
+use crate::flow::authorize::{AuthorizationRequest as Wanted, Denial};
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::web::cookie::{self, CookieName};
 use crate::web::error_pages::error_page;
 use crate::web::flow_cookie::{self, PageFlow};
 use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token};
-use crate::web::pages::{self, ErrorPage, LoginPage};
+use crate::web::pages::{self, ErrorPage, LoginPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 use crate::web::{consent_pages, guard, idp_pages};
@@ -78,7 +77,7 @@ pub async fn authorize(request: &BrowserRequest<'_>, endpoint: ServiceEndpoint<'
         Err(AuthorizeError::Page(rejection)) => error_page(app, &rejection, None),
         Err(AuthorizeError::Answer(return_address, rejection)) => {
             let location = return_address.with_error(rejection.code(), &rejection.public_message());
-            if return_address.is_safe_before_consent() {
+            if return_address.is_safe_before_sign_in() {
                 reply::see_other(&location)
             } else {
                 error_page(app, &rejection, Some((&return_address, &location)))
@@ -294,14 +293,36 @@ fn sign_in_page(
     reply::page(status, pages::sign_in(&view))
 }
 
-fn denied(app: &App, flow: &str, return_address: Result<ReturnAddress, Rejection>) -> HttpResponse {
-    match return_address {
-        Ok(return_address) => {
-            let location = return_address.with_error(OAuthErrorCode::AccessDenied, "the user said no");
-            let mut response = continue_page(app, &location, &return_address.uri().display_host(), true);
-            cookie::clear(app.urls(), response.headers_mut(), CookieName::Form(flow));
-            response
-        }
-        Err(rejection) => error_page(app, &rejection, None),
-    }
+/// The page after a denial. Before a sign-in it has a link only: anybody can register a client, and
+/// must not be able to send browsers anywhere through this gateway.
+fn denied(app: &App, flow: &str, denial: Result<Denial, Rejection>) -> HttpResponse {
+    let Denial {
+        return_address,
+        is_signed_in,
+    } = match denial {
+        Ok(denial) => denial,
+        Err(rejection) => return error_page(app, &rejection, None),
+    };
+    let location = return_address.with_error(OAuthErrorCode::AccessDenied, "the user said no");
+    let host = return_address.uri().display_host();
+    let mut response = if is_signed_in {
+        continue_page(app, &location, &host, true)
+    } else {
+        cancelled_page(app, &location, &host)
+    };
+    cookie::clear(app.urls(), response.headers_mut(), CookieName::Form(flow));
+    response
+}
+
+fn cancelled_page(app: &App, location: &str, host: &str) -> HttpResponse {
+    let view = ErrorPage {
+        base: app.urls().prefix(),
+        title: "Cancelled",
+        what: "You allowed nothing, and the app gets nothing. You can close this window.",
+        why: "",
+        todo: "",
+        reference: "",
+        back: Some(ReturnLink { href: location, host }),
+    };
+    reply::page(StatusCode::OK, pages::error(&view))
 }

@@ -73,7 +73,7 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
             response
         }
         Ok(IdpOutcome::Failed(redirect)) => {
-            let response = if redirect.back.is_safe_before_consent() {
+            let response = if redirect.back.is_safe_before_sign_in() {
                 client_redirect(app, &redirect.back, &redirect.location)
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
@@ -83,7 +83,7 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
             clear_flow_cookies(app, response, &redirect.flow)
         }
         Ok(IdpOutcome::SetupFault(redirect)) => {
-            let response = if redirect.back.is_safe_before_consent() {
+            let response = if redirect.back.is_safe_before_sign_in() {
                 client_redirect(app, &redirect.back, &redirect.location)
             } else {
                 let what = "The identity provider does not work with this gateway's configuration.";

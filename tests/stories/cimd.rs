@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use super::hostile::link_of;
 use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair};
 use crate::support::world::World;
@@ -221,6 +222,33 @@ async fn a_pinned_document_is_never_fetched() {
         let page = authorize(&named(&world, &format!("{}x", host.url))).await;
         assert_eq!(page.text.contains("not its own URL"), is_on, "another document has no copy");
         assert_eq!(host.asked(), usize::from(is_on));
+    }
+}
+
+/// A gateway with the document of one client on another host, which it never fetches.
+async fn with_pinned(url: &str, redirects: &[&str]) -> World {
+    let id = ClientIdUrl::parse(url, false).unwrap();
+    let body = json!({ "client_id": url, "client_name": "Documented", "redirect_uris": redirects });
+    let registration = client_id_metadata::parse_document(&id, body.to_string().as_bytes()).unwrap();
+    World::made(Profile::Standard, |parts| {
+        parts.config.client_documents.pinned = vec![PinnedDocument { url: id, registration }];
+    })
+    .await
+}
+
+/// Anybody can publish a document that names a host of one's own.
+#[tokio::test]
+async fn errors_of_a_document_client_are_never_redirected_to_its_own_host() {
+    let (url, redirect) = ("https://app.example/c.json", "https://app.example/phish");
+    let world = with_pinned(url, &[redirect]).await;
+    let client = McpClient {
+        redirect: redirect.to_owned(),
+        ..named(&world, url)
+    };
+    for (name, value) in [("response_type", "token"), ("code_challenge", "short")] {
+        let page = Browser::default().get(&client.authorize_url_with(&[(name, value)])).await;
+        assert!(page.status.is_client_error(), "{}", page.status);
+        assert!(link_of(&page).starts_with(redirect), "{}", page.text);
     }
 }
 

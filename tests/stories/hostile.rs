@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use mcp_gateway_standin::{CLIENT_SECRET, Profile};
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::service::Login;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -659,6 +660,50 @@ async fn an_error_before_consent_redirects_only_to_loopback_and_otherwise_shows_
     }
 }
 
+/// The link back to the client, on a page that sends the browser nowhere by itself.
+pub(super) fn link_of(page: &Page) -> String {
+    assert_eq!(page.onward(), None, "{}", page.text);
+    let (_, rest) = page.text.split_once("rel=\"noreferrer\" href=\"").expect(&page.text);
+    rest.split('"').next().unwrap().replace("&#38;", "&")
+}
+
+/// Anybody can register a client. Without a sign-in, a denial sends the browser nowhere by itself.
+#[tokio::test]
+async fn denial_before_any_sign_in_is_a_page_with_a_link() {
+    let world = World::with(Profile::Standard, |service| service.login = Login::None).await;
+    for redirect in [
+        "https://phish.example/login-again?x=1",
+        "http://127.0.0.1:3999/callback",
+        "myapp://cb/x",
+    ] {
+        let client = McpClient::register_at(&world.url, redirect).await;
+        let mut browser = Browser::default();
+        let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+        let consent = browser.get(&next).await;
+        let answer = browser.decide(&consent, "deny").await;
+        inert(&answer);
+        let link = link_of(&answer);
+        assert!(link.starts_with(redirect), "{link}");
+        assert_eq!(param(&link, "error").as_deref(), Some("access_denied"));
+    }
+}
+
+/// A redirect to a scheme of the system would open its handler from the address of the gateway.
+#[tokio::test]
+async fn schemes_of_the_system_cannot_be_registered() {
+    let world = World::standard().await;
+    for redirect in [
+        "ms-officecmd:/anything",
+        "search-ms:/query=x",
+        "itms-services:/?action=x",
+        "ms-msdt:/id",
+    ] {
+        let body = json!({ "redirect_uris": [redirect] });
+        let page = post_json(&Browser::default(), &format!("{}/register", world.url), &body).await;
+        refused(&page, 400, "invalid_redirect_uri");
+    }
+}
+
 /// The target after a denial is fixed: open redirector (windmill GHSA-q9xg-f2v2-695g).
 #[tokio::test]
 async fn denial_at_login_or_consent_returns_access_denied_and_ends_the_flow() {
@@ -675,7 +720,7 @@ async fn denial_at_login_or_consent_returns_access_denied_and_ends_the_flow() {
             let answer = browser.decide(&page, "deny").await;
             assert_eq!(answer.status, 200);
             inert(&answer);
-            let way = answer.onward().unwrap();
+            let way = if on_consent { answer.onward().unwrap() } else { link_of(&answer) };
             assert!(way.starts_with(redirect), "{way}");
             assert_eq!(param(&way, "error").unwrap(), "access_denied");
             assert_eq!(param(&way, "state").unwrap(), client.state);

@@ -5,7 +5,7 @@ use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::service::config::Config;
 use serde_json::json;
 
-use super::hostile::refused;
+use super::hostile::{link_of, refused};
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, param};
 use crate::support::provider::{github, oidc, signing_in_at};
@@ -214,8 +214,8 @@ async fn denied_provider_sign_in_returns_an_oauth_error_to_the_client() {
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
     let page = client.to_provider(&mut browser).await;
-    let home = browser.decide(&page, "deny").await.onward().unwrap();
-    assert_eq!(param(&home, "error").as_deref(), Some("access_denied"));
+    let link = link_of(&browser.decide(&page, "deny").await);
+    assert_eq!(param(&link, "error").as_deref(), Some("access_denied"));
     for (said, told) in [
         ("access_denied", "access_denied"),
         ("temporarily_unavailable", "temporarily_unavailable"),

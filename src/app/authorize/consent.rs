@@ -11,8 +11,7 @@ use crate::app::user_policy;
 use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, GatewayLogin, UpstreamRedirectParams};
-use crate::flow::client::ReturnAddress;
+use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, Denial, GatewayLogin, UpstreamRedirectParams};
 use crate::flow::code::ObtainedTokens;
 use crate::flow::consent::RememberConsent;
 use crate::flow::user::User;
@@ -158,15 +157,15 @@ impl Authorize {
         Ok(redirect)
     }
 
-    /// The user denies, on either page. The client receives `access_denied`.
+    /// The user denies, on either page. The client may receive `access_denied`.
     ///
     /// # Errors
     /// If the flow is past consent, or the store fails.
-    pub async fn deny(&self, flow: &FlowHandle, form: Option<&str>) -> Result<ReturnAddress, Rejection> {
+    pub async fn deny(&self, flow: &FlowHandle, form: Option<&str>) -> Result<Denial, Rejection> {
         // First, so that a denied flow never leaves a consent behind.
         self.forget_consent(flow, form).await?;
         let now = self.core.clock.now();
-        let return_address = match self.core.store.transition(flow, |s: GatewayLogin| s.denied(form, now)).await {
+        let denial = match self.core.store.transition(flow, |s: GatewayLogin| s.denied(form, now)).await {
             Ok(transition) => transition.effect,
             Err(TransitionError::WrongState) => {
                 let step = |s: ClientAuthorize| s.denied(form, now);
@@ -176,6 +175,6 @@ impl Authorize {
         };
         self.pending_flows.remove(flow.id());
         self.core.audit.record(audit_events::consent_denied(flow.id()));
-        Ok(return_address)
+        Ok(denial)
     }
 }

@@ -409,7 +409,7 @@ impl World {
         }
         if let Some((back, from)) = back {
             self.walk(from, "denied", "Closed");
-            self.goes_home(i, &back, None);
+            self.goes_home(i, &back.return_address, None);
             self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
         }
         self.look_at_journey(i).await;
