@@ -123,6 +123,7 @@ impl App {
         let now = self.core.clock.now();
         self.revocations.sweep();
         self.clients.sweep();
+        self.token_endpoint.sweep();
         self.authorize.sweep(now);
         self.proxy.sweep(now);
         self.rotate_signing_keys().await;

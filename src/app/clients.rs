@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::app::audit_events;
 use crate::app::core::Core;
 use crate::app::error::Rejection;
-use crate::app::rate_limit::{REGISTRATIONS_PER_MINUTE, SourceLimit};
+use crate::app::rate_limit::{DOCUMENTS_PER_MINUTE, REGISTRATIONS_PER_MINUTE, SourceLimit};
 
 use crate::base::ids::Digest;
 use crate::base::keyring::KeyRing;
@@ -22,7 +22,7 @@ use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 use crate::flow::client::{Authenticated, RegisteredClient};
 use crate::net::http_client::HttpClient;
-use crate::oauth::client_id_metadata::{self, ClientIdUrl};
+use crate::oauth::client_id_metadata::{self, ClientIdUrl, ClientIdUrlError};
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::registration::{ClientAuthMethod, ClientRegistration, RegistrationError};
@@ -33,15 +33,6 @@ use crate::upstream::client_metadata::{ClientMetadataCache, ClientMetadataFetchE
 const LABEL: Label = Label("client id");
 /// The longest client id, in bytes.
 const MAX_CLIENT_ID_BYTES: usize = 4 * 1024;
-
-/// How fresh a client's metadata document must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// As fresh as its host's caching headers say: a flow begins.
-    Current,
-    /// As it was last read, so that a grant does not depend on the client's host being up.
-    LastKnown,
-}
 
 #[derive(Serialize, Deserialize)]
 struct SealedClient {
@@ -54,6 +45,7 @@ pub struct Clients {
     core: Arc<Core>,
     documents: ClientMetadataCache,
     registration_limit: SourceLimit,
+    document_limit: SourceLimit,
 }
 
 impl Clients {
@@ -62,6 +54,7 @@ impl Clients {
             documents: ClientMetadataCache::new(core.urls.is_loopback(), core.clock.clone()),
             core,
             registration_limit: SourceLimit::per_minute(REGISTRATIONS_PER_MINUTE),
+            document_limit: SourceLimit::per_minute(DOCUMENTS_PER_MINUTE),
         }
     }
 
@@ -108,30 +101,23 @@ impl Clients {
     }
 
     /// The client of this id: configured by the operator, named by its metadata document, or registered
-    /// here. `None` if there is none.
+    /// here. `None` if there is none. `source` is the caller's address, for limits only.
     ///
     /// # Errors
-    /// If the metadata document cannot be read or is not good.
-    pub async fn client(&self, http: &HttpClient, client_id: &str, freshness: Freshness) -> Result<Option<RegisteredClient>, Rejection> {
-        if let Some(configured) = self.core.config().client(client_id) {
-            return Ok(Some(registered_form(configured)));
+    /// If the metadata document cannot be read or is not good, or the source has too many fetched.
+    pub async fn client(&self, http: &HttpClient, client_id: &str, source: IpAddr) -> Result<Option<RegisteredClient>, Rejection> {
+        if let Some(client) = self.known_client(client_id) {
+            return Ok(Some(client));
         }
-        if !client_id_metadata::is_url(client_id) {
-            return Ok(self.registered(client_id));
-        }
-        if let Some(copy) = self.core.config().pinned_document(client_id) {
-            return Ok(Some(RegisteredClient::from_metadata(copy.url.clone(), copy.registration.clone())));
-        }
-        if !self.core.config().configured.client_documents.is_on {
-            return Ok(None);
-        }
-        let url = ClientIdUrl::parse(client_id, self.core.urls.is_loopback())
-            .map_err(|error| Rejection::Document(ClientMetadataFetchError::Url(error)))?;
-        let result = match freshness {
-            Freshness::Current => self.documents.get_fresh(http, &url).await,
-            Freshness::LastKnown => self.documents.get_cached(http, &url).await,
+        let url = match self.document_url(client_id) {
+            None => return Ok(None),
+            Some(url) => url.map_err(|error| Rejection::Document(ClientMetadataFetchError::Url(error)))?,
         };
-        match result {
+        // Before the limit of all sources, so that one source uses up its own share only.
+        if !self.documents.is_cached(&url) && !self.document_limit.allow(source) {
+            return Err(Rejection::TryLater { retry_after: 10 });
+        }
+        match self.documents.get_fresh(http, &url).await {
             Ok(registration) => Ok(Some(RegisteredClient::from_metadata(url, ClientRegistration::clone(&registration)))),
             // Our own limit, which says nothing about the client.
             Err(ClientMetadataFetchError::Busy) => Err(Rejection::TryLater { retry_after: 5 }),
@@ -139,34 +125,50 @@ impl Clients {
         }
     }
 
-    /// Authenticates the client of a request to the token or revocation endpoint (RFC 6749 §2.3).
+    /// The client of this id, if the gateway knows it without its metadata document.
+    fn known_client(&self, client_id: &str) -> Option<RegisteredClient> {
+        let config = self.core.config();
+        if let Some(configured) = config.client(client_id) {
+            return Some(registered_form(configured));
+        }
+        if let Some(copy) = config.pinned_document(client_id) {
+            return Some(RegisteredClient::from_metadata(copy.url.clone(), copy.registration.clone()));
+        }
+        self.registered(client_id)
+    }
+
+    /// The URL in a client id; `None` if it is none, or if metadata documents are not used.
+    fn document_url(&self, client_id: &str) -> Option<Result<ClientIdUrl, ClientIdUrlError>> {
+        let is_used = client_id_metadata::is_url(client_id) && self.core.config().configured.client_documents.is_on;
+        is_used.then(|| ClientIdUrl::parse(client_id, self.core.urls.is_loopback()))
+    }
+
+    /// Authenticates the client of a request to the token or revocation endpoint (RFC 6749 §2.3). No
+    /// metadata document is fetched for it, so that nobody has the gateway fetch addresses here.
     ///
     /// # Errors
-    /// If the client is unknown, its secret is missing or wrong, or its metadata document cannot be
-    /// read.
-    pub(in crate::app) async fn authenticate(
-        &self,
-        http: &HttpClient,
-        authorization: Option<&str>,
-        form: &Form,
-    ) -> Result<Authenticated, Rejection> {
+    /// If the client is unknown, or its secret is missing or wrong.
+    pub(in crate::app) fn authenticate(&self, authorization: Option<&str>, form: &Form) -> Result<Authenticated, Rejection> {
         let credentials = ClientCredentials::parse(authorization, form)?;
         let client_error = |reason| Rejection::Client {
             why: reason,
             basic: credentials.basic,
         };
-        let client = self
-            .client(http, &credentials.client_id, Freshness::LastKnown)
-            .await?
-            .ok_or_else(|| client_error("this gateway does not know the client; it must register again"))?;
-        client
-            .authenticate(&credentials)
-            .map_err(|_| client_error("the client secret is missing or wrong"))
+        if let Some(client) = self.known_client(&credentials.client_id) {
+            return client
+                .authenticate(&credentials)
+                .map_err(|_| client_error("the client secret is missing or wrong"));
+        }
+        match self.document_url(&credentials.client_id) {
+            Some(Ok(url)) => Ok(Authenticated::by_document(&url)),
+            Some(Err(_)) | None => Err(client_error("this gateway does not know the client; it must register again")),
+        }
     }
 
     /// Forgets sources that have been quiet.
     pub(in crate::app) fn sweep(&self) {
         self.registration_limit.sweep();
+        self.document_limit.sweep();
     }
 
     fn registered(&self, client_id: &str) -> Option<RegisteredClient> {

@@ -11,9 +11,13 @@ use crate::base::special_ip::{self, Cidr};
 
 /// Registrations a minute from one source: a hosted client registers again on every connect.
 pub const REGISTRATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
+/// Metadata documents a minute that one source may have fetched: less than half of the burst that
+/// all sources share (`ClientMetadataCache`).
+pub const DOCUMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Flows a minute from one source. It bounds the writes; `pending_flows` bounds the records.
 pub const FLOWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
-/// Requests a minute from one source to services without authentication: a hundred a second.
+/// Requests a minute from one source to services without authentication, and to `/token` and `/revoke`:
+/// a hundred a second.
 const ANONYMOUS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6_000).expect("not zero");
 /// Credentials a minute that one source may have tried at an upstream, and those that one flow may
 /// try in all: enough for mistakes, too few to guess.
@@ -40,7 +44,7 @@ impl SourceLimit {
     }
 }
 
-/// Limits requests to services without authentication.
+/// Limits requests that anybody can send, each kind by its own instance.
 pub struct AnonymousLimit(SourceLimit);
 
 impl Default for AnonymousLimit {

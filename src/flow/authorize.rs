@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Digest;
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::client::ReturnAddress;
+use crate::flow::client::{ClientTraits, ReturnAddress};
 use crate::flow::consent::RememberConsent;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
 use crate::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
@@ -32,6 +32,9 @@ pub struct AuthorizationRequest {
     /// The operator configured the client, including its name.
     #[serde(default)]
     pub configured: bool,
+    /// What the token endpoint needs to know of the client.
+    #[serde(default)]
+    pub traits: ClientTraits,
     /// All redirect URIs are on the user's machine.
     #[serde(rename = "loopback_only")]
     pub is_loopback_only: bool,

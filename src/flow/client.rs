@@ -32,13 +32,33 @@ enum MetadataSource {
     Configuration,
 }
 
+/// What the token endpoint needs to know of a client's registration. A flow keeps it, because the
+/// token endpoint fetches no metadata document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientTraits {
+    /// Whether the client may get a refresh token.
+    pub may_refresh: bool,
+    /// Whether the client is native: it has a loopback or private-use redirect URI (RFC 8252 §7).
+    pub is_native: bool,
+}
+
+impl Default for ClientTraits {
+    /// The traits of most clients, for flows that an earlier version began.
+    fn default() -> Self {
+        Self {
+            may_refresh: true,
+            is_native: true,
+        }
+    }
+}
+
 /// Proof that a client authenticated: a public client by its id, a confidential one by its secret.
-/// Only [`RegisteredClient::authenticate`] creates it.
+/// Only [`RegisteredClient::authenticate`] and [`Authenticated::by_document`] create it.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     client_id: String,
-    may_refresh: bool,
-    is_native: bool,
+    /// `None` for a client whose metadata document is not at hand.
+    traits: Option<ClientTraits>,
 }
 
 /// Where a browser may go with a response for the client. Only a match with the client's
@@ -116,9 +136,16 @@ impl RegisteredClient {
         }
         Ok(Authenticated {
             client_id: self.client_id.clone(),
+            traits: Some(self.traits()),
+        })
+    }
+
+    /// What the token endpoint needs to know of the registration.
+    pub fn traits(&self) -> ClientTraits {
+        ClientTraits {
             may_refresh: self.registration.may_refresh,
             is_native: self.registration.redirect_uris.iter().any(|uri| uri.kind() != RedirectKind::Web),
-        })
+        }
     }
 
     /// Returns the return address, if the requested redirect URI is registered.
@@ -188,6 +215,16 @@ impl RegisteredClient {
 }
 
 impl Authenticated {
+    /// A client that names itself by this metadata document, which is not read. It is a public client,
+    /// so its id alone authenticates it. Its code or refresh token proves that the document was good
+    /// when the flow began.
+    pub fn by_document(document: &ClientIdUrl) -> Self {
+        Self {
+            client_id: document.address().as_str().to_owned(),
+            traits: None,
+        }
+    }
+
     /// The client id.
     pub fn client_id(&self) -> &str {
         &self.client_id
@@ -198,14 +235,9 @@ impl Authenticated {
         Digest::new(&self.client_id).truncated()
     }
 
-    /// Whether the client is native: it has a loopback or private-use redirect URI (RFC 8252 §7).
-    pub fn is_native(&self) -> bool {
-        self.is_native
-    }
-
-    /// Whether the client may get a refresh token.
-    pub fn may_refresh(&self) -> bool {
-        self.may_refresh
+    /// What the registration says, if it is at hand.
+    pub fn traits(&self) -> Option<ClientTraits> {
+        self.traits
     }
 }
 

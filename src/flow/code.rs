@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
 use crate::flow::authorize::{AuthorizationRequest, Closed, GatewayLogin, UpstreamCallback};
-use crate::flow::client::{Authenticated, ReturnAddress};
+use crate::flow::client::{Authenticated, ClientTraits, ReturnAddress};
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
 use crate::flow::user::{ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
@@ -52,8 +52,8 @@ pub struct CodeSpent {
 pub struct RedeemedCode {
     /// The client id.
     pub client_id: String,
-    /// Whether the client is native: it has a loopback or private-use redirect URI.
-    pub is_native_client: bool,
+    /// What the registration says of the client.
+    pub traits: ClientTraits,
     /// The name of the service.
     pub service: String,
     /// The service's configuration when the flow began.
@@ -172,7 +172,7 @@ impl CodeIssued {
             spent_code,
             RedeemedCode {
                 client_id: self.asked.client_id,
-                is_native_client: client.is_native(),
+                traits: client.traits().unwrap_or(self.asked.traits),
                 service: self.asked.service,
                 way: self.asked.way,
                 scopes: self.asked.scopes,

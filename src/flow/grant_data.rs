@@ -96,6 +96,11 @@ impl GrantData {
         &self.branches
     }
 
+    /// Whether the client is native, as its registration said last.
+    pub fn is_native_client(&self) -> bool {
+        self.is_native_client
+    }
+
     /// The current generation.
     pub fn generation(&self) -> u32 {
         self.generation

@@ -7,7 +7,7 @@ use crate::base::ids::{Digest, Id};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 use crate::flow::authorize::{AuthorizationRequest, CodeExchange, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
-use crate::flow::client::{Authenticated, ReturnAddress};
+use crate::flow::client::{Authenticated, ClientTraits, ReturnAddress};
 use crate::flow::code::{CODE_TTL_SECONDS, CodeRedemption, CodeSpent, RedeemedCode, SPENT_CODE_TTL_SECONDS, check_verifier};
 use crate::flow::error::{RejectReason, check_not_expired};
 use crate::flow::user::{ServiceSnapshot, UpstreamStep, User};
@@ -25,6 +25,8 @@ pub struct StatelessCode {
     service: String,
     way: ServiceSnapshot,
     who: User,
+    #[serde(default)]
+    traits: ClientTraits,
     upstream: Option<SealedUpstreamCode>,
     pub(super) expires: UnixTime,
 }
@@ -97,6 +99,7 @@ impl StatelessCode {
             service: request.service,
             way: request.way,
             who: user,
+            traits: request.traits,
             upstream,
             expires: now.plus_seconds(CODE_TTL_SECONDS),
         };
@@ -147,7 +150,7 @@ impl StatelessCode {
         });
         let redeemed_code = RedeemedCode {
             client_id: client.client_id().to_owned(),
-            is_native_client: client.is_native(),
+            traits: client.traits().unwrap_or(self.traits),
             service: self.service,
             way: self.way,
             scopes: self.scopes,

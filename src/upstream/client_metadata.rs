@@ -191,14 +191,10 @@ impl ClientMetadataCache {
         }
     }
 
-    /// The client by its last good document, even a stale one. Fetches only if there is none.
-    /// # Errors
-    /// As [`Self::get_fresh`].
-    pub async fn get_cached(&self, client: &HttpClient, url: &ClientIdUrl) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
-        match self.last_good(url) {
-            Some(good) => Ok(good.is),
-            None => self.get_fresh(client, url).await,
-        }
+    /// Whether [`Self::get_fresh`] needs no fetch now.
+    pub fn is_cached(&self, url: &ClientIdUrl) -> bool {
+        let now = self.clock.now();
+        self.seen.get(url.address().as_str()).is_some_and(|cached| now < cached.until)
     }
 
     fn last_good(&self, url: &ClientIdUrl) -> Option<LastGood> {

@@ -212,13 +212,13 @@ impl Router {
                     Form::parse(&body)
                 };
                 match form {
-                    Ok(form) => token_endpoint.respond(context.http, service_endpoint, authorization, &form).await,
+                    Ok(form) => token_endpoint.respond(context.source, service_endpoint, authorization, &form).await,
                     Err(error) => Err(error.into()),
                 }
                 .map(|document| (StatusCode::OK, document))
             }
             OAuthEndpoint::Revoke => token_endpoint
-                .revoke(context.http, service_endpoint.service, authorization, &body)
+                .revoke(context.source, service_endpoint.service, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
             OAuthEndpoint::Register => self

@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mcp_gateway_standin::Profile;
+use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::app::error::Rejection;
 use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::net::http_client::HttpClient;
+use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::client_id_metadata::{self, ClientIdUrl};
 use mcp_oauth_gateway::service::client::{ClientDocuments, PinnedDocument};
 use serde_json::{Value, json};
@@ -14,6 +17,8 @@ use tokio::net::TcpListener;
 use super::hostile::link_of;
 use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair};
+use crate::support::port::free_port;
+use crate::support::process::Process;
 use crate::support::world::World;
 
 const REDIRECT: &str = "http://127.0.0.1/callback";
@@ -111,10 +116,115 @@ async fn a_client_signs_in_by_its_metadata_document_without_registration() {
     let pair = Pair::of(&client.refresh(&pair.refresh).await);
     assert_eq!(client.revoke(&pair.access).await.status, 200);
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 401);
+    assert_eq!(host.asked(), 1);
+}
+
+/// The errors are readable by any web page. A fetch would tell it which addresses answer here.
+#[tokio::test]
+async fn token_and_revocation_endpoints_fetch_no_metadata_document() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    let answers = async |id: &str| {
+        let client = named(&world, id);
+        let (refresh, code) = (client.refresh("gwr_x").await, client.redeem("x.y").await);
+        let revoked = client.revoke("gwr_x").await;
+        [refresh, code, revoked].map(|page| (page.status.as_u16(), page.text))
+    };
+    let of_document = answers(&host.url).await;
+    assert_eq!(of_document.each_ref().map(|(status, _)| *status), [400, 400, 200]);
+    host.say(404, &Value::Null);
+    let closed = format!("http://127.0.0.1:{}/x", free_port());
+    for id in [
+        &format!("{}2", host.url),
+        &closed,
+        "https://10.0.0.1/c",
+        "https://nowhere.invalid/c",
+    ] {
+        assert_eq!(answers(id).await, of_document, "{id}");
+    }
+    assert_eq!(host.asked(), 0);
 }
 
 #[tokio::test]
-async fn an_unfetchable_metadata_document_gives_an_error_page_and_invalid_client() {
+async fn document_client_redeems_and_refreshes_after_a_restart_while_its_host_is_down() {
+    let (standin, host) = (Standin::start(Profile::Standard), Host::start().await);
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    let client = McpClient {
+        base: process.url.clone(),
+        ..named(&World::standard().await, &host.url)
+    };
+    let answer = client.browse(&mut Browser::default()).await;
+    host.say(500, &Value::Null);
+    assert!(process.terminate().success());
+    let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+    assert!(process.terminate().success());
+    let _process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    let pair = Pair::of(&client.refresh(&pair.refresh).await);
+    assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+    assert_eq!(host.asked(), 1);
+}
+
+/// The flow keeps what the document says, so a client that may not refresh gets no refresh token.
+#[tokio::test]
+async fn document_without_the_refresh_grant_gives_no_refresh_token() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    let mut own = document(&host.url);
+    own["grant_types"] = json!(["authorization_code"]);
+    host.say(200, &own);
+    let client = host.client(&world);
+    let answer = client.browse(&mut Browser::default()).await;
+    let response = client.redeem(&McpClient::code(&answer)).await.json();
+    assert!(
+        response["access_token"].is_string() && response["refresh_token"].is_null(),
+        "{response}"
+    );
+}
+
+#[tokio::test]
+async fn one_source_cannot_use_up_the_document_fetches_of_all() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    let http = HttpClient::new(ClientTls::load(&[]).unwrap());
+    let fetch = async |n: u32, source: [u8; 4]| {
+        let id = format!("{}{n}", host.url);
+        world.app.clients.client(&http, &id, source.into()).await.err()
+    };
+    let (mut fetched, mut limited) = (0, 0);
+    for n in 0..40 {
+        match fetch(n, [192, 0, 2, 1]).await {
+            Some(Rejection::TryLater { .. }) => limited += 1,
+            Some(Rejection::Document(_)) => fetched += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(fetched, host.asked());
+    assert!(fetched >= 20 && limited >= 10, "{fetched} {limited}");
+    let other = fetch(100, [198, 51, 100, 1]).await;
+    assert!(matches!(other, Some(Rejection::Document(_))), "{other:?}");
+    // What is cached needs no fetch.
+    assert!(matches!(fetch(0, [192, 0, 2, 1]).await, Some(Rejection::Document(_))));
+}
+
+#[tokio::test]
+async fn token_and_revocation_requests_of_one_source_are_limited() {
+    let world = World::standard().await;
+    let config = world.app.config();
+    let service = config.default_service().unwrap();
+    let revoke = async |source: [u8; 4]| {
+        let body = b"token=x&client_id=nobody";
+        let result = world.app.token_endpoint.revoke(source.into(), service, None, body).await;
+        matches!(result, Err(Rejection::TryLater { .. }))
+    };
+    let mut limited = 0;
+    for _ in 0..9_000 {
+        limited += usize::from(revoke([192, 0, 2, 1]).await);
+    }
+    assert!(limited > 0, "none of 9000 requests was refused");
+    assert!(!revoke([198, 51, 100, 1]).await && !revoke([127, 0, 0, 1]).await);
+}
+
+#[tokio::test]
+async fn an_unfetchable_metadata_document_gives_an_error_page_and_is_fetched_again_later() {
     let (world, host) = (World::standard().await, Host::start().await);
     host.say(403, &Value::Null);
     let client = host.client(&world);
@@ -126,12 +236,7 @@ async fn an_unfetchable_metadata_document_gives_an_error_page_and_invalid_client
         "{}",
         page.text
     );
-    let token = client.refresh("gwr_x").await;
-    assert_eq!(
-        (token.status.as_u16(), token.json()["error"].as_str()),
-        (401, Some("invalid_client"))
-    );
-    assert_eq!(token.header("retry-after"), "10");
+    assert_eq!(page.header("retry-after"), "10");
     // Seconds later the gateway fetches the document again.
     host.say(200, &document(&host.url));
     world.pass(10);

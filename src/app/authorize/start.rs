@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::app::audit_events;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::results::{AuthorizeError, StartedFlow};
-use crate::app::clients::Freshness;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
 use crate::app::flow_handle::flow_error;
@@ -66,7 +65,7 @@ impl Authorize {
         let params = RedirectParams::parse(&form).map_err(|error| AuthorizeError::Page(redirect_params_error(error)))?;
         let client = self
             .clients
-            .client(http, &params.client_id, Freshness::Current)
+            .client(http, &params.client_id, browser.source)
             .await
             .and_then(|client| client.ok_or(UNKNOWN_CLIENT))
             .map_err(AuthorizeError::Page)?;
@@ -126,6 +125,7 @@ impl Authorize {
             client_name: client.registration().name.clone(),
             verified_host: client.verified_host(&return_address).map(str::to_owned),
             configured: client.is_configured(),
+            traits: client.traits(),
             is_loopback_only: client.is_loopback_only(),
             return_address,
             challenge: params.challenge,

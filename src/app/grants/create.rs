@@ -28,7 +28,7 @@ impl Grants {
     ) -> Result<Value, Rejection> {
         let RedeemedCode {
             client_id,
-            is_native_client,
+            traits,
             service,
             way,
             scopes,
@@ -42,7 +42,7 @@ impl Grants {
         let granted_scope = tokens.as_ref().and_then(|tokens| tokens.scope.as_deref());
         let new_grant = NewGrant {
             client_id,
-            is_native_client,
+            is_native_client: traits.is_native,
             service,
             who: user,
             scopes: match granted_scope {

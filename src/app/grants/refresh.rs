@@ -89,6 +89,10 @@ impl Grants {
         self.check_user(&active.service, &grant, data).await?;
         let request = RefreshRequest {
             was_current: data.is_some_and(|data| data.generation() == pair.half.generation),
+            is_native_client: match client.traits() {
+                Some(traits) => traits.is_native,
+                None => data.is_none_or(GrantData::is_native_client),
+            },
             ..self.refresh_request(&active.service, client, pair, &grant)?
         };
         if matches!(request.payload, RefreshPayload::Refresh(_) | RefreshPayload::Reference) {
@@ -169,7 +173,7 @@ impl Grants {
             generation: header.generation,
             branch: header.branch,
             client_id: client.client_id(),
-            is_native_client: client.is_native(),
+            is_native_client: false,
             was_current: false,
             payload,
         })

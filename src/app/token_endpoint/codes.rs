@@ -47,10 +47,6 @@ impl TokenEndpoint {
             redirect_uri: presented_code.redirect_uri,
             verifier: presented_code.verifier.map(Secret::expose),
         };
-        let context = TokenRequestContext {
-            issuer,
-            refreshes: client.may_refresh(),
-        };
         match persistence.redeem(&self.core, &flow, client, redemption).await {
             Ok(spent_code) => {
                 let redeemed_code = self.exchange_pending(active, spent_code.redeemed, spent_code.pending).await?;
@@ -61,6 +57,10 @@ impl TokenEndpoint {
                     .with("grant", spent_code.grant)
                     .with("service", redeemed_code.service.as_str());
                 self.core.audit.record(completed);
+                let context = TokenRequestContext {
+                    issuer,
+                    refreshes: redeemed_code.traits.may_refresh,
+                };
                 self.grants.create(spent_code.grant, active, context, redeemed_code).await
             }
             Err(TransitionError::WrongState) => Err(self.end_replayed(&flow, client, redemption).await),

@@ -1,5 +1,7 @@
 //! A client revokes a token (RFC 7009).
 
+use std::net::IpAddr;
+
 use crate::app::audit_events::{self, EndReason};
 use crate::app::error::Rejection;
 use crate::app::grants::persistence::Persistence;
@@ -7,7 +9,6 @@ use crate::app::runtime_config::ActiveService;
 use crate::app::token_endpoint::TokenEndpoint;
 use crate::base::secret::Secret;
 use crate::flow::client::Authenticated;
-use crate::net::http_client::HttpClient;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::token_endpoint::TokenRequestError;
@@ -20,16 +21,12 @@ impl TokenEndpoint {
     /// one of another client, changes nothing and is a success.
     ///
     /// # Errors
-    /// If the client does not authenticate, the token is missing, or the store fails.
-    pub async fn revoke(
-        &self,
-        http: &HttpClient,
-        active: &ActiveService,
-        authorization: Option<&str>,
-        body: &[u8],
-    ) -> Result<(), Rejection> {
+    /// If the client does not authenticate, the token is missing, the source sends too many, or the
+    /// store fails.
+    pub async fn revoke(&self, source: IpAddr, active: &ActiveService, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
+        self.check_limit(source)?;
         let form = Form::parse(body)?;
-        let client = self.clients.authenticate(http, authorization, &form).await?;
+        let client = self.clients.authenticate(authorization, &form)?;
         let missing = || {
             Rejection::Token(TokenRequestError {
                 code: OAuthErrorCode::InvalidRequest,

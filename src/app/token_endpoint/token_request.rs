@@ -1,5 +1,6 @@
 //! A token request: a code or a refresh token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -8,7 +9,6 @@ use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
 use crate::app::token_endpoint::TokenEndpoint;
 use crate::app::token_endpoint::codes::PresentedCode;
-use crate::net::http_client::HttpClient;
 use crate::oauth::form::Form;
 use crate::oauth::token_endpoint::TokenRequest;
 
@@ -16,17 +16,18 @@ impl TokenEndpoint {
     /// Answers a token request (OAuth 2.1 §3.2). Everything is checked before anything is used up.
     ///
     /// # Errors
-    /// If the request, the client, the code or the refresh token is not good, or the upstream or the
-    /// store does not answer.
+    /// If the request, the client, the code or the refresh token is not good, the source sends too
+    /// many, or the upstream or the store does not answer.
     pub async fn respond(
         self: &Arc<Self>,
-        http: &HttpClient,
+        source: IpAddr,
         endpoint: ServiceEndpoint<'_>,
         authorization: Option<&str>,
         form: &Form,
     ) -> Result<Value, Rejection> {
+        self.check_limit(source)?;
         let request = TokenRequest::parse(form)?;
-        let client = self.clients.authenticate(http, authorization, form).await?;
+        let client = self.clients.authenticate(authorization, form)?;
         endpoint.check_resources(&self.core.urls, form.values("resource"))?;
         if !self.tokens.can_issue(&endpoint.service.service) {
             return Err(Rejection::TryLater { retry_after: 1 });

@@ -213,13 +213,14 @@ impl World {
         let back = registered
             .return_address(Some(uri.clone()), state.then(|| STATE.to_owned()), ISSUER)
             .unwrap();
-        let client_id = registered.client_id().to_owned();
+        let (client_id, traits) = (registered.client_id().to_owned(), registered.traits());
         let (id, verifier, form, now) = (self.id(), self.draw(), self.draw(), self.now());
         let asked = AuthorizationRequest {
             client_id,
             client_name: None,
             verified_host: None,
             configured: false,
+            traits,
             is_loopback_only: false,
             return_address: back,
             challenge: CodeChallenge::of(&Secret::from(verifier.as_str())),
