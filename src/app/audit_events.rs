@@ -107,6 +107,14 @@ pub(in crate::app) fn tokens_issued(grant: Id, data: &GrantData) -> AuditEvent {
         .with("upstream_issuer", data.issuer.as_deref())
 }
 
+/// An upstream named another issuer than before.
+pub(in crate::app) fn issuer_changed(service: &str, old_issuer: &str, new_issuer: &str) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::IssuerChanged, AuditOutcome::Success)
+        .with("service", service)
+        .with("upstream_issuer", new_issuer)
+        .with("previous_issuer", old_issuer)
+}
+
 /// A grant ended.
 pub(in crate::app) fn grant_ended(grant: Id, data: &GrantData, reason: EndReason) -> AuditEvent {
     of_grant(AuditEventKind::TokenRevoked, AuditOutcome::Success, grant, data).with("by", reason.as_str())

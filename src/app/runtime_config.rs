@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::app::assertion_cache::AssertionCache;
 use crate::app::idp_cache::ActiveIdp;
 use crate::app::upstream_cache::UpstreamCache;
+use crate::base::time::UnixTime;
+use crate::base::url::ExactUrl;
 use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::scope::Scopes;
 use crate::service::auth_server_config::AuthServerConfig;
@@ -46,6 +48,13 @@ impl ActiveService {
             Some(endpoint) => UpstreamLogin::At(endpoint.host_and_port()),
             None => UpstreamLogin::For(self.service.display_name()),
         })
+    }
+
+    /// `host[:port]` of the authorization server that the upstream named before it named another one
+    /// lately, without the operator's doing.
+    pub fn previous_auth_server(&self, now: UnixTime) -> Option<String> {
+        let issuer = self.discovery.previous_issuer(now)?;
+        Some(ExactUrl::parse(&issuer).map_or(issuer, |url| url.host_and_port()))
     }
 
     /// The configuration of the upstream's authorization server, if it has one.

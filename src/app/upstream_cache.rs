@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 
+use crate::app::discovery::issuer_binding::PreviousIssuer;
 use crate::app::discovery_cache::DiscoveryCache;
 use crate::app::error::Rejection;
 use crate::base::time::UnixTime;
@@ -14,6 +15,10 @@ use crate::upstream::auth_server::AuthServer;
 
 /// For how many seconds the upstream must go on refusing our client id before it is given up.
 const UNKNOWN_CLIENT_SECONDS: u64 = 300;
+
+/// How long the consent page shows that an upstream changed its issuer, in seconds: as long as a grant
+/// that began before lives by default.
+const ISSUER_NOTICE_SECONDS: u64 = 90 * 86_400;
 
 /// Some clients refresh before each request once less than 300 s are left. With such tokens, that is
 /// half of the time or more.
@@ -25,6 +30,8 @@ pub struct UpstreamCache {
     /// The authorization server, with our credentials there.
     pub server: DiscoveryCache<AuthServer, Rejection>,
     unknown_client_since: ArcSwapOption<UnixTime>,
+    /// The issuer before the upstream named the present one.
+    previous_issuer: ArcSwapOption<PreviousIssuer>,
     /// Whether a short lifetime of its access tokens was logged.
     is_short_life_logged: AtomicBool,
 }
@@ -36,6 +43,23 @@ impl UpstreamCache {
         server
             .map(|server| Scopes::parse(&server.scopes_known.join(" ")))
             .unwrap_or_default()
+    }
+
+    /// The issuer of the authorization server, as far as it is known.
+    pub fn issuer(&self) -> Option<String> {
+        self.server.latest().map(|server| server.issuer.clone())
+    }
+
+    /// Notes which issuer the upstream named before; `None` if it never named another.
+    pub fn note_previous_issuer(&self, previous: Option<PreviousIssuer>) {
+        self.previous_issuer.store(previous.map(Arc::new));
+    }
+
+    /// The issuer that the upstream named before, if it changed less than
+    /// [`ISSUER_NOTICE_SECONDS`] ago.
+    pub fn previous_issuer(&self, now: UnixTime) -> Option<String> {
+        let previous = self.previous_issuer.load_full()?;
+        (now.seconds_since(previous.changed_at) < ISSUER_NOTICE_SECONDS).then(|| previous.issuer.clone())
     }
 
     /// Notes that the upstream issued tokens to us: it knows our client id.

@@ -137,6 +137,7 @@ keys! {
         AUTHORIZATION_ENDPOINT: Url = "authorization_endpoint", "discovered", "--upstream-authorize-endpoint", "The upstream's authorization endpoint, for upstreams without working discovery. It needs `token_endpoint` and `client_id`.";
         TOKEN_ENDPOINT: Url = "token_endpoint", "discovered", "--upstream-token-endpoint", "The upstream's token endpoint, where the gateway exchanges codes. It needs `authorization_endpoint`.";
         AUTHORIZATION_SERVER: Url = "authorization_server", "discovered", "--upstream-as", "The issuer of the upstream's authorization server.";
+        PIN_ISSUER: Switch = "pin_issuer", "`true` with `client_id`, or if the profile knows the issuer; else `false`", "", "Refuses another issuer than the one that the upstream named first. With `false`, new sign-ins go to the new issuer, and the consent page shows the change. A configured secret never goes to another issuer.";
         EXTRA_AUTHORIZE: Pairs = "extra_authorize", "none", "", "Further parameters of the upstream's authorization request, such as `{ audience = \"…\" }`.";
         TOKEN_MODE: Word(TOKEN_MODES) = "token_mode", "`\"sealed\"`", "--token-mode", "The protection of tokens. `raw` exists only in builds with `--features raw`.";
         ACCESS_TTL: Seconds(10, YEAR) = "access_ttl", "`\"1h\"`", "--access-ttl", "The longest lifetime of an access token that the gateway issues.";

@@ -76,6 +76,7 @@ fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
         token_endpoint: url(&key::TOKEN_ENDPOINT)?,
         profile: service.get(&key::PROFILE)?.map(|spanned| profile(&spanned)).transpose()?,
         extra_authorize: service.get(&key::EXTRA_AUTHORIZE)?,
+        pin_issuer: service.get(&key::PIN_ISSUER)?.map(|switch| switch.value),
         allow_addresses: addresses(service, &key::ALLOW_ADDRESSES)?,
     };
     if let Some(name) = config.reserved_extra() {

@@ -173,10 +173,10 @@ impl RegisteredClient {
         })
     }
 
-    /// The host of the client's metadata document, if it vouches for the client at
+    /// `host[:port]` of the client's metadata document, if it vouches for the client at
     /// `return_address`. It vouches for its own host, and partly for programs on the user's machine:
     /// any local program can pose as the client. Other web hosts get `None`.
-    pub fn verified_host(&self, return_address: &ReturnAddress) -> Option<&str> {
+    pub fn verified_host(&self, return_address: &ReturnAddress) -> Option<String> {
         match &self.told_by {
             MetadataSource::Document(document) => {
                 let uri = &return_address.uri;
@@ -352,7 +352,7 @@ mod tests {
             let return_address = return_address(uri);
             assert_eq!(
                 (return_address.is_safe_before_sign_in(), client.verified_host(&return_address)),
-                (safe, host),
+                (safe, host.map(str::to_owned)),
                 "{uri}"
             );
         }

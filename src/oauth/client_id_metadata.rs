@@ -59,14 +59,15 @@ impl ClientIdUrl {
         &self.0
     }
 
-    /// Host that vouches for the client, in the form that the consent page shows.
-    pub fn host(&self) -> &str {
-        self.0.url().host_str().unwrap_or("")
+    /// `host[:port]` that vouches for the client, as the consent page shows it. A host can have another
+    /// party's server on each port.
+    pub fn host(&self) -> String {
+        self.0.host_and_port()
     }
 
-    /// Whether `redirect` is https on the document's host, so that one party controls both.
+    /// Whether `redirect` is https on the document's host and port, so that one party controls both.
     pub fn is_same_host_as(&self, redirect: &RedirectUri) -> bool {
-        redirect.kind() == RedirectKind::Web && !self.host().is_empty() && redirect.host() == Some(self.host())
+        redirect.kind() == RedirectKind::Web && !self.host().is_empty() && redirect.display_host() == self.host()
     }
 }
 
@@ -231,12 +232,21 @@ mod tests {
         assert!(is_same_host("https://app.example/cb") && is_same_host("https://APP.example/cb"));
         for other in [
             "https://app.example.evil/cb",
+            "https://app.example:8443/cb",
             "https://x.app.example/cb",
             "http://127.0.0.1/cb",
             "app.example:/cb",
             "x://app.example/cb",
         ] {
             assert!(!is_same_host(other), "{other}");
+        }
+        let on_port = url("https://app.example:8443/c.json");
+        for (redirect, is_same) in [("https://app.example:8443/cb", true), ("https://app.example/cb", false)] {
+            assert_eq!(
+                on_port.is_same_host_as(&RedirectUri::parse(redirect).unwrap()),
+                is_same,
+                "{redirect}"
+            );
         }
         let local = ClientIdUrl::parse("https://localhost/c", true).unwrap();
         assert!(!local.is_same_host_as(&RedirectUri::parse("https://localhost/cb").unwrap()));

@@ -94,11 +94,6 @@ impl RedirectUri {
         }
     }
 
-    /// The host in lower case, if there is one.
-    pub fn host(&self) -> Option<&str> {
-        self.0.url().host_str()
-    }
-
     /// The URI, byte for byte.
     pub fn as_str(&self) -> &str {
         self.0.as_str()

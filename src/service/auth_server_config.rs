@@ -23,6 +23,9 @@ pub struct AuthServerConfig {
     pub profile: Option<&'static Profile>,
     /// Further parameters of every authorization request, such as Auth0's `audience`.
     pub extra_authorize: Vec<(String, String)>,
+    /// Whether the upstream may name no other issuer than at first; `None`: see
+    /// [`AuthServerConfig::is_issuer_pinned`].
+    pub pin_issuer: Option<bool>,
     /// Private addresses or CIDR blocks that the upstream's metadata may point to.
     pub allow_addresses: Vec<Cidr>,
 }
@@ -32,6 +35,13 @@ impl AuthServerConfig {
     pub fn profile_of(&self, mcp: &ExactUrl) -> &'static Profile {
         let by_host = || mcp.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
         self.profile.unwrap_or_else(by_host)
+    }
+
+    /// Whether a changed issuer of the MCP server at `mcp` is refused. By default it is if a client id is
+    /// configured, or if the profile knows the issuer.
+    pub fn is_issuer_pinned(&self, mcp: &ExactUrl) -> bool {
+        let default = || self.client_id.is_some() || self.profile_of(mcp).endpoints.is_some();
+        self.pin_issuer.unwrap_or_else(default)
     }
 
     /// The authorization endpoint before any discovery: the configured one, or the one that the

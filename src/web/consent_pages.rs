@@ -29,6 +29,7 @@ pub fn page(
     };
     let (title, upstream_login) = (active.service.display_name(), active.upstream_login());
     let (status, problem) = paste::credential_problem(credential_error, active.service.host());
+    let previous = request.app.authorize.previous_auth_server(active);
     let redirect_host = auth_request.return_address.uri().display_host();
     let prefix = request.app.urls().prefix();
     let view = ConsentPage {
@@ -37,6 +38,7 @@ pub fn page(
         client: client_view(auth_request, &redirect_host),
         service: &title,
         upstream_login: upstream_login.as_ref().map(Into::into),
+        previous_auth_server: previous.as_deref(),
         scopes: &auth_request.scopes.list(),
         user: user.display_name(),
         token: &form_token(flow.form, flow.path),

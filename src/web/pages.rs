@@ -45,7 +45,7 @@ const MAX_NAME_CHARS: usize = 80;
 pub struct ClientView<'a> {
     /// The client's name for itself, if any.
     pub name: Option<&'a str>,
-    /// The host of the client's metadata document, if it vouches for the client.
+    /// `host[:port]` of the client's metadata document, if it vouches for the client.
     pub verified_host: Option<&'a str>,
     /// Whether the operator configured the client, and with it the name.
     pub configured: bool,
@@ -136,6 +136,8 @@ pub struct ConsentPage<'a> {
     pub service: &'a str,
     /// The sign-in at the upstream, the third step, if there is one.
     pub upstream_login: Option<UpstreamLoginView<'a>>,
+    /// `host[:port]` of the authorization server that the upstream named before, if it changed lately.
+    pub previous_auth_server: Option<&'a str>,
     /// The upstream's scopes; if empty, the service's default access.
     pub scopes: &'a [String],
     /// The signed-in user; empty if the service has no login.
@@ -397,6 +399,7 @@ mod tests {
             client: client(text),
             service: text,
             upstream_login: Some(UpstreamLoginView { is_host: true, name: text }),
+            previous_auth_server: Some(text),
             scopes,
             user: text,
             token: text,
@@ -680,6 +683,7 @@ mod tests {
                 is_host: true,
                 name: "github.com",
             }),
+            previous_auth_server: None,
             scopes: &scopes,
             user: "ada",
             token: "t0",

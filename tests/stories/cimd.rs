@@ -357,6 +357,24 @@ async fn errors_of_a_document_client_are_never_redirected_to_its_own_host() {
     }
 }
 
+/// Another party may have a server on each port of a host.
+#[tokio::test]
+async fn consent_page_names_host_and_port_that_vouch_for_a_client() {
+    let url = "https://app.example:8443/c.json";
+    let redirects = ["https://app.example:8443/cb", "https://app.example/cb"];
+    let world = with_pinned(url, &redirects).await;
+    for (redirect, is_verified) in redirects.into_iter().zip([true, false]) {
+        let client = McpClient {
+            redirect: redirect.to_owned(),
+            ..named(&world, url)
+        };
+        let page = client.to_consent(&mut Browser::default()).await;
+        let mark = "<strong>Verified:</strong> <bdi>app.example:8443</bdi>";
+        assert_eq!(page.text.contains(mark), is_verified, "{}", page.text);
+        assert_eq!(page.text.contains("Unverified:"), !is_verified, "{}", page.text);
+    }
+}
+
 /// The last good document still says where the client is, so the client learns of an error.
 #[tokio::test]
 async fn a_cached_document_sends_errors_to_the_client_while_its_host_is_down() {

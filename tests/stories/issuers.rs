@@ -140,6 +140,81 @@ async fn a_client_secret_is_not_sent_to_a_newly_named_authorization_server() {
     assert!(other.log().iter().all(|seen| seen.header("authorization").is_none()));
 }
 
+/// The text of the consent page, and of the page after consent.
+async fn consented(world: &World) -> [String; 2] {
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let after = browser.decide(&consent, "approve").await;
+    [consent.text, after.text]
+}
+
+#[tokio::test]
+async fn changed_issuer_is_shown_on_the_consent_page_for_a_while() {
+    let (world, other) = (World::standard().await, Standin::start(Profile::Standard));
+    let hosts = [&world.standin, &other].map(|standin| standin.origin().replace("http://", ""));
+    assert!(!consented(&world).await[0].contains("has moved"));
+    names(&world.standin, Some(&other));
+    world.pass(BELIEVED + 1);
+    let [consent, after] = consented(&world).await;
+    let notice = consent.split_once("has moved").expect(&consent).1;
+    assert!(hosts.iter().all(|host| notice.contains(host.as_str())), "{notice}");
+    assert!(after.contains(&other.origin()), "{after}");
+    world.pass(90 * 86_400);
+    assert!(!consented(&world).await[0].contains("has moved"));
+}
+
+#[tokio::test]
+async fn pinned_issuer_is_kept_and_another_one_is_refused() {
+    for (client_id, pin, is_refused) in [
+        (Some(CLIENT_ID), None, true),
+        (Some(CLIENT_ID), Some(false), false),
+        (None, Some(true), true),
+        (None, None, false),
+    ] {
+        let other = Standin::start(Profile::Standard);
+        let mut world = World::with(Profile::Standard, |service| {
+            authorization(service).client_id = client_id.map(str::to_owned);
+            authorization(service).pin_issuer = pin;
+        })
+        .await;
+        assert!(consented(&world).await[1].contains(&world.standin.origin()));
+        names(&world.standin, Some(&other));
+        // With other settings of the upstream, nothing that was discovered is used again.
+        world.reload(|service| authorization(service).extra_authorize.push(("audience".into(), "x".into())));
+        let after = consented(&world).await[1].clone();
+        assert_eq!(after.contains("names another authorization server"), is_refused, "{pin:?} {after}");
+        assert_eq!(after.contains(&other.origin()), !is_refused, "{pin:?} {after}");
+        assert_eq!(count(&other, "/register"), usize::from(!is_refused && client_id.is_none()));
+    }
+}
+
+#[tokio::test]
+async fn changed_issuer_is_in_the_log_and_the_audit_log() {
+    let (upstream, other) = (Standin::start(Profile::Standard), Standin::start(Profile::Standard));
+    let data = tempfile::tempdir().unwrap();
+    let audit = data.path().join("audit.jsonl");
+    for issuer in [None, Some(&other)] {
+        names(&upstream, issuer);
+        let flags = ["--audit-log", audit.to_str().unwrap()];
+        let process = Process::start(&upstream.mcp_url(), free_port(), data.path(), &flags).await;
+        let client = McpClient::register(&process.url).await;
+        client.to_consent(&mut Browser::default()).await;
+        assert!(process.terminate().success());
+    }
+    for (file, event) in [
+        (
+            data.path().join("log"),
+            "the upstream names another authorization server; new sign-ins go there",
+        ),
+        (audit, "\"upstream_issuer_changed\""),
+    ] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let line = text.lines().find(|line| line.contains(event)).expect(&text);
+        assert!(line.contains(&upstream.issuer()) && line.contains(&other.issuer()), "{line}");
+    }
+}
+
 /// A gateway with a client secret, restarted on the same data each time.
 struct Shop {
     upstream: Standin,

@@ -273,13 +273,14 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     });
     let UpstreamClientRecord::OwnRegistration(client) = read(&json!({ "state": "Kept", "is": { "registration": registration } }));
     all.insert(id("client"), client).await.unwrap();
-    let pinned = json!({ "issuer": "https://upstream.example", "secret": Digest::new("a secret") });
+    let previous = json!({ "issuer": "https://former.example", "changed_at": now });
+    let pinned = json!({ "issuer": "https://upstream.example", "secret": Digest::new("a secret"), "previous": previous });
     let UpstreamIssuerRecord::IssuerBinding(pinned) = read(&json!({ "state": "Pinned", "is": pinned }));
     all.insert(id("issuer"), pinned).await.unwrap();
     let branches = json!({ "grant": id("grant"), "branches": { "generation": 2, "first_live": 1 }, "expires": now.plus_seconds(3_900) });
     let AbandonedRecord::Abandoned(abandoned) = read(&json!({ "state": "Abandoned", "is": branches }));
     all.insert(id("abandoned"), abandoned).await.unwrap();
-    let given = json!({ "scopes": ["read", "write"], "expires": now.plus_seconds(90 * DAY) });
+    let given = json!({ "scopes": ["read", "write"], "issuer": "https://upstream.example", "expires": now.plus_seconds(90 * DAY) });
     let ConsentRecord::Consent(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
 }

@@ -4,6 +4,7 @@ use crate::app::authorize::Authorize;
 use crate::app::authorize::results::FlowPage;
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle};
+use crate::app::runtime_config::ActiveService;
 use crate::flow::authorize::AuthorizationRequest;
 use crate::flow::flow_record::FlowRecord;
 use crate::flow::user::LoginMethod;
@@ -30,6 +31,11 @@ impl Authorize {
             | FlowRecord::CodeSpent(_)
             | FlowRecord::Closed(_) => Ok(FlowPage::MovedOn),
         }
+    }
+
+    /// `host[:port]` of the authorization server that the upstream named before, if it changed lately.
+    pub fn previous_auth_server(&self, active: &ActiveService) -> Option<String> {
+        active.previous_auth_server(self.core.clock.now())
     }
 
     fn login_page(&self, request: AuthorizationRequest) -> Result<FlowPage, Rejection> {

@@ -27,6 +27,9 @@ const MAX_CONSENT_SECONDS: u64 = 90 * 86_400;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consent {
     scopes: Scopes,
+    /// The issuer of the upstream's authorization server, if there is one.
+    #[serde(default)]
+    issuer: Option<String>,
     expires: UnixTime,
 }
 
@@ -51,12 +54,12 @@ impl Record for ConsentRecord {
 }
 
 impl ConsentRecord {
-    /// Whether the consent covers these scopes. A request without scopes asks for whatever the upstream
-    /// gives, so only a consent to the same covers it.
-    fn covers(&self, scopes: &Scopes, now: UnixTime) -> bool {
+    /// Whether the consent covers these scopes at this issuer. A request without scopes asks for
+    /// whatever the upstream gives, so only a consent to the same covers it.
+    fn covers(&self, scopes: &Scopes, issuer: Option<&str>, now: UnixTime) -> bool {
         let Self::Consent(consent) = self;
         let is_wider = consent.scopes.contains_all(scopes) && (!scopes.is_empty() || consent.scopes.is_empty());
-        consent.expires > now && is_wider
+        consent.expires > now && is_wider && consent.issuer.as_deref() == issuer
     }
 }
 
@@ -104,9 +107,9 @@ impl Authorize {
         let Some(handle) = consent_handle(request, user, active).filter(|_| active.service.remember_consent && !needs_form) else {
             return Ok(false);
         };
-        let now = self.core.clock.now();
+        let (now, issuer) = (self.core.clock.now(), active.discovery.issuer());
         let record = self.core.store.read(&handle).await?;
-        Ok(record.is_some_and(|consent| consent.covers(&request.scopes, now)))
+        Ok(record.is_some_and(|consent| consent.covers(&request.scopes, issuer.as_deref(), now)))
     }
 
     /// Remembers a consent. If that fails, the user is asked again the next time.
@@ -121,6 +124,7 @@ impl Authorize {
         let ttl = active.service.ttl.absolute.min(MAX_CONSENT_SECONDS);
         let consent = Consent {
             scopes: request.scopes.clone(),
+            issuer: active.discovery.issuer(),
             expires: self.core.clock.now().plus_seconds(ttl),
         };
         if let Err(error) = self.store_consent(&handle, &consent).await {
@@ -168,6 +172,7 @@ mod tests {
         let record = |scopes| {
             ConsentRecord::Consent(Consent {
                 scopes: Scopes::parse(scopes),
+                issuer: Some("i".to_owned()),
                 expires: UnixTime(100),
             })
         };
@@ -180,11 +185,12 @@ mod tests {
             ("", "a", false),
         ] {
             assert_eq!(
-                record(consented).covers(&Scopes::parse(requested), UnixTime(99)),
+                record(consented).covers(&Scopes::parse(requested), Some("i"), UnixTime(99)),
                 covers,
                 "{consented}, {requested}"
             );
-            assert!(!record(consented).covers(&Scopes::parse(requested), UnixTime(100)));
+            assert!(!record(consented).covers(&Scopes::parse(requested), Some("i"), UnixTime(100)));
+            assert!(!record(consented).covers(&Scopes::parse(requested), Some("j"), UnixTime(99)));
         }
     }
 }

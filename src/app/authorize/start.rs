@@ -123,7 +123,7 @@ impl Authorize {
             remember: RememberConsent::of(client, &return_address, consent),
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
-            verified_host: client.verified_host(&return_address).map(str::to_owned),
+            verified_host: client.verified_host(&return_address),
             configured: client.is_configured(),
             traits: client.traits(),
             is_loopback_only: client.is_loopback_only(),

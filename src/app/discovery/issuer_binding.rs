@@ -1,29 +1,55 @@
-//! A configured client secret stays with the authorization server of its first use, whatever issuer
-//! the upstream names later.
+//! The gateway remembers the issuer that an upstream names. A configured client secret stays with the
+//! issuer of its first use, and so does everything with `pin_issuer`. Otherwise a changed issuer is
+//! logged and shown to users.
 
 use serde::{Deserialize, Serialize};
 
+use crate::app::audit_events;
 use crate::app::discovery::Discovery;
 use crate::app::error::{Rejection, SetupFault};
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
-use crate::base::url::ExactUrl;
+use crate::service::Service;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::store::{Handle, UpsertError};
 
-/// The issuer that a client secret belongs to.
+/// The issuer that a service and its client secret belong to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IssuerBinding {
     issuer: String,
-    secret: Digest,
+    /// The digest of the configured client secret.
+    secret: Option<Digest>,
+    /// The issuer before a change that the operator did not make.
+    #[serde(default)]
+    previous: Option<PreviousIssuer>,
+}
+
+/// The issuer that an upstream named before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousIssuer {
+    /// The issuer, byte for byte.
+    pub issuer: String,
+    /// When the gateway found another one.
+    pub changed_at: UnixTime,
+}
+
+/// Who decides about a changed issuer.
+#[derive(Clone, Copy)]
+enum ChangePolicy {
+    /// The operator configured the issuer that is used now.
+    Configured,
+    /// The upstream may not change it.
+    Pinned,
+    /// The upstream may change it.
+    Followed,
 }
 
 /// The record of [`IssuerBinding`].
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum UpstreamIssuerRecord {
-    /// The secret was used.
+    /// The upstream named its issuer.
     #[serde(rename = "Pinned")]
     IssuerBinding(IssuerBinding),
 }
@@ -39,55 +65,95 @@ impl Record for UpstreamIssuerRecord {
 }
 
 impl IssuerBinding {
-    /// Replaces the binding if the secret is new, the issuer is the same, or the operator configured
-    /// the issuer. Otherwise the error is the issuer that the secret belongs to.
-    fn rebound(self, next: Self, is_configured: bool) -> Result<Self, String> {
-        if is_configured || self.secret != next.secret || self.issuer == next.issuer {
-            Ok(next)
-        } else {
-            Err(self.issuer)
+    /// Replaces the binding, if the issuer may change: the operator configured it or a new secret, or
+    /// nothing pins it. Otherwise the error is the issuer before.
+    fn rebound(self, next: Self, policy: ChangePolicy, now: UnixTime) -> Result<Self, String> {
+        if self.issuer == next.issuer {
+            return Ok(Self {
+                previous: self.previous,
+                ..next
+            });
+        }
+        let is_new_secret = next.secret.is_some() && self.secret != next.secret;
+        match policy {
+            ChangePolicy::Configured => Ok(next),
+            _ if is_new_secret => Ok(next),
+            ChangePolicy::Pinned => Err(self.issuer),
+            ChangePolicy::Followed => Ok(Self {
+                previous: Some(PreviousIssuer {
+                    issuer: self.issuer,
+                    changed_at: now,
+                }),
+                ..next
+            }),
         }
     }
 }
 
 impl Discovery {
-    /// Ensures that the configured client secret, if there is one, belongs to `issuer`, which the
-    /// upstream at `mcp` names now. The first use binds the secret. This prevents that an upstream
-    /// which names another authorization server gets the secret sent there.
+    /// Ensures that the service and its client secret may use `issuer`, which the upstream names now.
+    /// The first use binds them. This prevents that an upstream which names another authorization
+    /// server gets the secret sent there. Returns the issuer before, if the upstream changed it.
     ///
     /// # Errors
-    /// If the secret belongs to another issuer, or the store fails.
-    pub(super) async fn ensure_issuer_bound(&self, mcp: &ExactUrl, config: &AuthServerConfig, issuer: &str) -> Result<(), Rejection> {
-        let (Some(client_id), Some(secret)) = (&config.client_id, &config.client_secret) else {
-            return Ok(());
-        };
+    /// If the secret belongs to another issuer, the issuer is pinned, or the store fails.
+    pub(super) async fn bind_issuer(
+        &self,
+        service: &Service,
+        config: &AuthServerConfig,
+        issuer: &str,
+    ) -> Result<Option<PreviousIssuer>, Rejection> {
         let next = IssuerBinding {
             issuer: issuer.to_owned(),
-            secret: Digest::new(secret.expose()),
+            secret: config.client_secret.as_ref().map(|secret| Digest::new(secret.expose())),
+            previous: None,
         };
-        let is_configured = config.issuer.is_some() || config.token_endpoint.is_some();
+        let policy = if config.issuer.is_some() || config.token_endpoint.is_some() {
+            ChangePolicy::Configured
+        } else if next.secret.is_some() || config.is_issuer_pinned(&service.mcp) {
+            ChangePolicy::Pinned
+        } else {
+            ChangePolicy::Followed
+        };
+        let (mcp, client_id, now) = (&service.mcp, config.client_id.as_deref().unwrap_or_default(), self.core.clock.now());
         let handle = Handle::<UpstreamIssuerRecord>::new(Id(Digest::new(&format!("{mcp}\n{client_id}")).truncated()));
-        let step = |record: Option<UpstreamIssuerRecord>| -> Result<(UpstreamIssuerRecord, ()), String> {
+        let step = |record: Option<UpstreamIssuerRecord>| -> Result<(UpstreamIssuerRecord, Option<PreviousIssuer>), String> {
             let binding = match record {
-                Some(UpstreamIssuerRecord::IssuerBinding(binding)) => binding.rebound(next.clone(), is_configured)?,
+                Some(UpstreamIssuerRecord::IssuerBinding(binding)) => binding.rebound(next.clone(), policy, now)?,
                 None => next.clone(),
             };
-            Ok((binding.into(), ()))
+            let previous = binding.previous.clone();
+            Ok((binding.into(), previous))
         };
         match self.core.store.upsert(&handle, step).await {
-            Ok(_) => Ok(()),
-            Err(UpsertError::Rejected(old_issuer)) => Err(issuer_changed_error(&old_issuer, issuer)),
+            Ok((_, previous)) => {
+                if let Some(PreviousIssuer { issuer: was, changed_at }) = &previous
+                    && *changed_at == now
+                {
+                    self.core.audit.record(audit_events::issuer_changed(&service.name, was, issuer));
+                    tracing::warn!(
+                        service = service.name,
+                        was,
+                        is = issuer,
+                        "the upstream names another authorization server; new sign-ins go there"
+                    );
+                }
+                Ok(previous)
+            }
+            Err(UpsertError::Rejected(old_issuer)) => Err(issuer_changed_error(&old_issuer, issuer, next.secret.is_some())),
             Err(UpsertError::Store(error)) => Err(error.into()),
         }
     }
 }
 
-fn issuer_changed_error(old_issuer: &str, new_issuer: &str) -> Rejection {
+fn issuer_changed_error(old_issuer: &str, new_issuer: &str, has_secret: bool) -> Rejection {
     let (old_issuer, new_issuer) = (old_issuer.escape_debug(), new_issuer.escape_debug());
-    let message = format!(
-        "the upstream now names {new_issuer} as its authorization server, and the client secret belongs to {old_issuer}; \
-         if that is right, say --upstream-as {new_issuer}"
-    );
-    tracing::error!(why = message, "the client secret is not sent");
+    let change = if has_secret {
+        format!("the upstream now names {new_issuer} as its authorization server, and the client secret belongs to {old_issuer}")
+    } else {
+        format!("the upstream now names {new_issuer} as its authorization server, and pin_issuer keeps {old_issuer}")
+    };
+    let message = format!("{change}; if that is right, say --upstream-as {new_issuer}");
+    tracing::error!(why = message, "nothing is sent to another authorization server");
     SetupFault::OtherIssuer.because(message)
 }

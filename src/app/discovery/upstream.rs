@@ -104,7 +104,8 @@ impl Discovery {
         for attempt in &discovered.attempts {
             tracing::debug!(%attempt, "discovery");
         }
-        self.ensure_issuer_bound(&service.mcp, config, &discovered.server.issuer).await?;
+        let previous = self.bind_issuer(service, config, &discovered.server.issuer).await?;
+        active.discovery.note_previous_issuer(previous);
         let credentials = match &config.client_id {
             Some(id) => UpstreamClientCredentials {
                 id: id.clone(),

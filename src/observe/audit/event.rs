@@ -36,6 +36,8 @@ pub enum AuditEventKind {
     TokenRevoked,
     /// An API key was used, for the first time since the start or after a pause.
     KeyUsed,
+    /// An upstream named another authorization server, without the operator's doing.
+    IssuerChanged,
     /// The configuration was read again.
     ConfigurationChanged,
     /// The log began, or goes on in a new file or after a restart.
@@ -60,6 +62,7 @@ impl AuditEventKind {
             Self::ReuseDetected => "token_reuse_detected",
             Self::TokenRevoked => "token_revoked",
             Self::KeyUsed => "key_used",
+            Self::IssuerChanged => "upstream_issuer_changed",
             Self::ConfigurationChanged => "configuration_changed",
             Self::Checkpoint => "audit_checkpoint",
             Self::Gap => "audit_gap",
