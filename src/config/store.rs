@@ -112,6 +112,16 @@ fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
     })
 }
 
+/// The warning for a Redis password that other machines on the way can read.
+pub fn clear_password(store: &Section, config: &StoreConfig) -> Option<String> {
+    let StoreConfig::Redis(redis) = config else { return None };
+    redis.sends_password_in_clear().then(|| {
+        let what = "the password of Redis goes to another machine without encryption";
+        let instead = "begin the URL with rediss, or reach Redis through an encrypted tunnel on this machine";
+        store.location(&keys::store::URL).wrong(what, instead).to_string()
+    })
+}
+
 fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {
     let instead = "add it: url = \"https://vault.example:8200\"";
     let address = store

@@ -634,6 +634,31 @@ fn config_errors_never_contain_a_secret() {
 }
 
 #[test]
+fn redis_password_to_another_machine_without_tls_is_a_warning() {
+    for (url, warns) in [
+        ("redis://user:hunter2@redis.example:6379/0", true),
+        ("redis://:hunter2@10.0.0.7", true),
+        ("redis-cluster://:hunter2@127.0.0.1,10.0.0.7", true),
+        ("redis-sentinel://10.0.0.7/main?sentinel_password=hunter2", true),
+        ("rediss://user:hunter2@redis.example:6379/0", false),
+        ("redis://redis.example:6379/0", false),
+        ("redis://:hunter2@localhost", false),
+        ("redis://:hunter2@127.0.0.1:6380", false),
+        ("redis://:hunter2@[::1]", false),
+        ("redis+unix:///run/redis.sock", false),
+    ] {
+        let validated = written(&format!("store.kind = \"redis\"\nstore.url = \"{url}\"\n{}", service(""))).unwrap();
+        let warnings = validated.warnings.join("\n");
+        assert_eq!(
+            warnings.contains("store.url: the password of Redis goes to another machine"),
+            warns,
+            "{url}: {warnings}"
+        );
+        assert!(!warnings.contains("hunter2"), "{warnings}");
+    }
+}
+
+#[test]
 fn login_sessions_are_off_by_default_on_plain_http() {
     for (top, seconds) in [
         ("", 0),

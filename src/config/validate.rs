@@ -129,6 +129,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
     let unused = unused_providers(&document, &services);
     let mut warnings = [document.warnings.clone(), unused, listen::other_port(&top, &urls, &listen)].concat();
+    warnings.extend(store::clear_password(&store, &store_config));
     let data_dir = if store_config.is_stateless() {
         warnings.extend(unused_data_dir(&top)?);
         PathBuf::new()

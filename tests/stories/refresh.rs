@@ -682,6 +682,37 @@ async fn token_response_reports_upstream_scopes_even_after_a_change() {
     assert_eq!(page.json()["scope"], "admin mcp");
 }
 
+/// RFC 6749 §6: `scope` narrows the new access token, and never widens it.
+#[tokio::test]
+async fn scope_of_a_refresh_narrows_the_access_token_only() {
+    let world = World::with(Profile::Standard, |service| {
+        service.scopes = Scopes::parse("mcp admin");
+        service.required_scopes = Scopes::parse("admin");
+    })
+    .await;
+    let (client, mut pair) = signed_in(&world).await;
+    for (requested, granted, call) in [
+        ("mcp", "mcp", 403),
+        ("admin mcp", "admin mcp", 200),
+        ("admin other", "admin", 200),
+        ("other", "admin mcp", 200),
+        ("", "admin mcp", 200),
+    ] {
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &client.id),
+            ("refresh_token", &pair.refresh),
+            ("scope", requested),
+        ];
+        let page = client.form("/token", &fields).await;
+        assert_eq!(page.json()["scope"], granted, "{requested:?}");
+        pair = Pair::of(&page);
+        assert_eq!(status(&client, &pair.access).await, call, "{requested:?}");
+    }
+    let page = client.refresh(&pair.refresh).await;
+    assert_eq!(page.json()["scope"], "admin mcp", "a request without scope gets all of the grant");
+}
+
 #[tokio::test]
 async fn offline_access_appears_in_the_response_only_if_client_requested_it() {
     let world = World::with(Profile::Standard, |service| {

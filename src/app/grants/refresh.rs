@@ -22,6 +22,7 @@ use crate::flow::error::RejectReason;
 use crate::flow::grant::{AnswerSource, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshOutcome, RefreshStep, Refreshing};
 use crate::flow::grant_data::GrantData;
 use crate::flow::refresh::{Acceptance, RefreshPayload, RefreshRequest};
+use crate::oauth::scope::Scopes;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 use crate::service::Service;
@@ -49,7 +50,8 @@ impl From<LeaseTimeout> for Rejection {
 }
 
 impl Grants {
-    /// Answers a refresh pair with new pairs, or with equivalent ones (RFC 6749 §6).
+    /// Answers a refresh pair with new pairs, or with equivalent ones (RFC 6749 §6). `requested` narrows
+    /// the scopes of the access token.
     ///
     /// # Errors
     /// If the pair is not good, its grant has ended, or the upstream or the store does not answer.
@@ -58,13 +60,19 @@ impl Grants {
         endpoint: ServiceEndpoint<'_>,
         client: &Authenticated,
         token: &Secret,
+        requested: Option<Scopes>,
     ) -> Result<Value, Rejection> {
         let pair = self.open_refresh_pair(&endpoint.service.service, client, token)?;
         let (this, active, client, issuer) = (Arc::clone(self), Arc::clone(endpoint.service), client.clone(), endpoint.issuer());
         // Detached before the first write. If the client hangs up or its worker closes, a lease that was
         // taken is still used, and what the upstream rotated is not lost.
         let detached = self.core.tasks.spawn(async move {
-            let response = Box::pin(this.refresh_detached(&active, &issuer, &client, &pair)).await;
+            let context = TokenRequestContext {
+                issuer: &issuer,
+                refreshes: true,
+                requested: requested.as_ref(),
+            };
+            let response = Box::pin(this.refresh_detached(&active, context, &client, &pair)).await;
             response.inspect_err(|error| this.record_refresh_failure(&client, &pair, error))
         });
         match tokio::time::timeout(MAX_WAIT, detached).await {
@@ -76,7 +84,7 @@ impl Grants {
     async fn refresh_detached(
         &self,
         active: &ActiveService,
-        issuer: &str,
+        context: TokenRequestContext<'_>,
         client: &Authenticated,
         pair: &OpenedPair,
     ) -> Result<Value, Rejection> {
@@ -109,7 +117,6 @@ impl Grants {
                 Ok((grant, RefreshOutcome::Ended(reason, data))) => return Err(self.end_after_reuse(&grant, reason, &data)),
                 Ok((grant, RefreshOutcome::Accepted(step))) => {
                     self.note_acceptance(&grant, &request, step.acceptance).await?;
-                    let context = TokenRequestContext { issuer, refreshes: true };
                     return Box::pin(self.finish_refresh(active, context, &grant, step)).await;
                 }
                 Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await?,

@@ -60,6 +60,7 @@ impl TokenEndpoint {
                 let context = TokenRequestContext {
                     issuer,
                     refreshes: redeemed_code.traits.may_refresh,
+                    requested: None,
                 };
                 self.grants.create(spent_code.grant, active, context, redeemed_code).await
             }

@@ -54,7 +54,7 @@ impl TokenEndpoint {
                     .await
                     .map_err(|_| Rejection::TryLater { retry_after: 1 })?
             }
-            TokenRequest::Refresh { token, .. } => self.grants.refresh(endpoint, &client, &token).await,
+            TokenRequest::Refresh { token, scopes } => self.grants.refresh(endpoint, &client, &token, scopes).await,
         }
     }
 }

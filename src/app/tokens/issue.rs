@@ -15,6 +15,7 @@ use crate::base::time::UnixTime;
 use crate::flow::grant::GrantRecord;
 use crate::flow::grant_data::GrantData;
 use crate::flow::user::User;
+use crate::oauth::scope::Scopes;
 use crate::oauth::token_endpoint;
 use crate::oauth::token_response::UpstreamTokens;
 use crate::service::identity_headers::IdentityPayload;
@@ -65,6 +66,8 @@ pub(in crate::app) struct TokenRequestContext<'a> {
     pub(in crate::app) issuer: &'a str,
     /// Whether the client gets a refresh token.
     pub(in crate::app) refreshes: bool,
+    /// The scopes that a refresh asks for (RFC 6749 §6).
+    pub(in crate::app) requested: Option<&'a Scopes>,
 }
 
 impl Tokens {
@@ -87,7 +90,8 @@ impl Tokens {
         let CurrentGrant { handle, data, tokens, .. } = grant;
         let (now, service) = (self.core.clock.now(), &active.service);
         let (access_ends, refresh_ends) = data.pair_expiry(tokens, service.ttl, now);
-        let scopes = data.scopes_with(tokens);
+        let granted = data.scopes_with(tokens);
+        let access_scopes = narrowed(&granted, context.requested);
         let mode = token_mode(service, grant);
         let header = |kind, expires, payload: &Payload<'_>| PairHeader {
             // Nobody may read a client-side record, whatever the mode.
@@ -106,7 +110,11 @@ impl Tokens {
             expires,
             upstream_expires: payload.ends,
             subject: data.who.subject.clone(),
-            scopes: scopes.to_string(),
+            // A refresh pair keeps all scopes, so that a later refresh may ask for them.
+            scopes: match kind {
+                TokenKind::Access => access_scopes.to_string(),
+                TokenKind::Refresh | TokenKind::Key => granted.to_string(),
+            },
         };
         let pair = |kind, expires, payload: &Payload<'_>| self.encode_pair(&header(kind, expires, payload), &payload.text);
         let names = JwtNames {
@@ -133,7 +141,7 @@ impl Tokens {
             &access,
             refresh.as_ref(),
             access_ends.seconds_since(now),
-            &scopes,
+            &access_scopes,
         ))
     }
 
@@ -146,6 +154,13 @@ impl Tokens {
             random::salt_and_nonce(),
         )
     }
+}
+
+/// The scopes of a new access token: the granted ones that the client requests, and never others. A
+/// request without any granted scope gets all, as at `/authorize`. The upstream's token stays as it is.
+fn narrowed(granted: &Scopes, requested: Option<&Scopes>) -> Scopes {
+    let narrower = requested.map(|requested| granted.intersection(requested));
+    narrower.filter(|scopes| !scopes.is_empty()).unwrap_or_else(|| granted.clone())
 }
 
 /// The mode of this grant's pairs: that of the service, unless the pairs would be too long.

@@ -1,6 +1,7 @@
 //! Parses and checks the address of a Redis. Errors omit the URL: it may hold a password.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
@@ -139,6 +140,18 @@ impl RedisConfig {
         Ok(config)
     }
 
+    /// Whether a password goes to another machine without TLS.
+    pub fn sends_password_in_clear(&self) -> bool {
+        let (nodes, other_login) = match &self.place {
+            RedisTopology::One(node) => (std::slice::from_ref(node), None),
+            RedisTopology::Socket(_) => return false,
+            RedisTopology::Sentinel(nodes, _, login) => (nodes.as_slice(), Some(login)),
+            RedisTopology::Cluster(nodes) => (nodes.as_slice(), None),
+        };
+        let mut logins = [Some(&self.login), other_login].into_iter().flatten();
+        !self.tls && logins.any(|login| login.password.is_some()) && !nodes.iter().all(Node::is_loopback)
+    }
+
     #[cfg(feature = "redis")]
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.place, RedisTopology::Cluster(_))
@@ -166,6 +179,12 @@ impl fmt::Display for RedisConfig {
             RedisTopology::Sentinel(nodes, group, _) => write!(f, "{group} of the sentinels {}", join_nodes(nodes)),
             RedisTopology::Cluster(nodes) => write!(f, "the cluster of {}", join_nodes(nodes)),
         }
+    }
+}
+
+impl Node {
+    fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     }
 }
 
