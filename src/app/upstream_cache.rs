@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
+use serde::{Deserialize, Serialize};
 
-use crate::app::discovery::issuer_binding::PreviousIssuer;
 use crate::app::discovery_cache::DiscoveryCache;
 use crate::app::error::Rejection;
 use crate::base::time::UnixTime;
@@ -23,6 +23,15 @@ const ISSUER_NOTICE_SECONDS: u64 = 90 * 86_400;
 /// Some clients refresh before each request once less than 300 s are left. With such tokens, that is
 /// half of the time or more.
 const SHORT_LIFE_SECONDS: u64 = 600;
+
+/// The issuer that an upstream named before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousIssuer {
+    /// The issuer, byte for byte.
+    pub issuer: String,
+    /// When the gateway found another one.
+    pub changed_at: UnixTime,
+}
 
 /// The authorization server of an upstream, and since when it refuses our client id.
 #[derive(Debug, Default)]

@@ -113,13 +113,15 @@ fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
 }
 
 /// The warning for a Redis password that other machines on the way can read.
-pub fn clear_password(store: &Section, config: &StoreConfig) -> Option<String> {
-    let StoreConfig::Redis(redis) = config else { return None };
-    redis.sends_password_in_clear().then(|| {
-        let what = "the password of Redis goes to another machine without encryption";
-        let instead = "begin the URL with rediss, or reach Redis through an encrypted tunnel on this machine";
-        store.location(&keys::store::URL).wrong(what, instead).to_string()
-    })
+pub fn clear_password(store: &Section, config: &StoreConfig) -> Vec<String> {
+    match config {
+        StoreConfig::Redis(redis) if redis.sends_password_in_clear() => {
+            let what = "the password of Redis goes to another machine without encryption";
+            let instead = "begin the URL with rediss, or reach Redis through an encrypted tunnel on this machine";
+            vec![store.location(&keys::store::URL).wrong(what, instead).to_string()]
+        }
+        StoreConfig::Redis(_) | StoreConfig::Vault(_) | StoreConfig::Sqlite | StoreConfig::Memory | StoreConfig::Stateless => Vec::new(),
+    }
 }
 
 fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {

@@ -128,8 +128,9 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
     let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
     let unused = unused_providers(&document, &services);
-    let mut warnings = [document.warnings.clone(), unused, listen::other_port(&top, &urls, &listen)].concat();
-    warnings.extend(store::clear_password(&store, &store_config));
+    let other_port = listen::other_port(&top, &urls, &listen);
+    let clear = store::clear_password(&store, &store_config);
+    let mut warnings = [document.warnings.clone(), unused, other_port, clear].concat();
     let data_dir = if store_config.is_stateless() {
         warnings.extend(unused_data_dir(&top)?);
         PathBuf::new()
@@ -145,8 +146,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
             users: users.unwrap_or_default(),
             idps,
             clients,
-            session_ttl: session_ttl(&top, &urls)?,
-            ..switches(&top, &cors, pinned)?
+            ..switches(&top, &cors, pinned, &urls)?
         },
         start: StartConfig {
             urls,
@@ -169,10 +169,8 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
         missing_features,
         warnings,
     };
-    let mut sections = [&top, &tls, &store, &keys, &login, &cors, &audit]
-        .into_iter()
-        .chain(&document.sections);
-    sections.try_for_each(check_unread)?;
+    let sections = [&top, &tls, &store, &keys, &login, &cors, &audit];
+    sections.into_iter().chain(&document.sections).try_for_each(check_unread)?;
     Ok(validated)
 }
 
@@ -183,14 +181,14 @@ fn session_ttl(top: &Section, urls: &PublicUrls) -> Result<u64, ConfigError> {
     Ok(top.get(&keys::top::SESSION_TTL)?.unwrap_or(default))
 }
 
-/// A configuration without services, users, providers, clients and login sessions.
-fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>) -> Result<Config, ConfigError> {
+/// A configuration without services, users, providers and clients.
+fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>, urls: &PublicUrls) -> Result<Config, ConfigError> {
     let compat = top.get(&keys::top::COMPAT)?;
     let has_compat = |word: &str| compat.iter().any(|name| name.value == word);
     Ok(Config {
         services: Vec::new(),
         users: Vec::new(),
-        session_ttl: 0,
+        session_ttl: session_ttl(top, urls)?,
         idps: Vec::new(),
         clients: Vec::new(),
         client_documents: ClientDocuments {

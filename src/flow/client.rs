@@ -180,7 +180,7 @@ impl RegisteredClient {
         match &self.told_by {
             MetadataSource::Document(document) => {
                 let uri = &return_address.uri;
-                (document.is_same_host_as(uri) || uri.kind() != RedirectKind::Web).then(|| document.host())
+                (document.is_same_host_as(uri) || uri.kind() != RedirectKind::Web).then(|| document.host_and_port())
             }
             MetadataSource::Registration | MetadataSource::Configuration => None,
         }

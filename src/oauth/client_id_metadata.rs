@@ -61,13 +61,14 @@ impl ClientIdUrl {
 
     /// `host[:port]` that vouches for the client, as the consent page shows it. A host can have another
     /// party's server on each port.
-    pub fn host(&self) -> String {
+    pub fn host_and_port(&self) -> String {
         self.0.host_and_port()
     }
 
     /// Whether `redirect` is https on the document's host and port, so that one party controls both.
     pub fn is_same_host_as(&self, redirect: &RedirectUri) -> bool {
-        redirect.kind() == RedirectKind::Web && !self.host().is_empty() && redirect.display_host() == self.host()
+        let own = self.host_and_port();
+        redirect.kind() == RedirectKind::Web && !own.is_empty() && redirect.display_host() == own
     }
 }
 

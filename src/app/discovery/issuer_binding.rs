@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::audit_events;
 use crate::app::discovery::Discovery;
 use crate::app::error::{Rejection, SetupFault};
+use crate::app::upstream_cache::PreviousIssuer;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
@@ -23,15 +24,6 @@ pub struct IssuerBinding {
     /// The issuer before a change that the operator did not make.
     #[serde(default)]
     previous: Option<PreviousIssuer>,
-}
-
-/// The issuer that an upstream named before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreviousIssuer {
-    /// The issuer, byte for byte.
-    pub issuer: String,
-    /// When the gateway found another one.
-    pub changed_at: UnixTime,
 }
 
 /// Who decides about a changed issuer.

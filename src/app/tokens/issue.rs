@@ -91,7 +91,6 @@ impl Tokens {
         let (now, service) = (self.core.clock.now(), &active.service);
         let (access_ends, refresh_ends) = data.pair_expiry(tokens, service.ttl, now);
         let granted = data.scopes_with(tokens);
-        let access_scopes = narrowed(&granted, context.requested);
         let mode = token_mode(service, grant);
         let header = |kind, expires, payload: &Payload<'_>| PairHeader {
             // Nobody may read a client-side record, whatever the mode.
@@ -110,11 +109,7 @@ impl Tokens {
             expires,
             upstream_expires: payload.ends,
             subject: data.who.subject.clone(),
-            // A refresh pair keeps all scopes, so that a later refresh may ask for them.
-            scopes: match kind {
-                TokenKind::Access => access_scopes.to_string(),
-                TokenKind::Refresh | TokenKind::Key => granted.to_string(),
-            },
+            scopes: scopes_of(kind, &granted, context.requested).to_string(),
         };
         let pair = |kind, expires, payload: &Payload<'_>| self.encode_pair(&header(kind, expires, payload), &payload.text);
         let names = JwtNames {
@@ -141,7 +136,7 @@ impl Tokens {
             &access,
             refresh.as_ref(),
             access_ends.seconds_since(now),
-            &access_scopes,
+            &scopes_of(TokenKind::Access, &granted, context.requested),
         ))
     }
 
@@ -156,9 +151,11 @@ impl Tokens {
     }
 }
 
-/// The scopes of a new access token: the granted ones that the client requests, and never others. A
-/// request without any granted scope gets all, as at `/authorize`. The upstream's token stays as it is.
-fn narrowed(granted: &Scopes, requested: Option<&Scopes>) -> Scopes {
+/// The scopes of a new token. An access token has the granted ones that the client requests, and never
+/// others. A request without any granted scope gets all, as at `/authorize`. A refresh token keeps all,
+/// so that a later refresh may ask for them. The upstream's token stays as it is.
+fn scopes_of(kind: TokenKind, granted: &Scopes, requested: Option<&Scopes>) -> Scopes {
+    let requested = requested.filter(|_| kind == TokenKind::Access);
     let narrower = requested.map(|requested| granted.intersection(requested));
     narrower.filter(|scopes| !scopes.is_empty()).unwrap_or_else(|| granted.clone())
 }

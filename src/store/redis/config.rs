@@ -142,14 +142,14 @@ impl RedisConfig {
 
     /// Whether a password goes to another machine without TLS.
     pub fn sends_password_in_clear(&self) -> bool {
-        let (nodes, other_login) = match &self.place {
-            RedisTopology::One(node) => (std::slice::from_ref(node), None),
-            RedisTopology::Socket(_) => return false,
-            RedisTopology::Sentinel(nodes, _, login) => (nodes.as_slice(), Some(login)),
-            RedisTopology::Cluster(nodes) => (nodes.as_slice(), None),
+        let has_password = |login: &RedisLogin| login.password.is_some();
+        let (is_local, has_sentinel_password) = match &self.place {
+            RedisTopology::One(node) => (node.is_loopback(), false),
+            RedisTopology::Socket(_) => (true, false),
+            RedisTopology::Sentinel(nodes, _, login) => (nodes.iter().all(Node::is_loopback), has_password(login)),
+            RedisTopology::Cluster(nodes) => (nodes.iter().all(Node::is_loopback), false),
         };
-        let mut logins = [Some(&self.login), other_login].into_iter().flatten();
-        !self.tls && logins.any(|login| login.password.is_some()) && !nodes.iter().all(Node::is_loopback)
+        !self.tls && !is_local && (has_password(&self.login) || has_sentinel_password)
     }
 
     #[cfg(feature = "redis")]
