@@ -141,7 +141,9 @@ fn service(mcp: ExactUrl) -> Service {
         scopes: Scopes::default(),
         optional_scopes: Scopes::default(),
         required_scopes: Scopes::default(),
+        fixed_headers: Vec::new(),
         forward_headers: Vec::new(),
+        forward_response_headers: Vec::new(),
         remember_consent: false,
     }
 }

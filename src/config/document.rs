@@ -222,7 +222,7 @@ impl Reader<'_> {
         let location = self.place(offset, path, key.name);
         match key.kind {
             ValueType::Table(_) | ValueType::Tables(_) => self.tables(key, item, path, offset),
-            ValueType::Pairs => self.pairs(item, &location),
+            ValueType::Pairs | ValueType::SecretPairs => self.pairs(item, &location, key.kind == ValueType::SecretPairs),
             ValueType::Text | ValueType::Secret | ValueType::Url | ValueType::Word(_) => {
                 let text = self.expanded(item, &location)?;
                 text.map(Value::Text)
@@ -294,13 +294,21 @@ impl Reader<'_> {
         Ok(texts)
     }
 
-    fn pairs(&mut self, item: &Item, location: &Location) -> Result<Value, ConfigError> {
+    /// Reads a table of texts. With `files`, `<name>_file` names a file with the text of `<name>`.
+    fn pairs(&mut self, item: &Item, location: &Location, files: bool) -> Result<Value, ConfigError> {
         let instead = "write it like { name = \"value\" }";
         let table = item.as_table_like().ok_or_else(|| location.wrong(not_a(item, "table"), instead))?;
-        let mut pairs = Vec::new();
+        let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, item) in table.iter() {
             let text = self.expanded(item, location)?;
             let text = text.ok_or_else(|| location.wrong(format!("the value of '{name}' is not a text"), instead))?;
+            let (name, text) = match name.strip_suffix("_file").filter(|_| files) {
+                Some(name) => (name, self.secret_file(&text, location)?),
+                None => (name, text),
+            };
+            if pairs.iter().any(|(other, _)| other == name) {
+                return Err(location.wrong(format!("both `{name}` and `{name}_file` are given"), "keep one of them"));
+            }
             pairs.push((name.to_owned(), text));
         }
         Ok(Value::Pairs(pairs))

@@ -145,7 +145,9 @@ keys! {
         REFRESH_ABSOLUTE_TTL: Seconds(10, 10 * YEAR) = "refresh_absolute_ttl", "`\"90d\"`", "", "The lifetime of a grant. A refresh does not extend it.";
         REFRESH_GRACE: Seconds(0, YEAR) = "refresh_grace", "`\"2h\"` for native clients, `\"1m\"` for others", "--refresh-grace", "The reuse window: the time for which the gateway accepts a superseded refresh token. With 0, the gateway accepts one only if the response with its successor was lost.";
         PARALLEL_LIMIT: Seconds(0, 10 * YEAR) = "parallel_limit", "`\"30d\"`; `0` where `public_url` is loopback", "--parallel-limit", "The longest time for which two holders of one grant's tokens may both refresh. After that, the grant ends. With 0, there is no limit.";
+        HEADERS: SecretPairs = "headers", "none", "", "Headers that the gateway adds to every forwarded request, such as `{ \"X-Tenant\" = \"acme\" }`. They replace the client's headers of the same name. The name with `_file` after it names a file with the value.";
         FORWARD_HEADERS: Texts = "forward_headers", "none", "", "Further request headers that the gateway forwards to the upstream.";
+        FORWARD_RESPONSE_HEADERS: Texts = "forward_response_headers", "none", "", "Further response headers that the gateway forwards to the client.";
         ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) beyond the upstream's own network that the upstream may name.";
         AUTH_HEADER: Table("services.*.auth_header") = "auth_header", "`Authorization: Bearer {credential}`", "", "The request header that carries the pasted or static key.";
         AUTH_HINT: Text = "auth_hint", "none", "", "The help text on the page for the pasted key. For example, it names the place where the user finds a key.";

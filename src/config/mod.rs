@@ -4,6 +4,7 @@ pub mod choices;
 pub mod document;
 pub mod features;
 pub mod flags;
+pub mod forward_headers;
 pub mod from_flags;
 pub mod interpolate;
 pub mod keys;

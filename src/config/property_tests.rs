@@ -62,7 +62,7 @@ fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
                 .prop_map(|texts| format!("{texts:?}"))
                 .boxed()
         }
-        ValueType::Pairs => quoted_raw(&["{ audience = \"a\" }", "{ state = \"a\" }", "{ a = 1 }", "{}"]),
+        ValueType::Pairs | ValueType::SecretPairs => quoted_raw(&["{ audience = \"a\" }", "{ state = \"a\" }", "{ a = 1 }", "{}"]),
         ValueType::Table("idp.*.allow") => {
             quoted_raw(&["{ domains = [\"a.example\"] }", "{ emails = [\"a@b.c\"] }", "{ groups = [] }", "{}"])
         }

@@ -30,6 +30,8 @@ pub enum ValueType {
     Words(&'static [&'static str]),
     /// A table of texts, under names of the operator's choice.
     Pairs,
+    /// As `Pairs`. The name `<name>_file` names a file with the text of `<name>` instead.
+    SecretPairs,
     /// A table with the keys of this pattern.
     Table(&'static str),
     /// A list of tables with the keys of this pattern.
@@ -64,6 +66,8 @@ pub mod kind {
     pub enum Words {}
     /// See [`super::ValueType::Pairs`].
     pub enum Pairs {}
+    /// See [`super::ValueType::SecretPairs`].
+    pub enum SecretPairs {}
     /// See [`super::ValueType::Table`].
     pub enum Table {}
     /// See [`super::ValueType::Tables`].

@@ -296,6 +296,10 @@ read! {
         Some(Value::Pairs(pairs)) => pairs.clone(),
         _ => Vec::new(),
     });
+    SecretPairs: Vec<(String, String)> = |section, key| Ok(match section.entry(key).map(|entry| &entry.value) {
+        Some(Value::Pairs(pairs)) => pairs.clone(),
+        _ => Vec::new(),
+    });
     Table: Option<&'s Section> = |section, key| Ok(section.tables(key).first());
     Tables: &'s [Section] = |section, key| Ok(section.tables(key));
 }

@@ -6,7 +6,7 @@ use crate::config::keys::service as key;
 use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
-use crate::config::upstream;
+use crate::config::{forward_headers, upstream};
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Login, Service};
 use crate::token::header::{ServiceDigest, TokenMode};
@@ -102,7 +102,6 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             is_default: section.get(&key::DEFAULT)?.map_or(context.is_only_service, |spanned| spanned.value),
             mcp: url,
             access,
-            upstream,
             mode: token_mode.to_token_mode(),
             ttl: ttl(section, access)?,
             reuse_window: only_oauth(access, || section.get(&key::REFRESH_GRACE))?
@@ -117,11 +116,10 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             } else {
                 scopes(section, &key::REQUIRED_SCOPES)?
             },
-            forward_headers: section
-                .get(&key::FORWARD_HEADERS)?
-                .iter()
-                .map(upstream::parse_forward_header)
-                .collect::<Result<_, _>>()?,
+            fixed_headers: forward_headers::fixed_headers(section, &upstream)?,
+            forward_headers: forward_headers::request_headers(section)?,
+            forward_response_headers: forward_headers::response_headers(section)?,
+            upstream,
             remember_consent: access == Access::OAuth && remember_consent(section, &login, upstream_kind)?,
             login,
             name,

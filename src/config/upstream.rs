@@ -1,7 +1,5 @@
 //! The upstream credential of a service. Each reader fails at the key that is missing or wrong.
 
-use http::header::HeaderName;
-
 use crate::base::special_ip::Cidr;
 use crate::config::choices::UpstreamKind;
 use crate::config::keys::{self, service as key};
@@ -13,7 +11,7 @@ use crate::service::auth_header::{AuthHeader, AuthHeaderError, CredentialSyntaxE
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::{IdentityFieldsError, IdentityHeaders};
 use crate::service::static_credential::StaticCredential;
-use crate::upstream::{forward_rules, quirks};
+use crate::upstream::quirks;
 
 /// Reads the settings of this kind of upstream credential.
 pub fn upstream(service: &Section, upstream_kind: UpstreamKind) -> Result<Upstream, ConfigError> {
@@ -148,23 +146,4 @@ fn auth_header(service: &Section) -> Result<AuthHeader, ConfigError> {
         let instead = "write it like { name = \"X-Api-Key\", value = \"{credential}\" }";
         header.location(key).wrong(error.to_string(), instead)
     })
-}
-
-/// Parses a request header to forward. Refuses credential, identity and hop-by-hop headers.
-pub fn parse_forward_header(spanned: &Spanned<String>) -> Result<HeaderName, ConfigError> {
-    let name = spanned.value.parse::<HeaderName>();
-    let name = name.map_err(|_| {
-        spanned.wrong(
-            format!("'{}' is not the name of a header", spanned.value),
-            "write names like X-Tenant",
-        )
-    })?;
-    if forward_rules::is_forbidden_request_header(name.as_str()) {
-        let what = format!(
-            "'{}' is never sent on: it is a credential, it vouches for somebody, or it belongs to one connection",
-            spanned.value
-        );
-        return Err(spanned.wrong(what, "take it out"));
-    }
-    Ok(name)
 }

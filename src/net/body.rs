@@ -165,7 +165,12 @@ impl StreamBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        poll_incoming(&mut self.body, context)
+        match poll_incoming(&mut self.body, context) {
+            // Trailers are never forwarded: a client could take them for header fields. They are the last
+            // frame.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+            polled => polled,
+        }
     }
 }
 

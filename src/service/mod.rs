@@ -86,8 +86,12 @@ pub struct Service {
     pub optional_scopes: Scopes,
     /// Scopes that a token needs here; otherwise the challenge is a step-up (RFC 6750 §3.1).
     pub required_scopes: Scopes,
+    /// Headers of every forwarded request, which replace the client's.
+    pub fixed_headers: Vec<(HeaderName, HeaderValue)>,
     /// Further request headers to forward.
     pub forward_headers: Vec<HeaderName>,
+    /// Further response headers to forward.
+    pub forward_response_headers: Vec<HeaderName>,
     /// Whether a user's consent for a trusted client is remembered.
     pub remember_consent: bool,
 }

@@ -24,6 +24,11 @@ impl StaticCredential {
         })
     }
 
+    /// The header's name.
+    pub fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
     /// The header's name and value.
     pub fn header(&self) -> (HeaderName, HeaderValue) {
         (self.name.clone(), self.value.clone())

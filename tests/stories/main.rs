@@ -16,6 +16,7 @@ mod disk;
 mod documents;
 mod dual_token_regressions;
 mod export_import;
+mod forwarding;
 mod grants;
 mod hostile;
 mod issuers;

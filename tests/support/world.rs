@@ -217,7 +217,9 @@ pub(crate) fn service(standin: &Standin, profile: Profile) -> Service {
         scopes: Scopes::default(),
         optional_scopes: Scopes::default(),
         required_scopes: Scopes::default(),
+        fixed_headers: Vec::new(),
         forward_headers: Vec::new(),
+        forward_response_headers: Vec::new(),
         remember_consent: false,
     }
 }

@@ -129,7 +129,7 @@ impl Proxy {
                 ));
             }
         }
-        forward_rules::response_headers(response.headers_mut());
+        forward_rules::response_headers(response.headers_mut(), &service.forward_response_headers);
         let stream_grant = caller.grant_id().filter(|_| is_event_stream(response.headers()));
         let guard = stream_grant.map(|grant| self.revocations.open_stream(grant));
         // The grant may have ended while the upstream worked. Checked after the stream is counted, so

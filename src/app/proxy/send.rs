@@ -36,7 +36,12 @@ pub(super) async fn send(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = forward_rules::target_uri(&service.mcp, head.uri.query())
         .map_err(|_| ProxyError::UpstreamDown("the configured URL cannot carry this query".into()))?;
-    *request.headers_mut() = forward_rules::request_headers(&head.headers, &service.forward_headers, credential.as_slice());
+    *request.headers_mut() = forward_rules::request_headers(
+        &head.headers,
+        &service.forward_headers,
+        &service.fixed_headers,
+        credential.as_slice(),
+    );
     let policy = RequestPolicy::for_configured(CONNECT_TIMEOUT, Some(FIRST_BYTE_TIMEOUT));
     http.send(request, &policy).await.map_err(|error| send_error(&error))
 }
