@@ -166,7 +166,7 @@ keys! {
     }
     /// `[cors]`.
     cors "cors" {
-        ORIGINS: Texts = "origins", "none", "--cors-origins", "Origins of web pages that may call the MCP endpoints. `*` allows every origin.";
+        ORIGINS: Texts = "origins", "none", "--cors-origins", "Origins of web pages and browser extensions that may call the MCP endpoints. `*` allows every origin. Without it, pages may call services that require a credential: any page, or only pages of this machine if `public_url` is loopback.";
     }
     /// `[audit]`.
     audit "audit" {

@@ -260,6 +260,8 @@ const AROUND: &[(&str, &str, &str)] = &[
         "API keys",
     ),
     ("[cors]\norigins = [\"https://a/b\"]", "cors.origins:", "without a path"),
+    ("[cors]\norigins = [\"chrome-extension://a/b\"]", "cors.origins:", "without a path"),
+    ("[cors]\norigins = [\"-extension://a\"]", "cors.origins:", "without a path"),
     ("[login.password]\nusers = []", "login.password.users:", "nobody"),
     (
         "[login.password]\nusers = [{ name = \"a\" }]",
@@ -432,14 +434,26 @@ const WITHIN: &[(&str, &str, &str)] = &[
     ("forward_headers = [\"cookie\"]", "forward_headers", "never"),
     ("forward_headers = [\"a b\"]", "forward_headers", "name of a header"),
     ("forward_response_headers = [\"Set-Cookie\"]", "forward_response_headers", "never"),
-    ("forward_response_headers = [\"CDN-Cache-Control\"]", "forward_response_headers", "never"),
+    (
+        "forward_response_headers = [\"CDN-Cache-Control\"]",
+        "forward_response_headers",
+        "never",
+    ),
     ("forward_response_headers = [\"Location\"]", "forward_response_headers", "never"),
-    ("forward_response_headers = [\"a b\"]", "forward_response_headers", "name of a header"),
+    (
+        "forward_response_headers = [\"a b\"]",
+        "forward_response_headers",
+        "name of a header",
+    ),
     ("headers = { \"a b\" = \"x\" }", "headers", "name of a header"),
     ("headers = { \"Mcp-Session-Id\" = \"x\" }", "headers", "the client's"),
     ("headers = { \"X_User_Id\" = \"x\" }", "headers", "vouches"),
     ("headers = { \"X-Tenant\" = \"a\\nb\" }", "headers", "cannot be in a header"),
-    ("headers = { \"X-Tenant\" = \"a\", \"X-Tenant_file\" = \"/run/secret\" }", "headers", "keep one"),
+    (
+        "headers = { \"X-Tenant\" = \"a\", \"X-Tenant_file\" = \"/run/secret\" }",
+        "headers",
+        "keep one",
+    ),
     (
         "upstream = \"paste\"\nauth_header = { name = \"X-Key\" }\nheaders = { \"x-key\" = \"a\" }",
         "headers",
@@ -613,10 +627,7 @@ fn services_need_distinct_valid_names_and_at_most_one_default() {
 fn fixed_headers_come_from_text_variable_or_file_and_are_never_printed() {
     let headers = "headers = { \"X-Tenant\" = \"acme\", \"X-Key_file\" = \"/run/secret\", \"X-Mcp-Other\" = \"${SECRET}\" }";
     let fixed = &written(&service(headers)).unwrap().config.services[0].fixed_headers;
-    let pairs: Vec<(&str, &str)> = fixed
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-        .collect();
+    let pairs: Vec<(&str, &str)> = fixed.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     let expected = [
         ("x-tenant", "acme"),
         ("x-key", "from the file"),
@@ -810,7 +821,7 @@ const NOWHERE: Environment<'static> = Environment {
 
 /// Files that together set every key.
 const EVERY: &[&str] = &[
-    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\nclient_documents = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\"]\n",
+    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\nclient_documents = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\", \"chrome-extension://abc\"]\n",
     "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n[clients.web]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"SHA\"\n[clients.\"https://app.example/c\"]\ndocument_file = \"/run/client.json\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nextra_authorize = { audience = \"a\" }\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nparallel_limit = 60\nforward_headers = [\"x-tenant\"]\nforward_response_headers = [\"x-quota\"]\nheaders = { \"X-Tenant\" = \"acme\" }\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",

@@ -332,8 +332,9 @@ fn services(
 }
 
 fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {
-    let is_origin =
-        spanned.value == "*" || crate::base::url::ExactUrl::parse(&spanned.value).is_ok_and(|address| address.origin() == spanned.value);
+    let is_origin = spanned.value == "*"
+        || is_extension_origin(&spanned.value)
+        || crate::base::url::ExactUrl::parse(&spanned.value).is_ok_and(|address| address.origin() == spanned.value);
     if is_origin {
         return Ok(spanned.value.clone());
     }
@@ -341,4 +342,13 @@ fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {
         format!("'{}' is not an origin", spanned.value),
         "write it like https://app.example.com, without a path, or `*` for everyone",
     ))
+}
+
+/// Whether this is the origin of a browser extension, such as `chrome-extension://abc`.
+fn is_extension_origin(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, id)| {
+        let scheme = scheme.strip_suffix("-extension").unwrap_or("");
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        is_name(scheme) && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    })
 }

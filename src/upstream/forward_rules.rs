@@ -278,7 +278,11 @@ pub fn target_uri(mcp: &ExactUrl, query: Option<&str>) -> Result<Uri, InvalidUri
 fn without_parameters(query: &str, configured: &str) -> String {
     let names = |part: &str| -> Vec<String> {
         let pairs = part.split([';', '&']);
-        let decoded = pairs.flat_map(|pair| url::form_urlencoded::parse(pair.as_bytes()).map(|(name, _)| name).collect::<Vec<_>>());
+        let decoded = pairs.flat_map(|pair| {
+            url::form_urlencoded::parse(pair.as_bytes())
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        });
         decoded
             .map(|name| name.split('[').next().unwrap_or("").trim().to_ascii_lowercase())
             .collect()
@@ -479,13 +483,29 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let credential = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("key"))];
         let forwarded = request_headers(&client_headers, &[], &fixed, &credential);
-        assert_eq!(names(&forwarded), ["accept", "user-agent", "x-api-key", "x-mcp-toolsets", "x-tenant"]);
+        assert_eq!(
+            names(&forwarded),
+            ["accept", "user-agent", "x-api-key", "x-mcp-toolsets", "x-tenant"]
+        );
         assert_eq!(forwarded.get_all("x-mcp-toolsets").iter().collect::<Vec<_>>(), ["repos"]);
-        assert_eq!((&forwarded["x-tenant"], &forwarded["x-api-key"]), (&"acme".parse().unwrap(), &"key".parse().unwrap()));
+        assert_eq!(
+            (&forwarded["x-tenant"], &forwarded["x-api-key"]),
+            (&"acme".parse().unwrap(), &"key".parse().unwrap())
+        );
         for name in ["x-tenant", "x-mcp-toolsets", "user-agent"] {
             assert!(may_be_fixed(&HeaderName::from_static(name)), "{name}");
         }
-        for name in ["mcp-session-id", "mcp_session-id", "content-type", "accept", "authorization", "cookie", "x-user-id", "te", "host"] {
+        for name in [
+            "mcp-session-id",
+            "mcp_session-id",
+            "content-type",
+            "accept",
+            "authorization",
+            "cookie",
+            "x-user-id",
+            "te",
+            "host",
+        ] {
             assert!(!may_be_fixed(&HeaderName::from_static(name)), "{name}");
         }
     }
@@ -599,9 +619,21 @@ mod tests {
             ("https://h/mcp", Some("a=1&b=%2F"), "https://h/mcp?a=1&b=%2F"),
             ("https://h/mcp?t=1", Some("a=1"), "https://h/mcp?t=1&a=1"),
             ("https://h/mcp?t=1", Some("t=2"), "https://h/mcp?t=1"),
-            ("https://h/mcp?t=1&u=%41", Some("a=%2F&t=2&&u&b=t"), "https://h/mcp?t=1&u=%41&a=%2F&&b=t"),
-            ("https://h/mcp?read%20only=1", Some("read+only=0&%72ead%20only=0&a"), "https://h/mcp?read%20only=1&a"),
-            ("https://h/mcp?t=1", Some("%74=2&T=2&t[]=2&a=1;t=2&+t=2&b=1"), "https://h/mcp?t=1&b=1"),
+            (
+                "https://h/mcp?t=1&u=%41",
+                Some("a=%2F&t=2&&u&b=t"),
+                "https://h/mcp?t=1&u=%41&a=%2F&&b=t",
+            ),
+            (
+                "https://h/mcp?read%20only=1",
+                Some("read+only=0&%72ead%20only=0&a"),
+                "https://h/mcp?read%20only=1&a",
+            ),
+            (
+                "https://h/mcp?t=1",
+                Some("%74=2&T=2&t[]=2&a=1;t=2&+t=2&b=1"),
+                "https://h/mcp?t=1&b=1",
+            ),
             ("https://h/mcp", Some("t=2&t=3"), "https://h/mcp?t=2&t=3"),
             ("https://h/mcp?t=1", Some(""), "https://h/mcp?t=1"),
             ("https://h/a%2fb//c", None, "https://h/a%2fb//c"),

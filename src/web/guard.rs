@@ -77,22 +77,22 @@ pub enum CorsPolicy {
     Everyone,
 }
 
-/// The pages that may read an MCP endpoint's response to `origin`; `None` refuses the request.
-/// `allowed` are the configured origins, compared byte for byte.
-pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &Origin) -> Option<CorsPolicy> {
-    let Origin::Other(text) = origin else {
-        return Some(CorsPolicy::Own);
-    };
-    let allows_all = if allowed.is_empty() {
-        !site.is_loopback()
-    } else {
-        allowed.iter().any(|allowed| allowed == "*")
-    };
-    if allows_all {
+/// The pages that may read an MCP endpoint's response to a page of `origin`; `None` refuses the
+/// request. `allowed` are the configured origins, compared byte for byte.
+///
+/// Without them, a page needs a credential that no browser sends by itself. So a service that requires
+/// none (`needs_credential` is false) serves no page: every page could use what the gateway reaches.
+pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &str, needs_credential: bool) -> Option<CorsPolicy> {
+    let only = || Some(CorsPolicy::Only(origin.to_owned()));
+    if allowed.iter().any(|allowed| allowed == "*") {
         return Some(CorsPolicy::Everyone);
     }
-    let is_allowed = allowed.contains(text) || (allowed.is_empty() && is_loopback(text));
-    is_allowed.then(|| CorsPolicy::Only(text.clone()))
+    match (allowed, needs_credential) {
+        ([], false) => None,
+        ([], true) if !site.is_loopback() => Some(CorsPolicy::Everyone),
+        ([], true) => only().filter(|_| is_loopback(origin)),
+        (_, _) => only().filter(|_| allowed.iter().any(|allowed| allowed == origin)),
+    }
 }
 
 /// Whether a page sent the request without access to the response, for an image for example. Such
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_local_gateway_accepts_mcp_calls_only_from_local_origins() {
-        let policy = |text: &str| mcp_cors_policy(&local(), &[], &Origin::Other(text.into()));
+        let policy = |text: &str| mcp_cors_policy(&local(), &[], text, true);
         for allowed in ["http://localhost:6274", "http://127.0.0.1:1", "http://[::1]:9"] {
             assert_eq!(policy(allowed), Some(CorsPolicy::Only(allowed.into())));
         }
@@ -250,16 +250,29 @@ mod tests {
     }
 
     #[test]
+    fn a_service_without_a_credential_serves_no_page_by_default() {
+        let public = PublicUrls::new(ExactUrl::parse("https://gw.example").unwrap(), vec![]);
+        for origin in ["https://evil.example", "http://localhost:6274", "null"] {
+            for site in [&public, &local()] {
+                assert_eq!(mcp_cors_policy(site, &[], origin, false), None, "{origin}");
+            }
+        }
+        let allowed = ["chrome-extension://abc".to_owned()];
+        let only = Some(CorsPolicy::Only(allowed[0].clone()));
+        assert_eq!(mcp_cors_policy(&public, &allowed, &allowed[0], false), only);
+        assert_eq!(mcp_cors_policy(&public, &["*".into()], "null", false), Some(CorsPolicy::Everyone));
+    }
+
+    #[test]
     fn only_configured_origins_are_allowed_and_compared_exactly() {
         let public = PublicUrls::new(ExactUrl::parse("https://gw.example").unwrap(), vec![]);
-        let other = |text: &str| Origin::Other(text.into());
         let allowed = ["https://app.example".to_owned()];
         assert_eq!(
-            mcp_cors_policy(&public, &[], &other("https://app.example")),
+            mcp_cors_policy(&public, &[], "https://app.example", true),
             Some(CorsPolicy::Everyone)
         );
         for site in [&public, &local()] {
-            let policy = |text: &str| mcp_cors_policy(site, &allowed, &other(text));
+            let policy = |text: &str| mcp_cors_policy(site, &allowed, text, true);
             assert_eq!(policy("https://app.example"), Some(CorsPolicy::Only("https://app.example".into())));
             for foreign in [
                 "https://app.example.evil",
@@ -271,8 +284,7 @@ mod tests {
             ] {
                 assert_eq!(policy(foreign), None, "{foreign}");
             }
-            assert_eq!(mcp_cors_policy(site, &["*".into()], &other("null")), Some(CorsPolicy::Everyone));
-            assert_eq!(mcp_cors_policy(site, &allowed, &Origin::Own), Some(CorsPolicy::Own));
+            assert_eq!(mcp_cors_policy(site, &["*".into()], "null", true), Some(CorsPolicy::Everyone));
         }
     }
 

@@ -17,9 +17,10 @@ use crate::net::body::{BodyError, read_limited};
 use crate::net::http_client::HttpClient;
 use crate::oauth::form::Form;
 use crate::observe::request_origin::RequestOrigin;
+use crate::service::Access;
 use crate::service::public_urls::BaseUrl;
 use crate::web::flow_pages;
-use crate::web::guard::{self, CorsPolicy};
+use crate::web::guard::{self, CorsPolicy, Origin};
 use crate::web::idp_pages;
 use crate::web::pages;
 use crate::web::reply::{self, HttpResponse};
@@ -141,9 +142,12 @@ impl Router {
     /// the MCP endpoint.
     fn cors_policy(&self, endpoint: &Endpoint, context: RequestContext<'_>, headers: &HeaderMap) -> Option<CorsPolicy> {
         match endpoint {
-            Endpoint::Mcp(_) => {
-                let origin = guard::origin(context.base_url, headers);
-                guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin)
+            Endpoint::Mcp(service) => {
+                let Origin::Other(origin) = guard::origin(context.base_url, headers) else {
+                    return Some(CorsPolicy::Own);
+                };
+                let is_public = find(context, service).is_some_and(|endpoint| endpoint.service.service.access == Access::Public);
+                guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, !is_public)
             }
             Endpoint::Document(_) | Endpoint::OAuth(..) | Endpoint::Browser(_) | Endpoint::Style | Endpoint::Home => {
                 Some(CorsPolicy::Everyone)

@@ -37,14 +37,22 @@ async fn fixed_headers_of_a_service_replace_the_clients() {
             .into();
     })
     .await;
-    let page = call(&world, "open", &[("x-mcp-toolsets", "all"), ("x-tenant", "victim"), ("x-mcp-readonly", "true")]).await;
+    let page = call(
+        &world,
+        "open",
+        &[("x-mcp-toolsets", "all"), ("x-tenant", "victim"), ("x-mcp-readonly", "true")],
+    )
+    .await;
     assert_eq!(page.status, 200, "{}", page.text);
     let seen = world.standin.log().pop().unwrap();
     let values = |name: &str| -> Vec<String> {
         let values = seen.headers.iter().filter(|(other, _)| other == name);
         values.map(|(_, value)| value.clone()).collect()
     };
-    assert_eq!((values("x-mcp-toolsets"), values("x-tenant")), (vec!["repos".into()], vec!["acme".into()]));
+    assert_eq!(
+        (values("x-mcp-toolsets"), values("x-tenant")),
+        (vec!["repos".into()], vec!["acme".into()])
+    );
     assert_eq!(values("x-mcp-readonly"), ["true"]);
 }
 
@@ -65,7 +73,14 @@ async fn a_service_forwards_its_own_response_headers_and_no_harmful_ones() {
         service.forward_response_headers = ["x-quota", "set-cookie", "cdn-cache-control"].map(HeaderName::from_static).into();
     })
     .await;
-    let own = ["X-Quota", "Set-Cookie", "CDN-Cache-Control", "Surrogate-Control", "Origin-Trial", "X-Other"];
+    let own = [
+        "X-Quota",
+        "Set-Cookie",
+        "CDN-Cache-Control",
+        "Surrogate-Control",
+        "Origin-Trial",
+        "X-Other",
+    ];
     world.standin.set(|b| {
         b.mcp_headers = own.map(|name| (name.to_owned(), "public, max-age=3600".to_owned())).into();
         b.mcp_headers.push(("Cache-Control".into(), "Public, S-MaxAge=600".into()));
@@ -112,7 +127,9 @@ async fn upstream_trailers_never_reach_a_client() {
         request.header("content-type", "application/json")
     };
     let stream = tokio::net::TcpStream::connect(&host).await.unwrap();
-    let (mut line, connection) = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.unwrap();
+    let (mut line, connection) = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let asked = request().uri("/mcp/open").header("host", &host).body(Full::from("{}")).unwrap();
     let answered = line.send_request(asked).await.unwrap().into_body().collect().await.unwrap();
@@ -135,11 +152,23 @@ async fn usual_response_headers_reach_the_client() {
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
     world.standin.set(|b| {
-        let own = ["Mcp-Anything", "X-RateLimit-Remaining", "RateLimit-Policy", "X-GitHub-Request-Id", "Content-Language"];
+        let own = [
+            "Mcp-Anything",
+            "X-RateLimit-Remaining",
+            "RateLimit-Policy",
+            "X-GitHub-Request-Id",
+            "Content-Language",
+        ];
         b.mcp_headers = own.map(|name| (name.to_owned(), "theirs".to_owned())).into();
     });
     let page = client.call(&pair.access, "echo", json!({ "text": "x" })).await;
-    for name in ["mcp-anything", "x-ratelimit-remaining", "ratelimit-policy", "x-github-request-id", "content-language"] {
+    for name in [
+        "mcp-anything",
+        "x-ratelimit-remaining",
+        "ratelimit-policy",
+        "x-github-request-id",
+        "content-language",
+    ] {
         assert_eq!(page.header(name), "theirs", "{name}");
     }
 }

@@ -125,6 +125,8 @@ async fn only_configured_origins_may_call_mcp_endpoints() {
         {
             let reader = may.contains(&origin).then_some(readers.unwrap_or(origin)).or(readers);
             for service in ["default", "open", "batch"] {
+                // A service without a credential serves no page that is not configured.
+                let reader = reader.filter(|_| service != "open" || !configured.is_empty());
                 let path = format!("/mcp/{service}");
                 let (asked, answered) = (
                     preflight(&house, &path, origin).await,

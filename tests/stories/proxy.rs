@@ -383,7 +383,10 @@ async fn upstream_headers_that_affect_our_origin_are_removed() {
             "{name}"
         );
     }
-    assert_eq!((page.header("x-of-its-own"), page.header("mcp-anything")), ("", "from the upstream"));
+    assert_eq!(
+        (page.header("x-of-its-own"), page.header("mcp-anything")),
+        ("", "from the upstream")
+    );
     assert_eq!((page.header("retry-after"), page.header("content-type")), ("7", "application/json"));
     assert_eq!(page.header("x-content-type-options"), "nosniff");
     assert_eq!(page.header("content-security-policy"), "sandbox; default-src 'none'");
