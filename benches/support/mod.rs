@@ -144,6 +144,7 @@ fn service(mcp: ExactUrl) -> Service {
         fixed_headers: Vec::new(),
         forward_headers: Vec::new(),
         forward_response_headers: Vec::new(),
+        max_streams: Access::OAuth.default_max_streams(),
         remember_consent: false,
     }
 }

@@ -148,6 +148,11 @@ impl Rejection {
         self
     }
 
+    /// Whether the same request may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        self.code() == OAuthErrorCode::TemporarilyUnavailable
+    }
+
     /// The OAuth error code.
     pub fn code(&self) -> OAuthErrorCode {
         match self {

@@ -246,12 +246,14 @@ impl Reader<'_> {
                 }
                 Ok(Value::List(texts))
             }
-            ValueType::Switch | ValueType::Seconds(..) => match (item.as_bool(), item.as_integer(), self.expanded(item, &location)?) {
-                (Some(value), ..) => Ok(Value::Switch(value)),
-                (_, Some(number), _) => Ok(Value::Number(number)),
-                (_, _, Some(text)) => Ok(Value::Text(text)),
-                (None, None, None) => Err(location.wrong(not_a(item, "plain value"), "write a number, or `true` or `false`")),
-            },
+            ValueType::Switch | ValueType::Seconds(..) | ValueType::Count(..) => {
+                match (item.as_bool(), item.as_integer(), self.expanded(item, &location)?) {
+                    (Some(value), ..) => Ok(Value::Switch(value)),
+                    (_, Some(number), _) => Ok(Value::Number(number)),
+                    (_, _, Some(text)) => Ok(Value::Text(text)),
+                    (None, None, None) => Err(location.wrong(not_a(item, "plain value"), "write a number, or `true` or `false`")),
+                }
+            }
             ValueType::Texts | ValueType::Words(_) => Ok(Value::List(self.list(item, &location)?)),
         }
     }

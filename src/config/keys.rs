@@ -148,6 +148,7 @@ keys! {
         HEADERS: SecretPairs = "headers", "none", "", "Headers that the gateway adds to every forwarded request, such as `{ \"X-Tenant\" = \"acme\" }`. They replace the client's headers of the same name. The name with `_file` after it names a file with the value.";
         FORWARD_HEADERS: Texts = "forward_headers", "none", "", "Further request headers that the gateway forwards to the upstream.";
         FORWARD_RESPONSE_HEADERS: Texts = "forward_response_headers", "none", "", "Further response headers that the gateway forwards to the client.";
+        MAX_STREAMS: Count(1, 100_000) = "max_streams", "`64`; `16` for `public`", "", "The most event streams that one grant or API key may have open at once. At a `public` service: one source address.";
         ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) beyond the upstream's own network that the upstream may name.";
         AUTH_HEADER: Table("services.*.auth_header") = "auth_header", "`Authorization: Bearer {credential}`", "", "The request header that carries the pasted or static key.";
         AUTH_HINT: Text = "auth_hint", "none", "", "The help text on the page for the pasted key. For example, it names the place where the user finds a key.";

@@ -32,6 +32,9 @@ fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
         ValueType::Seconds(..) => select(&["0", "60", "3600", "\"2h\"", "\"40d\"", "-1", "\"soon\""][..])
             .prop_map(str::to_owned)
             .boxed(),
+        ValueType::Count(..) => select(&["0", "8", "\"8\"", "-1", "1000000", "\"many\""][..])
+            .prop_map(str::to_owned)
+            .boxed(),
         ValueType::Word(words) => quoted(words).boxed(),
         ValueType::Words(words) => proptest::collection::vec(select(words), 0..3)
             .prop_map(|words| format!("{words:?}"))

@@ -58,6 +58,7 @@ fn holds(kind: ValueType) -> String {
         ValueType::Files => "a path, or a list of paths".to_owned(),
         ValueType::Switch => "`true` or `false`".to_owned(),
         ValueType::Seconds(min, max) => format!("a time, {min} to {max} seconds"),
+        ValueType::Count(min, max) => format!("a number, {min} to {max}"),
         ValueType::Texts => "a list of texts".to_owned(),
         ValueType::Word(allowed) => format!("one of {}", words(allowed)),
         ValueType::Words(allowed) => format!("a list of {}", words(allowed)),

@@ -22,6 +22,8 @@ pub enum ValueType {
     Switch,
     /// Seconds, with minimum and maximum; also written `"90s"`, `"5m"`, `"12h"`, `"30d"`.
     Seconds(u64, u64),
+    /// A number, with minimum and maximum.
+    Count(u64, u64),
     /// A list of texts.
     Texts,
     /// One of these words.
@@ -58,6 +60,8 @@ pub mod kind {
     pub enum Switch {}
     /// See [`super::ValueType::Seconds`].
     pub enum Seconds {}
+    /// See [`super::ValueType::Count`].
+    pub enum Count {}
     /// See [`super::ValueType::Texts`].
     pub enum Texts {}
     /// See [`super::ValueType::Word`].

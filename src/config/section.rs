@@ -224,6 +224,27 @@ impl Section {
         }
     }
 
+    /// A number within the range of the key in the table of keys.
+    fn count(&self, key: &'static KeyInfo) -> Result<Option<usize>, ConfigError> {
+        let Some(entry) = self.entry(key) else { return Ok(None) };
+        let ValueType::Count(min, max) = entry.key.kind else {
+            return Ok(None);
+        };
+        let value = match &entry.value {
+            Value::Number(number) => u64::try_from(*number).ok(),
+            Value::Text(text) => text.trim().parse().ok(),
+            Value::Switch(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => None,
+        };
+        let in_range = value.filter(|value| (min..=max).contains(value));
+        let value = in_range.and_then(|value| usize::try_from(value).ok());
+        let wrong = || {
+            entry
+                .at
+                .wrong("it is no number in the range", format!("use a number from {min} to {max}"))
+        };
+        value.map(Some).ok_or_else(wrong)
+    }
+
     /// A list of texts without empty texts and duplicates; empty if the key is absent.
     fn strings(&self, key: &'static KeyInfo) -> Result<Vec<Spanned<String>>, ConfigError> {
         let Some(entry) = self.entry(key) else { return Ok(Vec::new()) };
@@ -284,6 +305,7 @@ read! {
     Files: Vec<PathBuf> = |section, key| Ok(section.strings(key)?.into_iter().map(|text| PathBuf::from(text.value)).collect());
     Contents: Option<Spanned<String>> = |section, key| section.text(key);
     Switch: Option<Spanned<bool>> = |section, key| section.switch(key);
+    Count: Option<usize> = |section, key| section.count(key);
     Seconds: Option<u64> = |section, key| section.seconds(key);
     Texts: Vec<Spanned<String>> = |section, key| section.strings(key);
     Word: Option<Spanned<&'static str>> = |section, key| {

@@ -118,6 +118,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             },
             fixed_headers: forward_headers::fixed_headers(section, &upstream)?,
             forward_headers: forward_headers::request_headers(section)?,
+            max_streams: section.get(&key::MAX_STREAMS)?.unwrap_or(access.default_max_streams()),
             forward_response_headers: forward_headers::response_headers(section)?,
             upstream,
             remember_consent: access == Access::OAuth && remember_consent(section, &login, upstream_kind)?,

@@ -1,7 +1,8 @@
 //! Request and response bodies: a closed set, so enums, and the hot path allocates nothing.
 
+use crate::base::ids::Id;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::future::Future;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{fmt, mem};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 /// Why a body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -145,22 +147,36 @@ impl Body for ResponseBody {
 #[derive(Debug)]
 pub struct StreamBody {
     body: Incoming,
-    guard: Option<StreamGuard>,
+    early_end: Option<Box<EarlyEnd>>,
     ended: bool,
 }
 
+/// What can end a body before its upstream does.
+#[derive(Debug)]
+pub enum EarlyEnd {
+    /// The stream ends when it is cancelled, and counts as open until then.
+    Cancelled(StreamGuard),
+    /// The response ends a while after its grant.
+    Grace(GracefulEnd),
+}
+
 impl StreamBody {
-    /// Forwards `body`. A `guard` counts the stream and can end it early.
-    pub fn new(body: Incoming, guard: Option<StreamGuard>) -> Self {
-        Self { body, guard, ended: false }
+    /// Forwards `body`, until `early_end` at the latest.
+    pub fn new(body: Incoming, early_end: Option<Box<EarlyEnd>>) -> Self {
+        Self {
+            body,
+            early_end,
+            ended: false,
+        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(cancel) = self.guard.as_mut().and_then(|guard| guard.cancel.as_mut())
-            && !self.ended
-            && cancel.as_mut().poll(context).is_ready()
-        {
-            self.ended = true;
+        if !self.ended {
+            self.ended = match self.early_end.as_deref_mut() {
+                Some(EarlyEnd::Cancelled(guard)) => guard.is_cancelled(context),
+                Some(EarlyEnd::Grace(end)) => end.is_over(),
+                None => false,
+            };
         }
         if self.ended {
             return Poll::Ready(None);
@@ -179,18 +195,84 @@ impl StreamBody {
 pub struct StreamGuard {
     count: Arc<AtomicUsize>,
     cancel: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Cancels the token, so that what watches the stream ends too.
+    _cancels: Option<DropGuard>,
 }
 
 impl StreamGuard {
     /// Adds one to `count` until dropped. When `cancel` is cancelled, the body ends at once. A
     /// chunked or HTTP/2 body ends cleanly; for a body with `Content-Length` the connection is
-    /// closed.
+    /// closed. Dropping the guard cancels `cancel`.
     pub fn new(count: &Arc<AtomicUsize>, cancel: Option<CancellationToken>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self {
             count: Arc::clone(count),
+            _cancels: cancel.clone().map(CancellationToken::drop_guard),
             cancel: cancel.map(|token| Box::pin(token.cancelled_owned())),
         }
+    }
+
+    /// Whether the stream is cancelled. Must not be called again after that.
+    fn is_cancelled(&mut self, context: &mut Context<'_>) -> bool {
+        self.cancel.as_mut().is_some_and(|cancel| cancel.as_mut().poll(context).is_ready())
+    }
+}
+
+/// Knows which grants have ended.
+pub trait EndedGrants: fmt::Debug + Send + Sync {
+    /// Whether this grant or API key has ended.
+    fn has_ended(&self, id: Id) -> bool;
+}
+
+/// How long a response may go on after its grant ended.
+const GRACE: Duration = Duration::from_secs(60);
+/// How often a long response asks whether its grant has ended.
+const GRACE_CHECK: Duration = Duration::from_secs(5);
+
+/// Ends a response at most [`GRACE`] after its grant ended. It asks when the body is polled, and not
+/// for the first frames: nearly all responses have only these.
+pub struct GracefulEnd {
+    grants: Arc<dyn EndedGrants>,
+    grant: Id,
+    polls: u32,
+    /// When the grant was last known not to have ended.
+    last_good: Instant,
+    has_ended: bool,
+}
+
+impl fmt::Debug for GracefulEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GracefulEnd").field("grant", &self.grant).finish_non_exhaustive()
+    }
+}
+
+impl GracefulEnd {
+    /// Ends a response of `grant`, which has not ended yet.
+    pub fn new(grants: Arc<dyn EndedGrants>, grant: Id) -> Self {
+        Self {
+            grants,
+            grant,
+            polls: 0,
+            last_good: Instant::now(),
+            has_ended: false,
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        const FIRST_POLLS: u32 = 4;
+        self.polls = self.polls.saturating_add(1);
+        self.polls > FIRST_POLLS && self.is_over_at(Instant::now())
+    }
+
+    fn is_over_at(&mut self, now: Instant) -> bool {
+        let since_good = now.saturating_duration_since(self.last_good);
+        if !self.has_ended && since_good >= GRACE_CHECK {
+            self.has_ended = self.grants.has_ended(self.grant);
+            if !self.has_ended {
+                self.last_good = now;
+            }
+        }
+        self.has_ended && since_good >= GRACE
     }
 }
 
@@ -198,6 +280,12 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether the response to this request has no end of its own: that to a GET, or to the MCP method
+/// `subscriptions/listen`, which replaces the GET since revision 2026-07-28.
+pub fn opens_endless_stream(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::GET || headers.get("mcp-method").is_some_and(|method| method == "subscriptions/listen")
 }
 
 /// Whether the body is an event stream (`text/event-stream`).
@@ -353,6 +441,31 @@ mod tests {
         let frame = body.frame().await.expect("frame").expect("frame");
         assert_eq!(frame.into_data().expect("data"), "abc");
         assert!(body.is_end_stream() && body.frame().await.is_none());
+    }
+
+    #[derive(Debug, Default)]
+    struct Ended(std::sync::atomic::AtomicBool);
+
+    impl EndedGrants for Ended {
+        fn has_ended(&self, _: Id) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_response_ends_within_a_minute_after_its_grant() {
+        let ended = Arc::new(Ended::default());
+        let mut end = GracefulEnd::new(Arc::clone(&ended) as Arc<dyn EndedGrants>, Id::random());
+        let start = end.last_good;
+        let mut is_over = |seconds: u64| end.is_over_at(start + Duration::from_secs(seconds));
+        assert!(!is_over(1_000) && !is_over(1_004));
+        ended.0.store(true, Ordering::Relaxed);
+        assert!(!is_over(1_004), "not asked again yet");
+        assert!(!is_over(1_010) && !is_over(1_059), "a response may still finish");
+        assert!(is_over(1_060));
+        // After a long silence, the end may be long ago.
+        let mut silent = GracefulEnd::new(ended, Id::random());
+        assert!(silent.is_over_at(silent.last_good + GRACE));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use crate::net::activity::Activity;
 use crate::net::activity::IdleStatus;
 use crate::net::body::ResponseBody;
 use crate::net::body::is_event_stream;
+use crate::net::body::opens_endless_stream;
 use crate::net::dial::prepare;
 pub use crate::net::listen::bind;
 use crate::net::tls::ServerTls;
-use http::Method;
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
@@ -233,7 +233,7 @@ where
     let connection_activity = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let active_request = ActiveRequest::new(&connection_activity);
-        let end_streams = opens_endless_stream(&request).then(|| end_streams.clone());
+        let end_streams = opens_endless_stream(request.method(), request.headers()).then(|| end_streams.clone());
         let response = handler(request, peer);
         async move {
             let response = response.await;
@@ -271,16 +271,6 @@ where
     }
 }
 
-/// Whether an event stream in response to this request has no end of its own: that of a GET, or of
-/// the MCP method `subscriptions/listen`, which replaces the GET since revision 2026-07-28.
-fn opens_endless_stream<B>(request: &Request<B>) -> bool {
-    request.method() == Method::GET
-        || request
-            .headers()
-            .get("mcp-method")
-            .is_some_and(|method| method == "subscriptions/listen")
-}
-
 fn protocol(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     let head = limits.max_headers_bytes.max(8 * 1024);
@@ -299,6 +289,7 @@ fn protocol(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::body::EarlyEnd;
     use crate::net::body::RequestBody;
     use crate::net::body::StreamBody;
     use crate::net::body::StreamGuard;
@@ -309,6 +300,7 @@ mod tests {
     use crate::net::self_signed::self_signed;
     use crate::net::tls::ClientTls;
     use bytes::Bytes;
+    use http::Method;
     use http::Version;
     use http_body_util::BodyExt;
     use std::sync::atomic::AtomicUsize;
@@ -400,7 +392,7 @@ mod tests {
                     .expect("request");
                 let response = client.send(request, &policy(false)).await.expect("answer");
                 let guard = StreamGuard::new(&count, end_streams);
-                response.map(|body| ResponseBody::Stream(StreamBody::new(body, Some(guard))))
+                response.map(|body| ResponseBody::Stream(StreamBody::new(body, Some(Box::new(EarlyEnd::Cancelled(guard))))))
             }
         })
     }

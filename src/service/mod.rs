@@ -92,6 +92,8 @@ pub struct Service {
     pub forward_headers: Vec<HeaderName>,
     /// Further response headers to forward.
     pub forward_response_headers: Vec<HeaderName>,
+    /// The most streams that one grant or API key may have open at once. At a public service: one source.
+    pub max_streams: usize,
     /// Whether a user's consent for a trusted client is remembered.
     pub remember_consent: bool,
 }
@@ -162,6 +164,16 @@ impl UpstreamHeaders {
             Self::Nothing => &[],
             Self::One(header) => header,
             Self::Many(headers) => headers,
+        }
+    }
+}
+
+impl Access {
+    /// The most open streams of one grant or API key, or of one source, unless configured.
+    pub fn default_max_streams(self) -> usize {
+        match self {
+            Self::OAuth | Self::Key => 64,
+            Self::Public => 16,
         }
     }
 }

@@ -83,6 +83,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         ProxyError::HeadNotAllowed => ("method_not_allowed", format!("use {MCP_METHODS}")),
         ProxyError::UnknownSession => ("Session not found", "begin a new one with initialize".to_owned()),
         ProxyError::RateLimited => ("too_many_requests", "too many requests from this address; try again".to_owned()),
+        ProxyError::TooManyStreams => ("too_many_streams", "too many streams are open; close one first".to_owned()),
         ProxyError::CredentialRefused => (
             "bad_gateway",
             "the upstream wants a credential that this service does not have".to_owned(),
@@ -101,6 +102,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         ProxyError::MissingScopes | ProxyError::InsufficientScope(_) => -32003,
         ProxyError::NotReady
         | ProxyError::RateLimited
+        | ProxyError::TooManyStreams
         | ProxyError::CredentialRefused
         | ProxyError::Redirected(_)
         | ProxyError::UpstreamDown(_)
@@ -112,7 +114,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
     let mut response = json(error.status(), &body);
     if matches!(error, ProxyError::NotReady | ProxyError::RateLimited) {
         response = with_retry_after(response, 1);
-    } else if matches!(error, ProxyError::TryLater) {
+    } else if matches!(error, ProxyError::TryLater | ProxyError::TooManyStreams) {
         response = with_retry_after(response, 5);
     } else if matches!(error, ProxyError::HeadNotAllowed) {
         put(&mut response, header::ALLOW, MCP_METHODS);
@@ -155,6 +157,7 @@ fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String
         | ProxyError::HeadNotAllowed
         | ProxyError::UnknownSession
         | ProxyError::RateLimited
+        | ProxyError::TooManyStreams
         | ProxyError::CredentialRefused
         | ProxyError::Redirected(_)
         | ProxyError::UpstreamDown(_)

@@ -43,6 +43,7 @@ mod scale;
 mod services;
 mod stateless;
 mod storage;
+mod streams;
 #[expect(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;

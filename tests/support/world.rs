@@ -155,6 +155,12 @@ impl World {
         self.app.rebuild(self.config.clone());
     }
 
+    /// Reloads a changed configuration.
+    pub(crate) fn reload_config(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.app.rebuild(self.config.clone());
+    }
+
     /// Advances the clock.
     pub(crate) fn pass(&self, seconds: u64) {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
@@ -220,6 +226,7 @@ pub(crate) fn service(standin: &Standin, profile: Profile) -> Service {
         fixed_headers: Vec::new(),
         forward_headers: Vec::new(),
         forward_response_headers: Vec::new(),
+        max_streams: Access::OAuth.default_max_streams(),
         remember_consent: false,
     }
 }

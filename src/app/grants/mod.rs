@@ -1,5 +1,6 @@
 //! Grants: created, refreshed and ended, and what this process remembers of them.
 
+pub mod check_stream;
 pub mod check_user;
 pub mod create;
 pub mod end;

@@ -53,7 +53,7 @@ impl Caller {
         }
     }
 
-    /// The grant or API key whose end ends the caller's event streams.
+    /// The grant or API key whose end ends the responses to the caller.
     pub(super) fn grant_id(&self) -> Option<Id> {
         match self {
             Self::Anonymous => None,

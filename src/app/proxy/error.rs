@@ -26,6 +26,8 @@ pub enum ProxyError {
     UnknownSession,
     /// Too many requests without a token came from one address.
     RateLimited,
+    /// The caller has too many open streams.
+    TooManyStreams,
     /// The upstream refuses the credential of the service, which no client can change.
     CredentialRefused,
     /// The upstream redirects to this URL: the configured URL is not the final one.
@@ -66,7 +68,7 @@ impl ProxyError {
             Self::UnknownSession => StatusCode::NOT_FOUND,
             Self::MissingScopes | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::HeadNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
             Self::CredentialRefused | Self::Redirected(_) | Self::UpstreamDown(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }

@@ -13,7 +13,7 @@ use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionRequest};
 use crate::app::proxy::send::{send, stream_body};
 use crate::app::runtime_config::ActiveService;
-use crate::net::body::{ResponseBody, StreamBody, is_event_stream};
+use crate::net::body::{EarlyEnd, ResponseBody, StreamBody, is_event_stream};
 use crate::net::http_client::HttpClient;
 use crate::oauth::bearer;
 use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
@@ -25,6 +25,14 @@ use crate::upstream::forward_rules::{self, ResponseVerdict};
 /// How long a request waits for the revocation list: a proxy in front may send requests as soon as a
 /// started process listens, and it cannot send a POST to another instance.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The stream that a response may become.
+struct RelayedStream {
+    /// The stream, if the request opens one in any case.
+    opened: Option<Box<EarlyEnd>>,
+    /// The caller's address.
+    source: IpAddr,
+}
 
 impl Proxy {
     /// Forwards a request to the upstream MCP server. The body is taken only from an authenticated
@@ -70,6 +78,7 @@ impl Proxy {
         {
             return Err(ProxyError::UnknownSession);
         }
+        let stream = self.open_endless_stream(service, &caller, source, &head)?;
         let body = body.take();
         let response = match &caller {
             // Boxed, so that the common case does not have the size of the rare one.
@@ -87,7 +96,7 @@ impl Proxy {
             };
             self.sessions.note(owner, request, &response, self.core.clock.now());
         }
-        self.relay_response(service, &caller, response)
+        self.relay_response(service, &caller, response, RelayedStream { opened: stream, source })
     }
 
     /// Checks that the store has the record of an API key, and records its use in the audit log once an
@@ -111,6 +120,7 @@ impl Proxy {
         service: &Service,
         caller: &Caller,
         mut response: Response<Incoming>,
+        stream: RelayedStream,
     ) -> Result<Response<ResponseBody>, ProxyError> {
         if response.status().is_informational() {
             return Err(ProxyError::UpstreamDown("the upstream wants to change the protocol".into()));
@@ -130,14 +140,19 @@ impl Proxy {
             }
         }
         forward_rules::response_headers(response.headers_mut(), &service.forward_response_headers);
-        let stream_grant = caller.grant_id().filter(|_| is_event_stream(response.headers()));
-        let guard = stream_grant.map(|grant| self.revocations.open_stream(grant));
+        let is_stream = stream.opened.is_some() || is_event_stream(response.headers());
+        let early_end = match stream.opened {
+            Some(opened) => Some(opened),
+            // Never refused: the upstream has done its work.
+            None if is_stream => self.open_stream(service, caller, stream.source, usize::MAX)?,
+            None => self.graceful_end(caller),
+        };
         // The grant may have ended while the upstream worked. Checked after the stream is counted, so
         // that an end in between is not missed.
-        if stream_grant.is_some_and(|grant| self.revocations.is_revoked(grant)) {
+        if is_stream && caller.grant_id().is_some_and(|grant| self.revocations.is_revoked(grant)) {
             return Err(ProxyError::BadToken("the token was revoked"));
         }
-        Ok(response.map(|body| ResponseBody::Stream(StreamBody::new(body, guard))))
+        Ok(response.map(|body| ResponseBody::Stream(StreamBody::new(body, early_end))))
     }
 
     /// The upstream answered 401. The client gets a 401 only where a refresh or a login may help.

@@ -13,6 +13,7 @@ pub mod mcp_sessions;
 pub mod raw_bearer;
 pub mod retry;
 pub mod send;
+pub mod streams;
 
 use std::sync::Arc;
 

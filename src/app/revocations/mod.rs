@@ -6,6 +6,7 @@
 pub mod event_streams;
 pub mod list;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use quick_cache::sync::Cache;
 
 use crate::app::audit_events;
 use crate::app::core::Core;
-use crate::app::revocations::event_streams::EventStreams;
+use crate::app::revocations::event_streams::{EventStreams, OpenStream, StreamOwner};
 use crate::app::revocations::list::{RevocationList, TokenStatus};
 use crate::base::ids::Id;
 use crate::base::record::Record;
@@ -21,7 +22,7 @@ use crate::base::time::UnixTime;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::flow::branches::{AbandonedBranches, AbandonedRecord};
 use crate::flow::grant::GrantRecord;
-use crate::net::body::StreamGuard;
+use crate::net::body::EndedGrants;
 use crate::store::{Change, Handle, StoreError};
 use crate::token::header::PairHeader;
 
@@ -60,6 +61,18 @@ pub struct Revocations {
     streams: EventStreams,
     /// What this process has ended, for the audit log.
     ended_here: Arc<Cache<Id, ()>>,
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Revocations")
+    }
+}
+
+impl EndedGrants for Revocations {
+    fn has_ended(&self, id: Id) -> bool {
+        self.is_revoked(id)
+    }
 }
 
 impl Revocations {
@@ -105,7 +118,7 @@ impl Revocations {
         });
     }
 
-    /// Lists a grant until `until`, and ends its event streams.
+    /// Lists a grant until `until`, and ends its streams.
     pub(in crate::app) fn add(&self, id: Id, until: UnixTime) {
         self.list.add(id, until);
         self.streams.end(id);
@@ -121,12 +134,17 @@ impl Revocations {
         self.list.wait_complete(timeout).await
     }
 
-    /// Counts an event stream, which ends with its grant or API key.
-    pub(in crate::app) fn open_stream(&self, id: Id) -> StreamGuard {
-        self.streams.open(id)
+    /// Counts a stream, which ends with its grant or API key. `None` if its owner has `max` open streams.
+    pub(in crate::app) fn open_stream(&self, owner: StreamOwner, max: usize) -> Option<OpenStream> {
+        self.streams.open(owner, max)
     }
 
-    /// Ends the event streams of a grant or API key.
+    /// Whether this owner has at least `max` open streams.
+    pub(in crate::app) fn has_streams(&self, owner: StreamOwner, max: usize) -> bool {
+        self.streams.has(owner, max)
+    }
+
+    /// Ends the streams of a grant or API key.
     pub(in crate::app) fn end_streams(&self, id: Id) {
         self.streams.end(id);
     }
