@@ -26,10 +26,11 @@ use crate::config::listen::TlsSource;
 use crate::config::spanned::Location;
 use crate::config::store::StoreConfig;
 use crate::config::validate::{AuditConfig, Validated};
+use crate::net::connection_quota::ConnectionQuota;
 use crate::net::http_client::HttpClient;
 use crate::net::server::{self, ServerLimits};
 use crate::net::tls::{ClientTls, ServerTls};
-use crate::net::{listen, self_signed};
+use crate::net::{listen, open_files, self_signed};
 use crate::observe::audit::writer::{AuditTargets, AuditWriter};
 use crate::observe::audit::{self, AuditLog};
 use crate::observe::log;
@@ -39,6 +40,9 @@ use crate::web::router::Router;
 
 /// How long detached refreshes may take to commit after the last connection is closed.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// The most connections for each worker.
+const MAX_CONNECTIONS_PER_WORKER: usize = 10_000;
 
 /// How often the gateway checks whether its own certificates expire soon.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(86_400);
@@ -109,7 +113,14 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     }
     let password = shows_greeting.then(|| password_source(unsaved_hash.is_some()));
     announce_start(flags, validated, password, workers);
-    let threads = start_workers(listeners, &app, &client_tls, server_tls.as_ref(), &stop)?;
+    let context = WorkerContext {
+        app: Arc::clone(&app),
+        client_tls,
+        server_tls,
+        limits: server_limits(validated, workers),
+        stop: stop.clone(),
+    };
+    let threads = start_workers(listeners, &context)?;
     if let Some(hash) = unsaved_hash {
         background.spawn(password_users::keep_hash(hash, validated.start.data_dir.clone()));
     }
@@ -262,42 +273,59 @@ fn listen_error(flags: &Serve, listen: Option<&Location>, address: SocketAddr, e
     }
 }
 
-fn start_workers(
-    listeners: Vec<Vec<TcpListener>>,
-    app: &Arc<App>,
-    tls: &ClientTls,
-    server_tls: Option<&Arc<ServerTls>>,
-    stop: &CancellationToken,
-) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
-    let mut threads = Vec::new();
-    for (i, listeners) in listeners.into_iter().enumerate() {
-        let (app, tls, server_tls, stop) = (Arc::clone(app), tls.clone(), server_tls.cloned(), stop.clone());
-        let worker = move || run_worker(listeners, &app, tls, server_tls.as_ref(), &stop);
-        threads.push(
-            std::thread::Builder::new()
-                .name(format!("worker-{i}"))
-                .spawn(worker)
-                .map_err(|error| error.to_string())?,
-        );
+/// What each worker is started with.
+#[derive(Clone)]
+struct WorkerContext {
+    app: Arc<App>,
+    client_tls: ClientTls,
+    server_tls: Option<Arc<ServerTls>>,
+    limits: ServerLimits,
+    stop: CancellationToken,
+}
+
+/// The limits of all listeners. Raises the limit of open files first.
+fn server_limits(validated: &Validated, workers: usize) -> ServerLimits {
+    let open_files = open_files::raise_limit();
+    tracing::debug!(open_files, "the limit of open files");
+    let proxies = validated.start.urls.trusted_proxies.clone();
+    let max_connections = MAX_CONNECTIONS_PER_WORKER.saturating_mul(workers);
+    ServerLimits {
+        connections: Arc::new(ConnectionQuota::for_open_files(open_files, max_connections, proxies)),
+        ..ServerLimits::default()
     }
-    Ok(threads)
+}
+
+fn start_workers(listeners: Vec<Vec<TcpListener>>, context: &WorkerContext) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
+    let start = |(i, listeners): (usize, Vec<TcpListener>)| {
+        let context = context.clone();
+        let thread = std::thread::Builder::new().name(format!("worker-{i}"));
+        let started = thread.spawn(move || run_worker(listeners, context));
+        started.map_err(|error| error.to_string())
+    };
+    listeners.into_iter().enumerate().map(start).collect()
 }
 
 /// Runs a worker: a runtime with its listeners and its own HTTP client.
-fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &CancellationToken) {
+fn run_worker(listeners: Vec<TcpListener>, context: WorkerContext) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(why = %error, "a worker did not start"),
     };
     runtime.block_on(async {
-        let (router, http) = (Router::new(Arc::clone(app)), HttpClient::new(tls));
+        let (router, http) = (Router::new(context.app), HttpClient::new(context.client_tls));
         let servers = listeners.into_iter().map(|listener| {
             let (router, http) = (router.clone(), http.clone());
             let handler = move |request, peer: server::Peer| {
                 let (router, http) = (router.clone(), http.clone());
                 async move { router.handle(&http, request, peer.address.ip()).await }
             };
-            server::serve(listener, server_tls.cloned(), ServerLimits::default(), stop.clone(), handler)
+            server::serve(
+                listener,
+                context.server_tls.clone(),
+                context.limits.clone(),
+                context.stop.clone(),
+                handler,
+            )
         });
         for result in futures_util::future::join_all(servers).await {
             if let Err(error) = result {

@@ -5,12 +5,15 @@
 
 mod activity;
 pub mod body;
+pub mod connection_quota;
 pub mod dial;
 pub mod http_client;
 pub mod listen;
 pub mod local_probe;
+pub mod open_files;
 mod pool;
 mod request_target;
 pub mod self_signed;
 pub mod server;
 pub mod tls;
+mod write_deadline;

@@ -9,14 +9,18 @@ use crate::net::activity::IdleStatus;
 use crate::net::body::ResponseBody;
 use crate::net::body::is_event_stream;
 use crate::net::body::opens_endless_stream;
+use crate::net::connection_quota::ConnectionQuota;
+use crate::net::connection_quota::SourceSlot;
 use crate::net::dial::prepare;
 pub use crate::net::listen::bind;
 use crate::net::tls::ServerTls;
+use crate::net::write_deadline::WriteDeadline;
 use http::Request;
 use http::Response;
+use http::Version;
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
@@ -31,7 +35,6 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,10 +42,13 @@ use tokio_util::sync::CancellationToken;
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Limits and timeouts of one listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Maximum number of concurrent connections. Further ones wait in the kernel's backlog.
-    pub connections: usize,
+    /// The connections of all listeners. Those beyond the total wait in the kernel's backlog; those
+    /// beyond the number of a source are closed.
+    pub connections: Arc<ConnectionQuota>,
+    /// How long a response may wait for a client that does not read it.
+    pub stall: Duration,
     /// Timeout for the TLS handshake and for the first request. In HTTP/1.1 also for the time from
     /// a response's end to the next head's end, which limits how long a connection is idle.
     pub header_read: Duration,
@@ -60,7 +66,8 @@ pub struct ServerLimits {
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
-            connections: 10_000,
+            connections: Arc::default(),
+            stall: Duration::from_secs(30),
             header_read: Duration::from_secs(30),
             idle: Duration::from_secs(120),
             max_headers_bytes: 64 * 1024,
@@ -100,7 +107,6 @@ where
     let stop = stop.child_token();
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(stop.cancelled());
     let end_streams = CancellationToken::new();
@@ -110,7 +116,7 @@ where
             biased;
             () = &mut draining => break,
             Some(result) = connections.join_next() => log_panic(result),
-            (permit, stream, address) = accept(&listener, &permits) => {
+            (permit, stream, address) = accept(&listener, &limits.connections) => {
                 let context = ConnectionContext {
                     limits: limits.clone(),
                     stop: stop.clone(),
@@ -152,15 +158,20 @@ fn log_panic(result: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+/// A connection's part of the quota.
+type Permit = (OwnedSemaphorePermit, SourceSlot);
+
+async fn accept(listener: &TcpListener, quota: &Arc<ConnectionQuota>) -> (Permit, TcpStream, SocketAddr) {
     loop {
-        let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-            // The semaphore is never closed.
-            return std::future::pending().await;
-        };
+        // Before the connection takes a file descriptor.
+        let permit = quota.permit().await;
         match listener.accept().await {
             Ok((stream, address)) => {
-                return (permit, stream, SocketAddr::new(address.ip().to_canonical(), address.port()));
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                match quota.admit(address.ip()) {
+                    Some(slot) => return ((permit, slot), stream, address),
+                    None => tracing::debug!(source = %address.ip(), "this source has too many connections; another one is closed"),
+                }
             }
             Err(error) if is_client_error(&error) => {}
             Err(error) => {
@@ -188,16 +199,13 @@ struct ConnectionContext<H> {
     handler: H,
 }
 
-async fn handle_connection<H, F>(
-    stream: TcpStream,
-    tls: Option<Arc<ServerTls>>,
-    context: ConnectionContext<H>,
-    permit: OwnedSemaphorePermit,
-) where
+async fn handle_connection<H, F>(stream: TcpStream, tls: Option<Arc<ServerTls>>, context: ConnectionContext<H>, permit: Permit)
+where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     prepare(&stream);
+    let stream = WriteDeadline::new(stream, context.limits.stall);
     match tls {
         None => serve_connection(stream, context).await,
         Some(tls) => {
@@ -230,9 +238,10 @@ where
         handler,
     } = context;
     let activity = Activity::new();
+    let http = protocol(&limits, &activity);
     let connection_activity = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        let active_request = ActiveRequest::new(&connection_activity);
+        let active_request = ActiveRequest::new(&connection_activity, request.version() == Version::HTTP_2);
         let end_streams = opens_endless_stream(request.method(), request.headers()).then(|| end_streams.clone());
         let response = handler(request, peer);
         async move {
@@ -241,7 +250,6 @@ where
             Ok::<_, Infallible>(response.map(|body| active_request.with(body, end_streams)))
         }
     });
-    let http = protocol(&limits);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut draining = std::pin::pin!(stop.cancelled());
     let mut shutting_down = false;
@@ -259,8 +267,8 @@ where
             }
             () = tokio::time::sleep(limits.header_read) => match activity.idle(limits.idle) {
                 IdleStatus::No => {}
-                // No request ever came, or a graceful shutdown already began: close the connection.
-                IdleStatus::NeverSpoke => return,
+                // Or a graceful shutdown already began: close the connection.
+                IdleStatus::Useless => return,
                 IdleStatus::TooLong if shutting_down => return,
                 IdleStatus::TooLong => {
                     shutting_down = true;
@@ -271,8 +279,43 @@ where
     }
 }
 
-fn protocol(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
+/// Runs the streams of an HTTP/2 connection. It drops a stream, and so resets it, whose client takes no
+/// data for too long: by flow control, a client can keep a response for as long as it answers pings.
+#[derive(Clone)]
+struct StreamExecutor {
+    activity: Arc<Activity>,
+    stall: Duration,
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        // hyper calls the service first, so this is the progress of this stream.
+        let Some(progress) = self.activity.take_new_stream() else {
+            tokio::spawn(stream);
+            return;
+        };
+        let Self { activity, stall } = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = stream => {}
+                () = progress.stalled(stall) => {
+                    tracing::debug!("a client does not read a response; it is aborted");
+                    activity.note_stall();
+                }
+            }
+        });
+    }
+}
+
+fn protocol(limits: &ServerLimits, activity: &Arc<Activity>) -> auto::Builder<StreamExecutor> {
+    let mut http = auto::Builder::new(StreamExecutor {
+        activity: Arc::clone(activity),
+        stall: limits.stall,
+    });
     let head = limits.max_headers_bytes.max(8 * 1024);
     http.http1()
         .timer(TokioTimer::new())
@@ -301,7 +344,6 @@ mod tests {
     use crate::net::tls::ClientTls;
     use bytes::Bytes;
     use http::Method;
-    use http::Version;
     use http_body_util::BodyExt;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
@@ -523,7 +565,7 @@ mod tests {
             ok(format!("{:?}", request.version()))
         });
         let stream = TcpStream::connect(server.address).await.expect("connect");
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(stream))
             .await
             .expect("handshake");
         tokio::spawn(connection);
@@ -652,7 +694,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_beyond_the_limit_waits_until_another_closes() {
         let limits = ServerLimits {
-            connections: 1,
+            connections: Arc::new(ConnectionQuota::new(1, 9, Vec::new())),
             ..ServerLimits::default()
         };
         let server = start(None, limits, |_, _| async { ok("served") });
@@ -664,5 +706,101 @@ mod tests {
         assert!(!second.is_finished());
         drop(first);
         assert_eq!(second.await.expect("client").expect("answer").status(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_source_with_too_many_connections_is_refused_another_one() {
+        let limits = ServerLimits {
+            connections: Arc::new(ConnectionQuota::new(9, 2, Vec::new())),
+            ..ServerLimits::default()
+        };
+        let server = start(None, limits, |_, _| async { ok("served") });
+        let connect = async || TcpStream::connect(server.address).await.expect("connect");
+        let (first, mut second) = (connect().await, connect().await);
+        second.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("write");
+        assert_ne!(second.read(&mut [0; 64]).await.expect("answer"), 0, "both are accepted");
+        let refused = tokio::time::timeout(SOON, connect().await.read(&mut [0; 8])).await;
+        assert!(!matches!(refused.expect("closed"), Ok(1..)));
+        drop(first);
+        let url = format!("http://{}/", server.address);
+        for _ in 0..100 {
+            if let Ok(answer) = plain().send(get(url.clone()), &policy(false)).await {
+                return assert_eq!(answer.status(), 200);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("a closed connection counts no longer");
+    }
+
+    /// A client that never reads: its socket buffers fill, and then nothing proceeds.
+    #[tokio::test]
+    async fn a_response_that_the_client_does_not_read_is_aborted() {
+        let limits = ServerLimits {
+            stall: Duration::from_millis(200),
+            ..ServerLimits::default()
+        };
+        let (closed, mut is_closed) = tokio::sync::mpsc::channel::<()>(1);
+        let server = start(None, limits, move |_, _| {
+            let body = Bytes::from(vec![b'x'; 64 << 20]);
+            let closed = closed.clone();
+            async move {
+                // Dropped with the body.
+                let owner = (body, closed);
+                ok(Bytes::from_owner(Owned(owner)))
+            }
+        });
+        let mut client = TcpStream::connect(server.address).await.expect("connect");
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("write");
+        server_forgets(&mut is_closed).await;
+    }
+
+    struct Owned((Bytes, tokio::sync::mpsc::Sender<()>));
+
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &self.0.0
+        }
+    }
+
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            let _ = self.0.1.try_send(());
+        }
+    }
+
+    async fn server_forgets(is_closed: &mut tokio::sync::mpsc::Receiver<()>) {
+        let closed = tokio::time::timeout(Duration::from_secs(20), is_closed.recv()).await;
+        assert_eq!(closed.expect("the response is dropped"), Some(()));
+    }
+
+    /// With a window of 0, the client takes no data, and answers pings.
+    #[tokio::test]
+    async fn an_http2_stream_whose_window_stays_closed_is_reset_and_others_go_on() {
+        let limits = ServerLimits {
+            stall: Duration::from_millis(300),
+            ..ServerLimits::default()
+        };
+        let (closed, mut is_closed) = tokio::sync::mpsc::channel::<()>(1);
+        let server = start(None, limits, move |request: Request<Incoming>, _| {
+            let closed = closed.clone();
+            async move {
+                match request.uri().path() {
+                    "/read" => ok(""),
+                    _ => ok(Bytes::from_owner(Owned((Bytes::from_static(b"never read"), closed)))),
+                }
+            }
+        });
+        let stream = TcpStream::connect(server.address).await.expect("connect");
+        let handshake = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(0)
+            .handshake::<_, RequestBody>(TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.expect("handshake");
+        tokio::spawn(connection);
+        let url = |path: &str| format!("http://{}{path}", server.address);
+        let stalled = sender.send_request(get(url("/"))).await.expect("answer");
+        server_forgets(&mut is_closed).await;
+        let error = stalled.into_body().collect().await;
+        assert!(error.is_err(), "the stream is reset");
+        assert_eq!(sender.send_request(get(url("/read"))).await.expect("answer").status(), 200);
     }
 }

@@ -46,7 +46,7 @@ ASYNC    std::future std::hash std::io std::marker std::mem std::net std::path s
 ASYNC    std::time::Duration
 base     PURE argon2 jsonwebtoken ring::rand std::sync::Arc std::sync::LazyLock std::sync::atomic std::time
 net      PURE ASYNC HTTP http_body http_body_util hyper hyper_util rcgen rustls rustls_native_certs
-net      rustls_pki_types socket2 tokio_rustls tokio::io tokio::net std::fs std::os::unix std::time
+net      rustix::process rustls_pki_types socket2 tokio_rustls tokio::io tokio::net std::fs std::os::unix std::time
 observe  PURE ASYNC http tracing_subscriber std::fs std::os::unix std::thread tokio::task_local
 oauth    PURE jsonwebtoken::Algorithm jsonwebtoken::DecodingKey jsonwebtoken::decode_header
 oauth    jsonwebtoken::errors jsonwebtoken::jwk
