@@ -53,7 +53,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT. An error is a text for the operator.
 pub fn run(flags: &Serve) -> Result<(), String> {
     let validated = load_config::load(flags)?;
-    log::init(&validated.start.log);
+    // Written before the caller shows an error.
+    let _log_guard = log::init(&validated.start.log);
     serve(flags, &validated, std::io::stderr().is_terminal(), shutdown_signal())
 }
 

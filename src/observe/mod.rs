@@ -2,4 +2,6 @@
 
 pub mod audit;
 pub mod log;
+pub mod log_queue;
+pub mod refusal_limit;
 pub mod request_origin;

@@ -13,6 +13,7 @@ use crate::net::body::ResponseBody;
 use crate::oauth::bearer;
 use crate::oauth::error::{OAuthErrorCode, description};
 use crate::oauth::scope::Scopes;
+use crate::observe::refusal_limit::REFUSALS;
 use crate::web::guard::CorsPolicy;
 use crate::web::pages;
 use crate::web::routes::MCP_METHODS;
@@ -42,7 +43,7 @@ pub fn document(value: &Value) -> HttpResponse {
 /// An OAuth error as JSON (RFC 6749 §5.2).
 pub fn oauth_error(rejection: &Rejection) -> HttpResponse {
     let code = rejection.code();
-    tracing::info!(error = code.as_str(), reason = ?rejection.to_string(), "refused");
+    tracing::info!(target: REFUSALS, error = code.as_str(), reason = ?rejection.to_string(), "refused");
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = json(
         status,
@@ -70,7 +71,7 @@ pub fn error(status: StatusCode, code: &str, text: &str) -> HttpResponse {
 
 /// The JSON-RPC error of a request that was not forwarded, or that the upstream did not answer.
 pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpResponse {
-    tracing::info!(reason = ?error, "not forwarded");
+    tracing::info!(target: REFUSALS, reason = ?error, "not forwarded");
     let (name, text) = match error {
         ProxyError::NotReady => ("temporarily_unavailable", "the gateway is starting; try again".to_owned()),
         ProxyError::NoToken if endpoint.accepts_api_keys() => ("Unauthorized", KEY_NEEDED.to_owned()),

@@ -28,6 +28,7 @@ mod login;
 mod login_hostile;
 mod messages;
 mod origins;
+mod overload;
 mod profiles;
 mod proxy;
 #[cfg(feature = "raw")]
