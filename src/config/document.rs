@@ -221,7 +221,8 @@ impl Reader<'_> {
     fn value(&mut self, key: &'static KeyInfo, item: &Item, offset: usize, path: &[String]) -> Result<Value, ConfigError> {
         let location = self.place(offset, path, key.name);
         match key.kind {
-            ValueType::Table(_) | ValueType::Tables(_) => self.tables(key, item, path, offset),
+            ValueType::TableOr(_, word) if item.as_str() == Some(word) => Ok(Value::Text(word.to_owned())),
+            ValueType::Table(_) | ValueType::TableOr(..) | ValueType::Tables(_) => self.tables(key, item, path, offset),
             ValueType::Pairs | ValueType::SecretPairs => self.pairs(item, &location, key.kind == ValueType::SecretPairs),
             ValueType::Text | ValueType::Secret | ValueType::Url | ValueType::Word(_) => {
                 let text = self.expanded(item, &location)?;
@@ -318,7 +319,7 @@ impl Reader<'_> {
 
     /// Reads a table that is a key's value, or a list of such tables, inline or not.
     fn tables(&mut self, key: &KeyInfo, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
-        let (ValueType::Table(pattern) | ValueType::Tables(pattern)) = key.kind else {
+        let (ValueType::Table(pattern) | ValueType::TableOr(pattern, _) | ValueType::Tables(pattern)) = key.kind else {
             return Ok(Value::Sections(Vec::new()));
         };
         let inner_path: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
@@ -333,12 +334,14 @@ impl Reader<'_> {
         };
         let location = self.place(offset, path, key.name);
         let example: Vec<String> = lookup::of(pattern).map(|key| format!("{} = …", key.name)).collect();
-        let instead = format!(
-            "write it like {}{{ {} }}{}",
-            if is_list { "[" } else { "" },
-            example.join(", "),
-            if is_list { "]" } else { "" }
-        );
+        let example = format!("{{ {} }}", example.join(", "));
+        let instead = if let ValueType::TableOr(_, word) = key.kind {
+            format!("write it like {example}, or \"{word}\"")
+        } else if is_list {
+            format!("write it like [{example}]")
+        } else {
+            format!("write it like {example}")
+        };
         let mut sections = Vec::new();
         for table in tables.ok_or_else(|| location.wrong(not_a(item, "table"), instead))? {
             let table_offset = table.iter().next().map_or(offset, |(name, item)| start(table, name, item));

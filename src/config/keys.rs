@@ -103,7 +103,7 @@ keys! {
         SCOPES: Texts = "scopes", "the scopes of the preset", "", "The scopes that the gateway requests at the provider.";
         GROUPS_CLAIM: Text = "groups_claim", "`\"groups\"`", "", "The claim that lists a user's groups.";
         ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) beyond the provider's own network that the provider's metadata may name.";
-        ALLOW: Table("idp.*.allow") = "allow", "required for `google` and `github`; otherwise every user may sign in", "", "The users that may sign in.";
+        ALLOW: TableOr("idp.*.allow", "anyone") = "allow", "required", "", "The users that may sign in. One match is enough. `\"anyone\"` admits every account of the provider.";
     }
     /// `[idp.<name>.allow]`.
     allow "idp.*.allow" {

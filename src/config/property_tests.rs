@@ -66,9 +66,14 @@ fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
                 .boxed()
         }
         ValueType::Pairs | ValueType::SecretPairs => quoted_raw(&["{ audience = \"a\" }", "{ state = \"a\" }", "{ a = 1 }", "{}"]),
-        ValueType::Table("idp.*.allow") => {
-            quoted_raw(&["{ domains = [\"a.example\"] }", "{ emails = [\"a@b.c\"] }", "{ groups = [] }", "{}"])
-        }
+        ValueType::TableOr(..) => quoted_raw(&[
+            "{ domains = [\"a.example\"] }",
+            "{ emails = [\"a@b.c\"] }",
+            "{ groups = [] }",
+            "{}",
+            "\"anyone\"",
+            "\"everyone\"",
+        ]),
         ValueType::Table(_) => quoted_raw(&[
             "{ name = \"X-Api-Key\" }",
             "{ value = \"token {credential}\" }",

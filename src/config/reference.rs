@@ -65,6 +65,7 @@ fn holds(kind: ValueType) -> String {
         ValueType::Pairs => "a table of texts".to_owned(),
         ValueType::SecretPairs => "a table of texts, or of files with them".to_owned(),
         ValueType::Table(table) => format!("a table, see `{}`", lookup::to_header(table)),
+        ValueType::TableOr(table, word) => format!("a table, see `{}`, or `\"{word}\"`", lookup::to_header(table)),
         ValueType::Tables(table) => format!("a list of tables, see `{}`", lookup::to_header(table)),
     }
 }

@@ -36,6 +36,8 @@ pub enum ValueType {
     SecretPairs,
     /// A table with the keys of this pattern.
     Table(&'static str),
+    /// A table with the keys of this pattern, or this word.
+    TableOr(&'static str, &'static str),
     /// A list of tables with the keys of this pattern.
     Tables(&'static str),
 }
@@ -74,6 +76,8 @@ pub mod kind {
     pub enum SecretPairs {}
     /// See [`super::ValueType::Table`].
     pub enum Table {}
+    /// See [`super::ValueType::TableOr`].
+    pub enum TableOr {}
     /// See [`super::ValueType::Tables`].
     pub enum Tables {}
 }

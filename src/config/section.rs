@@ -270,6 +270,14 @@ impl Section {
     }
 }
 
+/// A value of [`ValueType::TableOr`].
+pub enum TableOr<'s> {
+    /// The word.
+    Word,
+    /// The table.
+    Table(&'s Section),
+}
+
 /// How a type of values is read.
 pub trait Read {
     /// The value, which says whether the key is absent.
@@ -323,6 +331,11 @@ read! {
         _ => Vec::new(),
     });
     Table: Option<&'s Section> = |section, key| Ok(section.tables(key).first());
+    TableOr: Option<TableOr<'s>> = |section, key| Ok(match section.entry(key).map(|entry| &entry.value) {
+        Some(Value::Text(_)) => Some(TableOr::Word),
+        Some(Value::Sections(tables)) => tables.first().map(TableOr::Table),
+        _ => None,
+    });
     Tables: &'s [Section] = |section, key| Ok(section.tables(key));
 }
 

@@ -292,6 +292,26 @@ const AROUND: &[(&str, &str, &str)] = &[
     ("[idp.corp]\npreset = \"gogle\"", "idp.corp.preset:", "google"),
     ("[idp.login]\npreset = \"google\"", "idp.login:", "name"),
     (
+        "[idp.g]\nissuer = \"https://x\"\nclient_id = \"x\"",
+        "idp.g.allow:",
+        "allow = \"anyone\" admits every account",
+    ),
+    (
+        "[idp.g]\npreset = \"okta\"\nissuer = \"https://x\"\nclient_id = \"x\"",
+        "idp.g.allow:",
+        "allow = { emails",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nclient_secret = \"s\"",
+        "idp.g.allow:",
+        "it is missing",
+    ),
+    (
+        "[idp.g]\nissuer = \"https://x\"\nclient_id = \"x\"\nallow = \"everyone\"",
+        "idp.g.allow:",
+        "or \"anyone\"",
+    ),
+    (
         "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = {}",
         "idp.g.allow:",
         "nobody",
@@ -727,7 +747,7 @@ fn client_provider_and_service_keys_reach_the_runtime_config() {
         [clients.two]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"{hash}\"\n\
         [clients.three]\nredirect_uris = [\"https://a.example/\"]\nname = \"Three\"\n\
         [idp.corp]\nissuer = \"https://a.example\"\nclient_id = \"a\"\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\n\
-        [services.x]\nurl = \"https://a/\"\ntitle = \"T\"\nupstream = \"paste\"\nauth_hint = \"H\"\n\
+        allow = \"anyone\"\n[services.x]\nurl = \"https://a/\"\ntitle = \"T\"\nupstream = \"paste\"\nauth_hint = \"H\"\n\
         [services.y]\nurl = \"https://a/\"\nremember_consent = true\n"
     ))
     .unwrap();
@@ -738,6 +758,7 @@ fn client_provider_and_service_keys_reach_the_runtime_config() {
     assert_eq!((client("one").name.as_str(), client("three").name.as_str()), ("one", "Three"));
     let idp = &validated.config.idps[0];
     assert_eq!((idp.groups_claim.as_str(), idp.allow_addresses.len()), ("roles", 1));
+    assert!(idp.allow.is_anyone);
     assert_eq!((validated.config.session_ttl, validated.missing_features.len()), (0, 0));
     let services = &validated.config.services;
     assert!(matches!(&services[0].upstream, crate::service::Upstream::Paste(settings) if settings.hint == "H"));

@@ -2,7 +2,7 @@
 
 use crate::base::ids::Digest;
 use crate::config::schema::{Key, kind};
-use crate::config::section::Section;
+use crate::config::section::{Section, TableOr};
 use crate::config::spanned::{ConfigError, Spanned};
 use crate::config::{keys, upstream};
 use crate::oauth::client_id_metadata::{self, ClientIdUrl};
@@ -97,21 +97,20 @@ pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
         idp.groups_claim = claim.value;
     }
     idp.allow_addresses = upstream::addresses(section, &keys::idp::ALLOW_ADDRESSES)?;
-    if allow.is_none() && idp.preset.is_public {
-        let what = format!(
-            "with preset = \"{}\" nobody could sign in: anybody may have an account there",
-            idp.preset.name
-        );
-        let instead = "say who may, for instance allow = { emails = [\"alice@example.com\"] }, or domains, groups, subjects";
-        return Err(section.missing(&keys::idp::ALLOW, &what, instead));
-    }
-    idp.allow = allow.unwrap_or_default();
+    idp.allow = allow.ok_or_else(|| {
+        let what = "it is missing, and without it no user may sign in";
+        let instead = "name the users, for instance allow = { emails = [\"alice@example.com\"] }, or domains, groups, subjects; \
+            allow = \"anyone\" admits every account of the provider";
+        section.missing(&keys::idp::ALLOW, what, instead)
+    })?;
     Ok(idp)
 }
 
 fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
-    let Some(allow) = section.get(&keys::idp::ALLOW)? else {
-        return Ok(None);
+    let allow = match section.get(&keys::idp::ALLOW)? {
+        None => return Ok(None),
+        Some(TableOr::Word) => return Ok(Some(AllowList::anyone())),
+        Some(TableOr::Table(allow)) => allow,
     };
     let emails = allow.get(&keys::allow::EMAILS)?;
     if let Some(invalid) = emails
@@ -138,9 +137,10 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
         domains: plain(domains).iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         groups: plain(allow.get(&keys::allow::GROUPS)?),
         subjects: plain(allow.get(&keys::allow::SUBJECTS)?),
+        is_anyone: false,
     };
     if allowed == AllowList::default() {
-        let instead = "name emails, domains, groups or subjects";
+        let instead = "name emails, domains, groups or subjects; allow = \"anyone\" admits every account";
         return Err(section.location(&keys::idp::ALLOW).wrong("nobody could sign in", instead));
     }
     Ok(Some(allowed))

@@ -22,12 +22,17 @@ pub struct AllowList {
     pub groups: Vec<String>,
     /// Permanent ids at the provider, byte for byte.
     pub subjects: Vec<String>,
+    /// Whether every account of the provider matches.
+    pub is_anyone: bool,
 }
 
 impl AllowList {
-    /// Whether the list has no entries.
-    pub fn is_empty(&self) -> bool {
-        self.emails.is_empty() && self.domains.is_empty() && self.groups.is_empty() && self.subjects.is_empty()
+    /// The list that matches every account of the provider.
+    pub fn anyone() -> Self {
+        Self {
+            is_anyone: true,
+            ..Self::default()
+        }
     }
 
     /// Whether an entry matches this user. An empty list matches no user.
@@ -41,7 +46,10 @@ impl AllowList {
             }
             Some(_) | None => false,
         });
-        matches_email || self.subjects.iter().any(|id| id == user.id) || self.groups.iter().any(|group| user.groups.contains(group))
+        self.is_anyone
+            || matches_email
+            || self.subjects.iter().any(|id| id == user.id)
+            || self.groups.iter().any(|group| user.groups.contains(group))
     }
 }
 
@@ -90,7 +98,7 @@ mod tests {
             email: None,
             groups: &[],
         };
-        assert!(!AllowList::default().contains(unlisted) && AllowList::default().is_empty());
+        assert!(!AllowList::default().contains(unlisted) && AllowList::anyone().contains(unlisted));
         let allow = AllowList {
             emails: list(&["alice@example.com"]),
             groups: list(&["admins"]),

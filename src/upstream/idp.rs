@@ -19,8 +19,8 @@ pub struct Preset {
     pub plain: Option<PresetUserApi>,
     /// The scopes to request.
     pub scopes: &'static [&'static str],
-    /// Whether anyone can have an account there. Then an empty allow list admits no user.
-    pub is_public: bool,
+    /// Whether the provider gives every client a secret.
+    pub needs_secret: bool,
     /// The deviations of its authorization and token endpoints.
     pub profile: &'static Profile,
 }
@@ -58,7 +58,7 @@ pub static GOOGLE: Preset = Preset {
     issuer: Some("https://accounts.google.com"),
     plain: None,
     scopes: &["openid", "email", "profile"],
-    is_public: true,
+    needs_secret: true,
     profile: &GOOGLE_LOGIN,
 };
 
@@ -74,7 +74,7 @@ pub static GITHUB: Preset = Preset {
         emails: "https://api.github.com/user/emails",
     }),
     scopes: &["read:user", "user:email"],
-    is_public: true,
+    needs_secret: true,
     profile: &STANDARD_LOGIN,
 };
 
@@ -85,7 +85,7 @@ pub static OKTA: Preset = Preset {
     issuer: None,
     plain: None,
     scopes: &["openid", "email", "profile", "groups"],
-    is_public: false,
+    needs_secret: false,
     profile: &STANDARD_LOGIN,
 };
 
@@ -96,7 +96,7 @@ pub static OIDC: Preset = Preset {
     issuer: None,
     plain: None,
     scopes: &["openid", "email", "profile"],
-    is_public: false,
+    needs_secret: false,
     profile: &STANDARD_LOGIN,
 };
 
@@ -176,7 +176,8 @@ pub enum IdpConfigError {
 }
 
 impl Idp {
-    /// A provider with its preset's defaults. Scopes, groups claim and allow list can change later.
+    /// A provider with its preset's defaults, which admits no user. Scopes, groups claim and allow list can
+    /// change later.
     /// # Errors
     /// [`IdpConfigError`] for the first invalid argument.
     pub fn new(
@@ -206,7 +207,7 @@ impl Idp {
             return Err(IdpConfigError::ClientId);
         }
         let client_secret = client_secret.filter(|secret| !secret.is_empty());
-        if client_secret.is_none() && preset.is_public {
+        if client_secret.is_none() && preset.needs_secret {
             return Err(IdpConfigError::SecretMissing);
         }
         Ok(Self {
@@ -233,9 +234,9 @@ impl Idp {
         }
     }
 
-    /// Whether this user may sign in. An empty allow list admits all, unless the preset is public.
+    /// Whether this user may sign in. An empty allow list admits no user.
     pub fn is_allowed(&self, user: AllowListSubject<'_>) -> bool {
-        self.allow.contains(user) || (self.allow.is_empty() && !self.preset.is_public)
+        self.allow.contains(user)
     }
 
     /// Whether the discovered endpoints and keys of `other` are valid for this provider too.
@@ -286,17 +287,20 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_allow_list_admits_users_only_at_a_private_provider() {
+    fn an_empty_allow_list_admits_no_user_at_any_provider() {
         let user = AllowListSubject {
             id: "1",
             email: Some("a@gmail.com"),
             groups: &[],
         };
-        assert!(!made(&GOOGLE, None).unwrap().is_allowed(user) && !made(&GITHUB, None).unwrap().is_allowed(user));
-        let mut idp = made(&OIDC, Some(at("https://login.example.com"))).unwrap();
-        assert!(idp.is_allowed(user));
-        idp.allow.domains.push("example.com".into());
-        assert!(!idp.is_allowed(user));
+        for name in names() {
+            let preset = by_name(name).unwrap();
+            let issuer = preset.issuer.is_none().then(|| at("https://login.example.com"));
+            let mut idp = made(preset, issuer).unwrap();
+            assert!(!idp.is_allowed(user), "{name}");
+            idp.allow = AllowList::anyone();
+            assert!(idp.is_allowed(user), "{name}");
+        }
     }
 
     #[test]

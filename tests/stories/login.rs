@@ -3,12 +3,13 @@
 use mcp_gateway_standin::{Profile, Signing, Standin};
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::service::config::Config;
+use mcp_oauth_gateway::upstream::allow_list::AllowList;
 use serde_json::json;
 
 use super::hostile::{link_of, refused};
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, param};
-use crate::support::provider::{github, oidc, signing_in_at};
+use crate::support::provider::{github, oidc, only_emails, signing_in_at};
 
 fn count(standin: &Standin, path: &str) -> usize {
     standin.log().iter().filter(|seen| seen.path == path).count()
@@ -110,9 +111,9 @@ async fn github_email_counts_only_if_verified_and_primary() {
     }
 }
 
-/// Otherwise any Google or GitHub account would be a valid user.
+/// Otherwise any account of a public provider would be a valid user.
 #[tokio::test]
-async fn public_provider_without_an_allow_list_admits_no_user() {
+async fn provider_without_an_allow_list_admits_no_user() {
     let standin = Standin::start(Profile::GitHub);
     let (world, mut setup) = signing_in_at(github(&standin)).await;
     let client = McpClient::register(&world.url).await;
@@ -122,14 +123,24 @@ async fn public_provider_without_an_allow_list_admits_no_user() {
         assert!(page.text.contains(text), "{text} in {}", page.text);
     }
     setup.idps[0].allow.subjects.push("583231".into());
+    world.app.rebuild(setup.clone());
+    client.login_by_provider().await;
+    setup.idps[0].allow = AllowList::anyone();
     world.app.rebuild(setup);
     client.login_by_provider().await;
+    let openid = Standin::start(Profile::OpenId);
+    let mut idp = oidc("corp", &openid);
+    idp.allow = AllowList::default();
+    let (world, _) = signing_in_at(idp).await;
+    let client = McpClient::register(&world.url).await;
+    assert_eq!(client.by_provider(&mut Browser::default()).await.status, 403);
 }
 
 #[tokio::test]
 async fn user_outside_the_allow_list_gets_a_403_without_redirect() {
     let standin = Standin::start(Profile::OpenId);
     let mut idp = oidc("corp", &standin);
+    idp.allow = AllowList::default();
     idp.allow.domains.push("example.com".into());
     let (world, _) = signing_in_at(idp).await;
     let client = McpClient::register(&world.url).await;
@@ -168,6 +179,7 @@ async fn groups_missing_from_the_id_token_are_read_from_userinfo() {
     let standin = Standin::start(Profile::OpenId);
     standin.set(|b| b.openid.thin = true);
     let mut idp = oidc("corp", &standin);
+    idp.allow = AllowList::default();
     idp.allow.groups.push("staff".into());
     let (world, mut setup) = signing_in_at(idp).await;
     let client = McpClient::register(&world.url).await;
@@ -269,11 +281,11 @@ async fn flow_survives_a_wrong_issuer_and_a_provider_outage() {
 async fn refresh_by_a_user_no_longer_allowed_ends_the_grant() {
     let standin = Standin::start(Profile::OpenId);
     let mut idp = oidc("corp", &standin);
-    idp.allow.emails.push("alice@example.com".into());
+    idp.allow = only_emails(&["alice@example.com"]);
     let (world, setup) = signing_in_at(idp).await;
     let client = McpClient::register(&world.url).await;
     let ways: [fn(&mut Config); 3] = [
-        |setup| setup.idps[0].allow.emails = vec!["bob@example.com".into()],
+        |setup| setup.idps[0].allow = only_emails(&["bob@example.com"]),
         |setup| setup.idps.clear(),
         |setup| setup.services[0].login = Login::Password,
     ];
@@ -302,7 +314,7 @@ async fn cached_provider_metadata_survives_an_unrelated_configuration_reload() {
     let (world, mut setup) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
     client.login_by_provider().await;
-    setup.idps[0].allow.domains.push("example.com".into());
+    setup.idps[0].allow = only_emails(&["alice@example.com"]);
     setup.idps.push(oidc("other", &other));
     world.app.rebuild(setup.clone());
     client.login_by_provider().await;

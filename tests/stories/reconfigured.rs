@@ -15,7 +15,7 @@ use super::hostile::refused;
 use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair};
 use crate::support::house::{KEY, login, paste, paste_key, service};
-use crate::support::provider::{oidc, signing_in_at};
+use crate::support::provider::{oidc, only_emails, signing_in_at};
 use crate::support::world::{PASSWORD, USER, World};
 
 /// A gateway whose configuration the test can change, and that configuration.
@@ -128,7 +128,7 @@ async fn user_removed_from_the_allow_list_mid_flow_gets_no_tokens() {
     let (world, setup) = signing_in_at(oidc("corp", &standin)).await;
     let client = McpClient::register(&world.url).await;
     let ways: [fn(&mut Config); 3] = [
-        |setup| setup.idps[0].allow.emails = vec!["bob@example.com".into()],
+        |setup| setup.idps[0].allow = only_emails(&["bob@example.com"]),
         |setup| setup.idps.clear(),
         |setup| setup.services[0].login = Login::None,
     ];

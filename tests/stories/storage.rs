@@ -322,7 +322,7 @@ async fn check_inspects_everything_that_startup_opens_and_changes_nothing() {
     configured.say("", "");
     let (fine, said) = configured.checked(|command| command.arg("--data-dir").arg(within("a.pem")));
     assert!(!fine && said.contains("--data-dir: "), "{said}");
-    let used = "[idp.corp]\npreset = \"okta\"\nissuer = \"https://corp.example\"\nclient_id = \"a\"\n";
+    let used = "[idp.corp]\npreset = \"okta\"\nissuer = \"https://corp.example\"\nclient_id = \"a\"\nallow = \"anyone\"\n";
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
     configured.say(
         "",

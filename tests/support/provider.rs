@@ -5,6 +5,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::service::config::Config;
+use mcp_oauth_gateway::upstream::allow_list::AllowList;
 use mcp_oauth_gateway::upstream::idp::{self, Idp, UserApi};
 
 use super::browser::{Browser, Page};
@@ -15,13 +16,23 @@ fn secret() -> Secret {
     Secret::from(CLIENT_SECRET)
 }
 
-/// The stand-in as a provider of `preset = "oidc"`.
+/// The stand-in as a provider of `preset = "oidc"`, which admits every account.
 pub(crate) fn oidc(name: &str, standin: &Standin) -> Idp {
     let issuer = ExactUrl::parse(&standin.issuer()).unwrap();
-    Idp::new(name, &idp::OIDC, Some(issuer), CLIENT_ID, Some(secret())).unwrap()
+    let mut made = Idp::new(name, &idp::OIDC, Some(issuer), CLIENT_ID, Some(secret())).unwrap();
+    made.allow = AllowList::anyone();
+    made
 }
 
-/// The stand-in as GitHub.
+/// An allow list with these e-mail addresses only.
+pub(crate) fn only_emails(emails: &[&str]) -> AllowList {
+    AllowList {
+        emails: emails.iter().map(|email| (*email).to_owned()).collect(),
+        ..AllowList::default()
+    }
+}
+
+/// The stand-in as GitHub, which admits no account.
 pub(crate) fn github(standin: &Standin) -> Idp {
     let at = |path: &str| ExactUrl::parse(&format!("{}{path}", standin.origin())).unwrap();
     let mut made = Idp::new("github", &idp::GITHUB, None, CLIENT_ID, Some(secret())).unwrap();
