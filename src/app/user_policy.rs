@@ -30,6 +30,7 @@ pub(in crate::app) fn allow_list_subject(identity: &Identity) -> AllowListSubjec
         id: &identity.id,
         email: identity.email.as_deref(),
         groups: &identity.groups,
+        hosted_domain: identity.hosted_domain.as_deref(),
     }
 }
 

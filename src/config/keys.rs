@@ -108,7 +108,7 @@ keys! {
     /// `[idp.<name>.allow]`.
     allow "idp.*.allow" {
         EMAILS: Texts = "emails", "none", "", "Verified e-mail addresses.";
-        DOMAINS: Texts = "domains", "none", "", "Domains of verified e-mail addresses.";
+        DOMAINS: Texts = "domains", "none", "", "Domains of verified e-mail addresses. At Google, domains of the organization that manages the account (the claim `hd`).";
         GROUPS: Texts = "groups", "none", "", "Groups, as the provider names them.";
         SUBJECTS: Texts = "subjects", "none", "", "Subjects, as the provider names them.";
     }

@@ -37,6 +37,9 @@ pub struct Identity {
     /// The user's groups at the provider.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// The domain of the organization that manages the account (`hd`), which only Google states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosted_domain: Option<String>,
 }
 
 impl User {

@@ -25,6 +25,8 @@ pub struct UserInfo {
     pub avatar: Option<String>,
     /// Groups of the user.
     pub groups: Vec<String>,
+    /// Domain of the organization that manages the account, as Google states it in `hd`.
+    pub hosted_domain: Option<String>,
 }
 
 impl UserInfo {
@@ -40,6 +42,9 @@ impl UserInfo {
             name: text("name").and_then(shown),
             avatar: text("picture").and_then(picture),
             groups: listed(claims.get(groups_claim)),
+            hosted_domain: text("hd")
+                .filter(|domain| domain.chars().count() <= MAX_TEXT_CHARS)
+                .map(str::to_owned),
         })
     }
 
@@ -57,6 +62,7 @@ impl UserInfo {
             name: user["name"].as_str().and_then(shown).or_else(login),
             avatar: user["avatar_url"].as_str().and_then(picture),
             groups: Vec::new(),
+            hosted_domain: None,
         })
     }
 
@@ -69,6 +75,7 @@ impl UserInfo {
             name: self.name.or(other.name),
             avatar: self.avatar.or(other.avatar),
             groups: if self.groups.is_empty() { other.groups } else { self.groups },
+            hosted_domain: self.hosted_domain.or(other.hosted_domain),
         })
     }
 }

@@ -9,6 +9,18 @@ pub struct AllowListSubject<'a> {
     pub email: Option<&'a str>,
     /// The groups that the provider names.
     pub groups: &'a [String],
+    /// The domain of the organization that manages the account (`hd`), which only Google states.
+    pub hosted_domain: Option<&'a str>,
+}
+
+/// What the entries of [`AllowList::domains`] are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainRule {
+    /// The part of the verified e-mail address after the `@`.
+    Email,
+    /// The domain of the organization that manages the account, in Google's claim `hd`. A consumer
+    /// account can have an address of any domain, and has no such claim.
+    HostedDomain,
 }
 
 /// The users that may sign in. One matching entry is enough.
@@ -16,7 +28,7 @@ pub struct AllowListSubject<'a> {
 pub struct AllowList {
     /// E-mail addresses, compared without regard to case.
     pub emails: Vec<String>,
-    /// Domains after the `@`, compared whole: `example.com` does not match `sub.example.com`.
+    /// Domains, compared whole: `example.com` does not match `sub.example.com`. See [`DomainRule`].
     pub domains: Vec<String>,
     /// Groups, byte for byte.
     pub groups: Vec<String>,
@@ -36,18 +48,21 @@ impl AllowList {
     }
 
     /// Whether an entry matches this user. An empty list matches no user.
-    pub fn contains(&self, user: AllowListSubject<'_>) -> bool {
-        let (emails, domains) = (&self.emails, &self.domains);
-        let matches_email = user.email.is_some_and(|email| match email.split_once('@') {
-            // The caller checked for exactly one `@`. Two never match, whatever the caller does.
-            Some((_, domain)) if !domain.contains('@') => {
-                emails.iter().any(|entry| entry.eq_ignore_ascii_case(email))
-                    || domains.iter().any(|entry| entry.eq_ignore_ascii_case(domain))
-            }
-            Some(_) | None => false,
-        });
+    pub fn contains(&self, user: AllowListSubject<'_>, rule: DomainRule) -> bool {
+        // The caller checked for exactly one `@`. Two never match, whatever the caller does.
+        let address = user
+            .email
+            .and_then(|email| email.split_once('@'))
+            .filter(|(_, domain)| !domain.contains('@'));
+        let domain = match rule {
+            DomainRule::Email => address.map(|(_, domain)| domain),
+            DomainRule::HostedDomain => user.hosted_domain,
+        };
+        let is_listed =
+            |list: &[String], text: Option<&str>| text.is_some_and(|text| list.iter().any(|entry| entry.eq_ignore_ascii_case(text)));
         self.is_anyone
-            || matches_email
+            || is_listed(&self.emails, user.email.filter(|_| address.is_some()))
+            || is_listed(&self.domains, domain)
             || self.subjects.iter().any(|id| id == user.id)
             || self.groups.iter().any(|group| user.groups.contains(group))
     }
@@ -66,8 +81,9 @@ mod tests {
             id: "1",
             email: Some(email),
             groups: &[],
+            hosted_domain: None,
         };
-        allow.contains(candidate)
+        allow.contains(candidate, DomainRule::Email)
     }
 
     #[test]
@@ -92,13 +108,36 @@ mod tests {
     }
 
     #[test]
+    fn the_hosted_domain_alone_counts_where_the_provider_states_it() {
+        let allow = AllowList {
+            domains: list(&["example.com"]),
+            ..AllowList::default()
+        };
+        let is_allowed = |email, hosted_domain| {
+            let candidate = AllowListSubject {
+                id: "1",
+                email: Some(email),
+                groups: &[],
+                hosted_domain,
+            };
+            allow.contains(candidate, DomainRule::HostedDomain)
+        };
+        assert!(is_allowed("ann@alias.example", Some("Example.com")));
+        for hosted_domain in [None, Some(""), Some("other.example"), Some("sub.example.com")] {
+            assert!(!is_allowed("ann+consumer@example.com", hosted_domain), "{hosted_domain:?}");
+        }
+    }
+
+    #[test]
     fn an_allow_list_contains_only_listed_emails_groups_and_subjects() {
         let unlisted = AllowListSubject {
             id: "",
             email: None,
             groups: &[],
+            hosted_domain: None,
         };
-        assert!(!AllowList::default().contains(unlisted) && AllowList::anyone().contains(unlisted));
+        let contains = |list: &AllowList, user| list.contains(user, DomainRule::Email);
+        assert!(!contains(&AllowList::default(), unlisted) && contains(&AllowList::anyone(), unlisted));
         let allow = AllowList {
             emails: list(&["alice@example.com"]),
             groups: list(&["admins"]),
@@ -107,16 +146,10 @@ mod tests {
         };
         assert!(by_email(&allow, "Alice@example.com") && !by_email(&allow, "bob@example.com"));
         let groups = list(&["users", "admins"]);
-        assert!(
-            allow.contains(AllowListSubject {
-                groups: &groups,
-                ..unlisted
-            }) && !allow.contains(unlisted)
-        );
-        assert!(!allow.contains(AllowListSubject {
-            groups: &list(&["Admins"]),
-            ..unlisted
-        }));
-        assert!(allow.contains(AllowListSubject { id: "42", ..unlisted }) && !allow.contains(AllowListSubject { id: "4", ..unlisted }));
+        let other_groups = list(&["Admins"]);
+        let in_groups = |groups| AllowListSubject { groups, ..unlisted };
+        assert!(contains(&allow, in_groups(&groups)) && !contains(&allow, in_groups(&other_groups)) && !contains(&allow, unlisted));
+        let with_id = |id| AllowListSubject { id, ..unlisted };
+        assert!(contains(&allow, with_id("42")) && !contains(&allow, with_id("4")));
     }
 }

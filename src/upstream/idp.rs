@@ -3,7 +3,7 @@
 use crate::base::secret::Secret;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
-use crate::upstream::allow_list::{AllowList, AllowListSubject};
+use crate::upstream::allow_list::{AllowList, AllowListSubject, DomainRule};
 use crate::upstream::quirks::{OfflineAccess, Profile, STRICT};
 
 /// The defaults for one kind of provider.
@@ -234,9 +234,12 @@ impl Idp {
         }
     }
 
-    /// Whether this user may sign in. An empty allow list admits no user.
+    /// Whether this user may sign in. An empty allow list admits no user. At Google's issuer, domains are
+    /// those of the claim `hd`.
     pub fn is_allowed(&self, user: AllowListSubject<'_>) -> bool {
-        self.allow.contains(user)
+        let is_google = GOOGLE.issuer == Some(self.issuer.as_str());
+        let rule = if is_google { DomainRule::HostedDomain } else { DomainRule::Email };
+        self.allow.contains(user, rule)
     }
 
     /// Whether the discovered endpoints and keys of `other` are valid for this provider too.
@@ -292,6 +295,7 @@ mod tests {
             id: "1",
             email: Some("a@gmail.com"),
             groups: &[],
+            hosted_domain: None,
         };
         for name in names() {
             let preset = by_name(name).unwrap();
@@ -301,6 +305,27 @@ mod tests {
             idp.allow = AllowList::anyone();
             assert!(idp.is_allowed(user), "{name}");
         }
+    }
+
+    #[test]
+    fn a_domain_at_google_needs_an_account_of_the_organization() {
+        let user = |hosted_domain| AllowListSubject {
+            id: "1",
+            email: Some("ann+consumer@example.com"),
+            groups: &[],
+            hosted_domain,
+        };
+        let with_domain = |mut idp: Idp| {
+            idp.allow.domains.push("example.com".into());
+            idp
+        };
+        let google = with_domain(made(&GOOGLE, None).unwrap());
+        let by_issuer = with_domain(made(&OIDC, Some(at("https://accounts.google.com"))).unwrap());
+        for idp in [google, by_issuer] {
+            assert!(!idp.is_allowed(user(None)) && idp.is_allowed(user(Some("example.com"))));
+        }
+        let other = with_domain(made(&OIDC, Some(at("https://login.example.com"))).unwrap());
+        assert!(other.is_allowed(user(None)));
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl Discovery {
             name,
             avatar,
             groups,
+            hosted_domain,
         } = user;
         Ok(Identity {
             provider: idp.name.clone(),
@@ -80,6 +81,7 @@ impl Discovery {
             name,
             avatar,
             groups,
+            hosted_domain,
         })
     }
 

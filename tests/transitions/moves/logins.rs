@@ -171,6 +171,7 @@ impl World {
             name: None,
             avatar: None,
             groups: Vec::new(),
+            hosted_domain: None,
         };
         let step = |s: IdpCallback| s.identified(identity.clone(), Digest::new(&next), now);
         let moved = self.store.transition(&self.handle(i), step).await;
