@@ -145,6 +145,7 @@ fn service(mcp: ExactUrl) -> Service {
         forward_headers: Vec::new(),
         forward_response_headers: Vec::new(),
         max_streams: Access::OAuth.default_max_streams(),
+        reauth_after: None,
         remember_consent: false,
     }
 }

@@ -60,7 +60,7 @@ fn said(claims: &serde_json::Map<String, Value>) {
     let expected = ExpectedClaims {
         issuer: "https://idp",
         client_id: "us",
-        nonce: &nonce,
+        nonce: Some(&nonce),
         now: UnixTime(NOW),
     };
     if id_token::check(claims, &expected).is_ok() {

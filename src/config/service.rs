@@ -10,7 +10,7 @@ use crate::config::{forward_headers, upstream};
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Login, Service};
 use crate::token::header::{ServiceDigest, TokenMode};
-use crate::token::lifetime::{PARALLEL_LIMIT_SECONDS, ReuseWindow, Ttl};
+use crate::token::lifetime::{PARALLEL_LIMIT_SECONDS, REAUTH_SECONDS, ReuseWindow, Ttl};
 
 /// The longest title, in characters. Pages show the host after it, which must stay visible.
 const LONGEST_TITLE: usize = 40;
@@ -109,6 +109,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
                 .map(ReuseWindow::for_all_clients)
                 .unwrap_or_default(),
             parallel_limit: parallel_limit(section, access, context.is_loopback)?,
+            reauth_after: only_oauth(access, || reauth_after(section, &login, upstream_kind))?.flatten(),
             scopes: only_oauth(access, || scopes(section, &key::SCOPES))?.unwrap_or_default(),
             optional_scopes: only_oauth(access, || scopes(section, &key::OPTIONAL_SCOPES))?.unwrap_or_default(),
             required_scopes: if access == Access::Public {
@@ -142,6 +143,22 @@ fn parallel_limit(section: &Section, access: Access, is_loopback: bool) -> Resul
     let configured = only_oauth(access, || section.get(&key::PARALLEL_LIMIT))?.flatten();
     let default = (!is_loopback).then_some(PARALLEL_LIMIT_SECONDS);
     Ok(configured.or(default).filter(|seconds| *seconds > 0))
+}
+
+/// Refuses the key if no provider signs the users in. The default is off where the upstream knows the user.
+fn reauth_after(section: &Section, login: &Login, upstream_kind: UpstreamKind) -> Result<Option<u64>, ConfigError> {
+    let configured = section.get(&key::REAUTH_AFTER)?;
+    let default = match (login, upstream_kind) {
+        (Login::Password | Login::None, _) if configured.is_some() => {
+            let what = "it has an effect only where an identity provider signs the users in";
+            return Err(section
+                .location(&key::REAUTH_AFTER)
+                .wrong(what, "take it out, or use login = \"idp:<name>\""));
+        }
+        (Login::Password | Login::None, _) | (Login::Idp(_), UpstreamKind::OAuth) => 0,
+        (Login::Idp(_), UpstreamKind::Paste | UpstreamKind::Static | UpstreamKind::Identity | UpstreamKind::None) => REAUTH_SECONDS,
+    };
+    Ok(Some(configured.unwrap_or(default)).filter(|seconds| *seconds > 0))
 }
 
 fn title(section: &Section) -> Result<Option<String>, ConfigError> {

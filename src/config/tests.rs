@@ -771,6 +771,26 @@ fn client_provider_and_service_keys_reach_the_runtime_config() {
 }
 
 #[test]
+fn users_of_a_provider_sign_in_again_where_the_upstream_does_not_know_them() {
+    let idp = "[idp.corp]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nallow = \"anyone\"\n";
+    let with = |line: &str| written(&format!("{idp}{}", service(line)));
+    for (line, expected) in [
+        ("login = \"idp:corp\"", None),
+        ("login = \"idp:corp\"\nreauth_after = \"8h\"", Some(28_800)),
+        ("login = \"idp:corp\"\nupstream = \"identity\"", Some(86_400)),
+        ("login = \"idp:corp\"\nupstream = \"none\"", Some(86_400)),
+        ("login = \"idp:corp\"\nupstream = \"paste\"", Some(86_400)),
+        ("login = \"idp:corp\"\nupstream = \"static\"\ncredential = \"s\"", Some(86_400)),
+        ("login = \"idp:corp\"\nupstream = \"none\"\nreauth_after = 0", None),
+        ("upstream = \"none\"", None),
+    ] {
+        assert_eq!(with(line).unwrap().config.services[0].reauth_after, expected, "{line}");
+    }
+    let error = with("reauth_after = 60").unwrap_err().to_string();
+    assert!(error.contains("reauth_after") && error.contains("idp:<name>"), "{error}");
+}
+
+#[test]
 fn a_client_with_a_document_url_is_pinned_by_fields_or_by_a_file() {
     let validated = written(&format!(
         "client_documents = false\n[clients.\"https://app.example/c\"]\ndocument_file = \"/run/client.json\"\n\
@@ -852,6 +872,7 @@ const EVERY: &[&str] = &[
     "[services.x]\nurl = \"https://a/\"\n[store]\nkind = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\n[audit]\nfile = \"audit.jsonl\"\nstdout = true\n",
     "[services.x]\nurl = \"https://a/\"\nupstream = \"paste\"\nauth_hint = \"It is under Settings.\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
+    "[services.x]\nurl = \"https://a/\"\nlogin = \"idp:corp\"\nreauth_after = \"8h\"\n[idp.corp]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nallow = \"anyone\"\n",
 ];
 
 #[test]

@@ -21,24 +21,24 @@ const REPEATED_401_SECONDS: u64 = 300;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Active {
     #[serde(rename = "held")]
-    data: GrantData,
+    pub(super) data: GrantData,
 }
 
 /// A grant whose upstream is being asked, by the attempt that holds the lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refreshing {
     #[serde(rename = "held")]
-    data: GrantData,
-    attempt: Id,
-    owner: Id,
-    lease: UnixTime,
+    pub(super) data: GrantData,
+    pub(super) attempt: Id,
+    pub(super) owner: Id,
+    pub(super) lease: UnixTime,
     /// The gateway began it by itself: what comes of it is no new generation.
     #[serde(default)]
     #[serde(rename = "silent")]
-    is_proactive: bool,
+    pub(super) is_proactive: bool,
     /// The branch of the current generation that is refreshed, if it is one.
     #[serde(default)]
-    branch: Option<u8>,
+    pub(super) branch: Option<u8>,
 }
 
 /// A tombstone: kept until no access pair of the grant can be alive.
@@ -217,7 +217,7 @@ impl GrantRecord {
     }
 
     /// The living grant, unless an attempt that may still be alive holds it.
-    fn take_data(self, attempt: RefreshAttempt, now: UnixTime) -> Result<GrantData, RejectReason> {
+    pub(super) fn take_data(self, attempt: RefreshAttempt, now: UnixTime) -> Result<GrantData, RejectReason> {
         match self {
             Self::Active(active) => Ok(active.data),
             Self::Refreshing(refreshing) => {
@@ -370,7 +370,7 @@ impl Refreshing {
         ))
     }
 
-    fn owned_by(self, attempt: Id) -> Result<GrantData, RejectReason> {
+    pub(super) fn owned_by(self, attempt: Id) -> Result<GrantData, RejectReason> {
         if self.attempt == attempt {
             Ok(self.data)
         } else {

@@ -11,7 +11,7 @@ use crate::base::time::UnixTime;
 use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, Closed, FLOW_TTL_SECONDS, GatewayLogin};
 use crate::flow::client::ReturnAddress;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
-use crate::flow::user::{Identity, LoginMethod, User};
+use crate::flow::user::{Identity, LoginMethod, ProviderSession, User};
 
 /// How long the exchange and the check of the ID token may take, in seconds.
 const LOGIN_EXCHANGE_SECONDS: u64 = 120;
@@ -27,6 +27,9 @@ pub struct IdpRedirect {
     verifier: Secret,
     issuer: String,
     iss_promised: bool,
+    /// The scope `offline_access` was requested.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_offline: bool,
     pub(super) expires: UnixTime,
 }
 
@@ -54,6 +57,8 @@ pub struct IdpRedirectParams {
     pub issuer: String,
     /// The provider's metadata promises `iss` in the response (RFC 9207 §3).
     pub iss_promised: bool,
+    /// The scope `offline_access` is requested.
+    pub is_offline: bool,
 }
 
 /// The parameters of a provider's callback, and the browser's cookie.
@@ -84,33 +89,38 @@ impl ClientAuthorize {
     /// Records that the browser goes to the identity provider of the service.
     pub fn sent_to_idp(self, form: Option<&str>, params: IdpRedirectParams, now: UnixTime) -> Result<(IdpRedirect, ()), RejectReason> {
         self.belongs_to(form, now)?;
-        let IdpRedirectParams {
-            provider,
-            browser,
-            idp_state,
-            nonce,
-            verifier,
-            issuer,
-            iss_promised,
-        } = params;
-        if self.request.way.by != LoginMethod::Provider(provider) {
+        if self.request.way.by != LoginMethod::Provider(params.provider.clone()) {
             return Err(RejectReason::WrongStep);
         }
-        let next = IdpRedirect {
-            asked: self.request,
-            browser,
-            idp_state,
-            nonce,
-            verifier,
-            issuer,
-            iss_promised,
-            expires: now.plus_seconds(FLOW_TTL_SECONDS),
-        };
-        Ok((next, ()))
+        Ok((IdpRedirect::new(self.request, params, now), ()))
     }
 }
 
 impl IdpRedirect {
+    fn new(request: AuthorizationRequest, params: IdpRedirectParams, now: UnixTime) -> Self {
+        Self {
+            asked: request,
+            browser: params.browser,
+            idp_state: params.idp_state,
+            nonce: params.nonce,
+            verifier: params.verifier,
+            issuer: params.issuer,
+            iss_promised: params.iss_promised,
+            is_offline: params.is_offline,
+            expires: now.plus_seconds(FLOW_TTL_SECONDS),
+        }
+    }
+
+    /// Sends the browser to the provider again, without `offline_access`, which the provider refused. This
+    /// happens at most once in a flow.
+    pub fn repeated(self, callback: IdpCallbackParams<'_>, params: IdpRedirectParams, now: UnixTime) -> Result<(Self, ()), RejectReason> {
+        self.is_answered_by(callback, now)?;
+        if !self.is_offline || params.is_offline {
+            return Err(RejectReason::WrongStep);
+        }
+        Ok((Self::new(self.asked, params, now), ()))
+    }
+
     /// Accepts the provider's code. The state is consumed, so a second callback fails.
     pub fn returned(self, params: IdpCallbackParams<'_>, now: UnixTime) -> Result<(IdpCallback, LoginExchange), RejectReason> {
         self.is_answered_by(params, now)?;
@@ -154,25 +164,34 @@ impl IdpCallback {
         &self.asked.service
     }
 
-    /// Records the user whom the provider identified, and goes on to consent with a new form
-    /// cookie. The caller checks that the user may use the service. No other state leads a
+    /// Records the user whom the provider identified, and the user's session there, and goes on to
+    /// consent with a new form cookie. The caller checks that the user may use the service. No other state leads a
     /// provider's user to consent.
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, user::Identity}};
-    /// fn on(state: IdpRedirect, who: Identity, form: Digest) { let _ = state.identified(who, form, UnixTime(0)); }
+    /// fn on(state: IdpRedirect, who: Identity, form: Digest) { let _ = state.identified(who, None, form, UnixTime(0)); }
     /// ```
     /// ```
     /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, user::Identity}};
-    /// fn on(state: IdpCallback, who: Identity, form: Digest) { let _ = state.identified(who, form, UnixTime(0)); }
+    /// fn on(state: IdpCallback, who: Identity, form: Digest) { let _ = state.identified(who, None, form, UnixTime(0)); }
     /// ```
-    pub fn identified(self, identity: Identity, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), RejectReason> {
+    pub fn identified(
+        self,
+        identity: Identity,
+        session: Option<ProviderSession>,
+        next_form: Digest,
+        now: UnixTime,
+    ) -> Result<(GatewayLogin, ()), RejectReason> {
         check_not_expired(self.expires, now)?;
         if !self.asked.way.by.is_provider(&identity.provider) {
             return Err(RejectReason::WrongProvider);
         }
         let next = GatewayLogin {
             request: self.asked,
-            who: User::identified(identity),
+            who: User {
+                provider_session: session,
+                ..User::identified(identity)
+            },
             form: next_form,
             expires: now.plus_seconds(FLOW_TTL_SECONDS),
         };

@@ -19,6 +19,7 @@ pub mod refresh_rules;
 pub mod stateless_code;
 pub mod superseded;
 pub mod user;
+pub mod user_check;
 
 /// One transition of a state machine.
 pub struct Transition {
@@ -39,7 +40,7 @@ const fn transition(source: &'static str, event: &'static str, target: &'static 
 }
 
 /// All transitions: of the authorization flow, of the grant, and of an API key.
-pub const TRANSITIONS: [Transition; 37] = [
+pub const TRANSITIONS: [Transition; 42] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -47,6 +48,7 @@ pub const TRANSITIONS: [Transition; 37] = [
     transition("ClientAuthorize", "sent_to_idp", "IdpRedirect"),
     transition("IdpRedirect", "returned", "IdpCallback"),
     transition("IdpRedirect", "refused", "Closed"),
+    transition("IdpRedirect", "repeated", "IdpRedirect"),
     transition("IdpCallback", "identified", "GatewayLogin"),
     transition("IdpCallback", "failed", "Closed"),
     transition("GatewayLogin", "consented", "UpstreamRedirect"),
@@ -66,11 +68,15 @@ pub const TRANSITIONS: [Transition; 37] = [
     transition("Active", "presented", "Active"),
     transition("Active", "presented", "Ended"),
     transition("Active", "renewal_started", "Refreshing"),
+    transition("Active", "user_check_started", "Refreshing"),
     transition("Active", "ended", "Ended"),
     transition("Refreshing", "presented", "Refreshing"),
     transition("Refreshing", "presented", "Active"),
     transition("Refreshing", "presented", "Ended"),
     transition("Refreshing", "renewal_started", "Refreshing"),
+    transition("Refreshing", "user_check_started", "Refreshing"),
+    transition("Refreshing", "session_rotated", "Refreshing"),
+    transition("Refreshing", "user_confirmed", "Active"),
     transition("Refreshing", "answered", "Active"),
     transition("Refreshing", "released", "Active"),
     transition("Refreshing", "refused", "Ended"),

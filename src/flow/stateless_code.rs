@@ -98,7 +98,11 @@ impl StatelessCode {
             scopes: request.scopes,
             service: request.service,
             way: request.way,
-            who: user,
+            // The record travels in a URL, which may hold no token.
+            who: User {
+                provider_session: None,
+                ..user
+            },
             traits: request.traits,
             upstream,
             expires: now.plus_seconds(CODE_TTL_SECONDS),

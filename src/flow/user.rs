@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids::Digest;
+use crate::base::secret::{Secret, at_rest};
+use crate::base::time::UnixTime;
 
 /// The user of a flow or a grant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,26 @@ pub struct User {
     /// ends the user's grants. Version 1 of a grant has none.
     #[serde(default)]
     pub password_epoch: Option<Digest>,
+    /// The user's session at the identity provider, if the provider gave a refresh token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_session: Option<ProviderSession>,
+}
+
+/// A user's session at an identity provider. The gateway asks the provider about the user with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderSession {
+    /// The provider's refresh token. It is only in sealed records.
+    #[serde(with = "at_rest")]
+    pub token: Secret,
+    /// When the provider last confirmed the user.
+    pub checked_at: UnixTime,
+}
+
+impl ProviderSession {
+    /// Whether the provider is asked again, which happens once in `interval` seconds.
+    pub fn is_due(&self, interval: u64, now: UnixTime) -> bool {
+        self.checked_at.plus_seconds(interval) <= now
+    }
 }
 
 /// The identity of a user, as an identity provider stated it.
@@ -47,8 +69,7 @@ impl User {
     pub fn with_name(subject: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
-            identity: None,
-            password_epoch: None,
+            ..Self::default()
         }
     }
 
@@ -57,7 +78,7 @@ impl User {
         Self {
             subject: format!("{}:{}", identity.provider, identity.id),
             identity: Some(identity),
-            password_epoch: None,
+            ..Self::default()
         }
     }
 }

@@ -80,6 +80,9 @@ pub struct Service {
     pub reuse_window: ReuseWindow,
     /// How long two branches of one grant may both refresh, in seconds. `None`: without limit.
     pub parallel_limit: Option<u64>,
+    /// After how many seconds a user of an identity provider signs in again, if the provider gave no
+    /// refresh token. `None`: never.
+    pub reauth_after: Option<u64>,
     /// Scopes to request from the upstream; if empty, those that the upstream says it needs.
     pub scopes: Scopes,
     /// Scopes that a client may request in addition.

@@ -68,6 +68,9 @@ const WEB_REUSE_WINDOW_SECONDS: u64 = 60;
 /// How long two branches of one grant may both refresh unless configured, in seconds, where the gateway
 /// serves more than its own machine.
 pub const PARALLEL_LIMIT_SECONDS: u64 = 30 * 86_400;
+/// After how many seconds a user of an identity provider signs in again unless configured, where neither
+/// the provider nor the upstream is asked about the user in between.
+pub const REAUTH_SECONDS: u64 = 86_400;
 
 /// Expiry of an access pair: the earlier of `ttl` and the upstream's less the margin; at least 1 s.
 pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {

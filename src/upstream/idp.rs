@@ -42,7 +42,7 @@ const LOGIN: Profile = Profile {
     name: "login",
     send_resource: false,
     require_pkce_metadata: false,
-    offline_access: OfflineAccess::Never,
+    offline_access: OfflineAccess::IfListed,
     ..STRICT
 };
 static STANDARD_LOGIN: Profile = LOGIN;

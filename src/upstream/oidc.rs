@@ -14,15 +14,18 @@ use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::oauth::jwk::KeySet;
 use crate::oauth::openid_configuration::{self, OpenIdConfiguration};
-use crate::oauth::token_response::{TokenResponseError, UpstreamAccessToken, parse_token_response};
+use crate::oauth::token_response::{TokenResponseError, UpstreamAccessToken, UpstreamRefreshToken, parse_token_response};
 use crate::oauth::userinfo::UserInfo;
 use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
 use crate::upstream::fetch::{FetchError, FetchResponse, fetch, get};
 use crate::upstream::idp::{Idp, UserApi};
-use crate::upstream::token_endpoint::{AuthorizeUrlParams, authorize_url, code_request};
+use crate::upstream::token_endpoint::{AuthorizeUrlParams, authorize_url, code_request, refresh_request};
 
 /// Timeout of one request; a user waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The scope for which a provider issues a refresh token (OpenID Connect Core, section 11).
+pub const OFFLINE_ACCESS: &str = "offline_access";
 
 /// The endpoints of an identity provider, discovered or configured.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub struct IdpTokens {
     pub access: UpstreamAccessToken,
     /// The ID token, not yet verified.
     pub id_token: Option<Secret>,
+    /// The refresh token, if the provider gave one.
+    pub refresh: Option<Secret>,
 }
 
 /// Why a request to a provider failed. The text is for logs and has no secrets.
@@ -73,6 +78,9 @@ pub enum IdpError {
     /// The provider refused, or its response cannot be trusted.
     #[error("{0}")]
     Refused(String),
+    /// The provider ended the user's session: it refused the refresh token for good.
+    #[error("{0}")]
+    SessionEnded(String),
 }
 
 impl From<FetchError> for IdpError {
@@ -106,6 +114,7 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
         token_endpoint: server.token_endpoint,
         auth_method,
         addresses,
+        offline_access: server.scopes_supported.iter().any(|scope| scope == OFFLINE_ACCESS),
         ..target(idp)
     };
     let identity_source = IdentitySource::OpenId {
@@ -170,9 +179,30 @@ pub struct IdpCode<'a> {
 }
 
 impl Provider {
-    /// The login URL (OpenID Connect Core, section 3.1.2.1). The nonce is URL-safe, like `state`.
-    pub fn authorize_url(&self, params: &AuthorizeUrlParams<'_>, nonce: &Secret) -> String {
-        let url = authorize_url(&self.target, params);
+    /// Whether a login with these scopes requests `offline_access`.
+    pub fn requests_offline_access(&self, scopes: &[String]) -> bool {
+        self.target.offline_access || scopes.iter().any(|scope| scope == OFFLINE_ACCESS)
+    }
+
+    /// The login URL (OpenID Connect Core, section 3.1.2.1). The nonce is URL-safe, like `state`. Without
+    /// `is_offline`, the scope `offline_access` is not requested.
+    pub fn authorize_url(&self, params: &AuthorizeUrlParams<'_>, nonce: &Secret, is_offline: bool) -> String {
+        let url = if is_offline {
+            authorize_url(&self.target, params)
+        } else {
+            let scopes: Vec<String> = params.scopes.iter().filter(|scope| *scope != OFFLINE_ACCESS).cloned().collect();
+            let target = AuthServer {
+                offline_access: false,
+                ..self.target.clone()
+            };
+            authorize_url(
+                &target,
+                &AuthorizeUrlParams {
+                    scopes: &scopes,
+                    ..*params
+                },
+            )
+        };
         match self.speaks {
             IdentitySource::OpenId { .. } => format!("{url}&nonce={}", nonce.expose()),
             IdentitySource::Plain { .. } => url,
@@ -184,9 +214,27 @@ impl Provider {
     /// If the provider refuses the code, does not respond, or responds with no tokens.
     pub async fn redeem(&self, client: &HttpClient, code: IdpCode<'_>, now: UnixTime) -> Result<IdpTokens, IdpError> {
         let request = code_request(&self.target, code.code, code.verifier, code.redirect_uri)?;
+        self.request_tokens(client, request, now).await.map_err(|error| match error {
+            IdpError::SessionEnded(reason) => IdpError::Refused(reason),
+            IdpError::Down(_) | IdpError::Setup(_) | IdpError::Refused(_) => error,
+        })
+    }
+
+    /// Refreshes a user's session, once: the provider may have rotated the token although no response
+    /// came.
+    /// # Errors
+    /// [`IdpError::SessionEnded`] if the provider refuses the token for good. Another error says nothing
+    /// about the session.
+    pub async fn refresh(&self, client: &HttpClient, token: &Secret, now: UnixTime) -> Result<IdpTokens, IdpError> {
+        let request = refresh_request(&self.target, &UpstreamRefreshToken::new(token.clone()), None)?;
+        self.request_tokens(client, request, now).await
+    }
+
+    async fn request_tokens(&self, client: &HttpClient, request: Request<RequestBody>, now: UnixTime) -> Result<IdpTokens, IdpError> {
         let response = fetch(client, request, &self.target.addresses, REQUEST_TIMEOUT).await?;
         let tokens =
             parse_token_response(response.status.as_u16(), response.content_type(), &response.body, now).map_err(|error| match error {
+                TokenResponseError::Refused(refusal) if refusal.is_invalid_grant() => IdpError::SessionEnded(refusal.to_string()),
                 TokenResponseError::Refused(refusal) if refusal.is_invalid_client() => IdpError::Setup(refusal.to_string()),
                 TokenResponseError::Refused(refusal) => IdpError::Refused(refusal.to_string()),
                 TokenResponseError::Temporary(reason) | TokenResponseError::Unreadable(reason) => IdpError::Down(reason),
@@ -194,6 +242,7 @@ impl Provider {
         Ok(IdpTokens {
             access: tokens.access,
             id_token: openid_configuration::id_token(&response.body),
+            refresh: tokens.refresh.map(|token| Secret::from(token.expose())),
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::app::App;
-use crate::app::authorize::results::{DeniedUser, IdpOutcome};
+use crate::app::authorize::results::{DeniedUser, IdpOutcome, LoginRedirect};
 use crate::app::flow_handle::{ClientRedirect, FlowHandle};
 use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
@@ -42,19 +42,20 @@ pub async fn start(request: &BrowserRequest<'_>, flow: PageFlow<'_>, handle: &Fl
     let app = request.app;
     match app.authorize.redirect_to_idp(request.http, handle, flow.form, request.source).await {
         Ok(redirect) => {
-            let mut response = continue_page(app, &redirect.location, &host_of(&redirect.location), false);
-            // Set only now: a callback in a browser that was not sent to the provider fails.
-            cookie::set(
-                app.urls(),
-                response.headers_mut(),
-                CookieName::Provider(flow.path),
-                redirect.callback_cookie.expose(),
-            );
+            let page = continue_page(app, &redirect.location, &host_of(&redirect.location), false);
+            let mut response = with_callback_cookie(app, page, &redirect);
             flow_cookie::refresh(app, &mut response, &redirect.flow, flow.form);
             response
         }
         Err(rejection) => error_page(app, &rejection, None),
     }
+}
+
+/// Sets the cookie of the callback. A callback in a browser that was not sent to the provider fails.
+fn with_callback_cookie(app: &App, mut response: HttpResponse, redirect: &LoginRedirect) -> HttpResponse {
+    let (flow, cookie) = (redirect.flow.to_string(), redirect.callback_cookie.expose());
+    cookie::set(app.urls(), response.headers_mut(), CookieName::Provider(&flow), cookie);
+    response
 }
 
 /// `GET /login/callback/{idp}`: the provider's code, or its error.
@@ -72,6 +73,7 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
             flow_cookie::set(app, &mut response, &flow, &form);
             response
         }
+        Ok(IdpOutcome::Repeat(redirect)) => with_callback_cookie(app, reply::see_other(&redirect.location), &redirect),
         Ok(IdpOutcome::Failed(redirect)) => {
             let response = if redirect.back.is_safe_before_sign_in() {
                 client_redirect(app, &redirect.back, &redirect.location)

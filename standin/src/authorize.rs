@@ -26,6 +26,10 @@ pub async fn handle(mut exchange: Exchange) -> io::Result<Reply> {
     if let Some(error) = problem(&exchange, &asked) {
         return Ok(back(&[("error", error), ("error_description", "asked for wrongly")]));
     }
+    let requested = |scope: &String| asked.get("scope").is_some_and(|text| text.split(' ').any(|one| one == scope));
+    if exchange.behaviour.refuse_scope.as_ref().is_some_and(requested) {
+        return Ok(back(&[("error", "invalid_scope")]));
+    }
     if let Some(error) = &exchange.behaviour.authorize_error {
         return Ok(back(&[("error", error)]));
     }

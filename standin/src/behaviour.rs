@@ -27,6 +27,8 @@ pub struct Behaviour {
     pub authorize_page: bool,
     /// Redirect back with this OAuth error instead of a code.
     pub authorize_error: Option<String>,
+    /// Redirect back with `invalid_scope` if this scope is requested.
+    pub refuse_scope: Option<String>,
     /// Send this wrong `iss` in the authorization response.
     pub iss: Option<String>,
     /// Send no `iss` in the authorization response.
@@ -124,6 +126,7 @@ impl Default for Behaviour {
         Self {
             authorize_page: false,
             authorize_error: None,
+            refuse_scope: None,
             iss: None,
             omit_iss: false,
             registration_status: None,

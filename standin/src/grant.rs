@@ -115,7 +115,13 @@ fn rotate(call: &Call, client: &str) -> Outcome {
         old.life = Life::Rotated;
     }
     drop(tokens);
-    let (granted, new) = issue(call, &known, scope, !keep);
+    let (mut granted, new) = issue(call, &known, scope, !keep);
+    if call.state.profile == Profile::OpenId
+        && call.behaviour.openid.id_token_at_refresh
+        && let Some(token) = id_token(&call.state, &call.behaviour, client, None)
+    {
+        granted.insert("id_token".into(), json!(token));
+    }
     call.state.phase(match new {
         Some(new) => format!("rotated {token} -> {new}"),
         None => format!("kept {token}"),

@@ -1,6 +1,7 @@
 //! What an identity provider adds to an authorization server: metadata, keys, ID tokens, users.
 
 use std::io;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -25,6 +26,10 @@ pub struct OpenId {
     pub claims: Value,
     /// Replacements for members of the ID token's header; null omits a member.
     pub header: Value,
+    /// Whether the response to a refresh has an ID token, without a nonce.
+    pub id_token_at_refresh: bool,
+    /// How long the user endpoint waits before it answers.
+    pub userinfo_delay: Duration,
     /// The text to send instead of an ID token; an empty one omits it.
     pub id_token: Option<String>,
     /// The response of the user endpoint.
@@ -46,6 +51,8 @@ impl Default for OpenId {
             thin: false,
             claims: json!({}),
             header: json!({}),
+            id_token_at_refresh: false,
+            userinfo_delay: Duration::ZERO,
             id_token: None,
             userinfo: None,
             emails: json!([
@@ -89,6 +96,9 @@ pub async fn document(exchange: &mut Exchange, path: &str) -> io::Result<Option<
         Profile::OpenId => false,
         Profile::GitHub => true,
     };
+    if path == "/userinfo" {
+        tokio::time::sleep(exchange.behaviour.openid.userinfo_delay).await;
+    }
     let reply = match (github, path) {
         (false, "/.well-known/openid-configuration") => json_reply(200, &configuration(exchange)),
         (false, "/jwks") => keys(exchange),

@@ -67,7 +67,7 @@ async fn provider_authorization_request_has_pkce_and_nonce_but_no_client_data() 
     assert_eq!(get("redirect_uri"), format!("{}/login/callback/corp", world.url));
     assert_eq!(
         (get("scope").as_str(), get("code_challenge_method").as_str()),
-        ("openid email profile", "S256")
+        ("openid email profile offline_access", "S256")
     );
     assert!(get("nonce").len() == 43 && get("code_challenge").len() == 43 && get("state").len() > 43);
     assert_eq!((get("acr_values").as_str(), there.matches("nonce=").count()), ("mfa", 1));

@@ -30,6 +30,7 @@ mod messages;
 mod origins;
 mod overload;
 mod profiles;
+mod provider_check;
 mod proxy;
 #[cfg(feature = "raw")]
 mod raw;

@@ -227,6 +227,7 @@ pub(crate) fn service(standin: &Standin, profile: Profile) -> Service {
         forward_headers: Vec::new(),
         forward_response_headers: Vec::new(),
         max_streams: Access::OAuth.default_max_streams(),
+        reauth_after: None,
         remember_consent: false,
     }
 }

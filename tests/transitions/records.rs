@@ -176,8 +176,24 @@ async fn today() -> Store {
         alone: false,
         was_current: false,
     };
+    // The grant of a provider's user, and a check of the user.
+    let by_provider = [
+        Act::Journey {
+            client: 1,
+            service: 4,
+            gives,
+            moves: 7,
+        },
+        spend[1],
+    ];
+    let check = Act::CheckUser {
+        grant: 0,
+        owner: 0,
+        alone: false,
+        later: true,
+    };
     let (present, answer) = (present_at(0), Act::Answer { attempt: 0, gives });
-    let ends: [&[Act]; 10] = [
+    let ends: [&[Act]; 12] = [
         &[
             Act::Begin {
                 client: 0,
@@ -227,6 +243,8 @@ async fn today() -> Store {
             present_at(112),
         ],
         &[spend[0], spend[1], Act::End { grant: 0 }],
+        &by_provider,
+        &[by_provider[0], by_provider[1], check],
         &[spend[0], spend[1], Act::Renewed { grant: 0, gives }],
     ];
     let mut worlds: Vec<_> = acts.into_iter().map(|act| (TokenMode::Sealed, vec![act])).collect();

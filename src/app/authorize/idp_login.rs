@@ -15,15 +15,53 @@ use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::flow::authorize::ClientAuthorize;
+use crate::flow::error::RejectReason;
 use crate::flow::login::{IdpCallback, IdpCallbackParams, IdpRedirect, IdpRedirectParams, LoginExchange};
 use crate::flow::user::{LoginMethod, User};
 use crate::net::http_client::HttpClient;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::pkce::CodeChallenge;
-use crate::store::Transitioned;
-use crate::upstream::oidc::IdpError;
+use crate::store::{TransitionError, Transitioned};
+use crate::upstream::oidc::{IdpError, Provider};
 use crate::upstream::token_endpoint::AuthorizeUrlParams;
+
+/// The provider refuses a scope (RFC 6749 §4.1.2.1).
+const INVALID_SCOPE: &str = "invalid_scope";
+
+/// The random values of one redirect to a provider.
+struct NewLogin {
+    browser: Secret,
+    state: Secret,
+    nonce: Secret,
+    verifier: Secret,
+    is_offline: bool,
+}
+
+impl NewLogin {
+    fn new(is_offline: bool) -> Self {
+        Self {
+            browser: random::token(),
+            state: random::token(),
+            nonce: random::token(),
+            verifier: random::token(),
+            is_offline,
+        }
+    }
+
+    fn params(&self, active: &ActiveIdp, provider: &Provider) -> IdpRedirectParams {
+        IdpRedirectParams {
+            provider: active.idp.name.clone(),
+            browser: Digest::new(self.browser.expose()),
+            idp_state: Digest::new(self.state.expose()),
+            nonce: Digest::new(self.nonce.expose()),
+            verifier: self.verifier.clone(),
+            issuer: provider.target.issuer.clone(),
+            iss_promised: provider.target.iss_promised,
+            is_offline: self.is_offline,
+        }
+    }
+}
 
 impl Authorize {
     /// Sends the browser to the provider of the flow's service. `source` is the caller's address, which
@@ -47,39 +85,56 @@ impl Authorize {
         let active = self.core.config().idp(&name).cloned().ok_or(FLOW_NOT_FOUND)?;
         let provider = self.discovery.provider(http, &active).await?;
         let now = self.core.clock.now();
-        let (browser, state, nonce, verifier) = (random::token(), random::token(), random::token(), random::token());
-        let step = |s: ClientAuthorize| {
-            let redirect_params = IdpRedirectParams {
-                provider: name.clone(),
-                browser: Digest::new(browser.expose()),
-                idp_state: Digest::new(state.expose()),
-                nonce: Digest::new(nonce.expose()),
-                verifier: verifier.clone(),
-                issuer: provider.target.issuer.clone(),
-                iss_promised: provider.target.iss_promised,
-            };
-            s.sent_to_idp(form, redirect_params, now)
-        };
+        let keeps_session = self.grants.persistence().keeps_provider_sessions();
+        let login = NewLogin::new(keeps_session && provider.requests_offline_access(&active.idp.scopes));
+        let step = |s: ClientAuthorize| s.sent_to_idp(form, login.params(&active, &provider), now);
         let transition = self.core.store.transition(flow, step).await.map_err(flow_error)?;
         // The flow still waits for a login, and its lifetime starts again.
         if let Some(evicted) = self.pending_flows.restart(flow.id(), source, now) {
             self.evict(evicted).await;
         }
-        let state = Secret::from(format!("{}.{}", transition.handle, state.expose()));
-        let challenge = CodeChallenge::of(&verifier);
+        self.grants.persistence().check_size(&transition.handle)?;
+        Ok(self.login_redirect(&active, &provider, login, transition.handle))
+    }
+
+    fn login_redirect(&self, active: &ActiveIdp, provider: &Provider, login: NewLogin, flow: FlowHandle) -> LoginRedirect {
+        let state = Secret::from(format!("{flow}.{}", login.state.expose()));
+        let challenge = CodeChallenge::of(&login.verifier);
         let params = AuthorizeUrlParams {
             state: state.expose(),
             challenge: challenge.as_str(),
-            redirect_uri: &self.core.urls.login_callback(&name),
+            redirect_uri: &self.core.urls.login_callback(&active.idp.name),
             scopes: &active.idp.scopes,
         };
-        let location = provider.authorize_url(&params, &nonce);
-        self.grants.persistence().check_size(&transition.handle)?;
-        Ok(LoginRedirect {
-            location,
-            callback_cookie: browser,
-            flow: transition.handle,
-        })
+        LoginRedirect {
+            location: provider.authorize_url(&params, &login.nonce, login.is_offline),
+            callback_cookie: login.browser,
+            flow,
+        }
+    }
+
+    /// Sends the browser to the provider again, without `offline_access`, which the provider refused.
+    /// `None`: this flow did not request it. The refusal is not remembered: any browser can report one, and
+    /// would turn the checks of all users off.
+    async fn repeat_login(
+        &self,
+        active: &ActiveIdp,
+        flow: &FlowHandle,
+        callback: IdpCallbackParams<'_>,
+    ) -> Result<Option<LoginRedirect>, Rejection> {
+        let provider = self.discovery.provider(self.core.tasks.http(), active).await?;
+        let (now, login) = (self.core.clock.now(), NewLogin::new(false));
+        let step = |s: IdpRedirect| s.repeated(callback, login.params(active, &provider), now);
+        let handle = match self.core.store.transition(flow, step).await {
+            Ok(transition) => transition.handle,
+            Err(TransitionError::Rejected(RejectReason::WrongStep)) => return Ok(None),
+            Err(error) => return Err(flow_error(error)),
+        };
+        tracing::info!(
+            idp = active.idp.name,
+            "the identity provider refused offline_access; the sign-in is repeated without it"
+        );
+        Ok(Some(self.login_redirect(active, &provider, login, handle)))
     }
 
     /// Reads the callback of a provider. `cookies` finds what the browser holds of a flow: the handle to
@@ -105,6 +160,11 @@ impl Authorize {
         let now = self.core.clock.now();
         let code = match params.result {
             Some(CallbackResult::Error(error)) => {
+                if error == INVALID_SCOPE
+                    && let Some(redirect) = self.repeat_login(active, &flow, callback).await?
+                {
+                    return Ok(IdpOutcome::Repeat(redirect));
+                }
                 let transition = self.core.store.transition(&flow, |s: IdpRedirect| s.refused(callback, now)).await;
                 let return_address = transition.map_err(flow_error)?.effect;
                 self.pending_flows.remove(flow.id());
@@ -141,14 +201,14 @@ impl Authorize {
         code: &Secret,
     ) -> Result<IdpOutcome, Rejection> {
         let name = &active.idp.name;
-        let identity = match self.discovery.fetch_identity(active, code, &transition.effect).await {
-            Ok(identity) => identity,
+        let (identity, session) = match self.discovery.fetch_identity(active, code, &transition.effect).await {
+            Ok(fetched) => fetched,
             Err(error) => {
                 tracing::warn!(idp = name, %error, "a sign-in at the identity provider failed");
                 self.record_refusal(flow.id(), None, "provider_failed");
                 let code = match error {
                     IdpError::Down(_) => OAuthErrorCode::TemporarilyUnavailable,
-                    IdpError::Refused(_) => OAuthErrorCode::AccessDenied,
+                    IdpError::Refused(_) | IdpError::SessionEnded(_) => OAuthErrorCode::AccessDenied,
                     IdpError::Setup(_) => {
                         let failed = self.login_failed(&transition.handle, flow, OAuthErrorCode::ServerError, IDP_SETUP_MESSAGE);
                         return failed.await.map(IdpOutcome::SetupFault);
@@ -186,7 +246,8 @@ impl Authorize {
             return Ok(IdpOutcome::NotAdmitted(redirect, denied));
         }
         let (now, form) = (self.core.clock.now(), random::token());
-        let step = |s: IdpCallback| s.identified(identity.clone(), Digest::new(form.expose()), now);
+        let session = session.filter(|_| self.grants.persistence().keeps_provider_sessions());
+        let step = |s: IdpCallback| s.identified(identity.clone(), session.clone(), Digest::new(form.expose()), now);
         let transition = self.core.store.transition(&transition.handle, step).await.map_err(flow_error)?;
         self.grants.persistence().check_size(&transition.handle)?;
         tracing::info!(idp = name, user = user.subject, "signed in");

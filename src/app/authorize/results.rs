@@ -91,6 +91,8 @@ pub enum ConsentOutcome {
 pub enum IdpOutcome {
     /// The user is signed in: the flow's handle, and the value of the next form cookie.
     SignedIn(FlowHandle, Secret),
+    /// To the provider again, with another request.
+    Repeat(LoginRedirect),
     /// The login failed. The client receives the error.
     Failed(ClientRedirect),
     /// The login failed, and fails again until the operator corrects the configuration. The client

@@ -1,28 +1,32 @@
-//! Exchanges the code of an identity provider for the user's identity.
+//! Asks an identity provider who a user is: at the sign-in, and again while a grant lives.
+
+use std::sync::Arc;
 
 use crate::app::discovery::Discovery;
 use crate::app::error::Rejection;
 use crate::app::idp_cache::ActiveIdp;
+use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
 use crate::flow::login::LoginExchange;
-use crate::flow::user::Identity;
-use crate::oauth::id_token::{self, ExpectedClaims};
-use crate::oauth::jwt::Claims;
+use crate::flow::user::{Identity, ProviderSession};
+use crate::oauth::id_token::{self, ExpectedClaims, IdTokenError};
 use crate::oauth::userinfo::UserInfo;
+use crate::upstream::idp::Idp;
 use crate::upstream::oidc::{IdentitySource, IdpCode, IdpError, IdpTokens, Provider};
 
-/// A login at a provider, after the token response.
-struct IdpLogin<'a> {
+/// A provider that answered with tokens.
+#[derive(Clone, Copy)]
+struct Answer<'a> {
     active: &'a ActiveIdp,
     provider: &'a Provider,
     tokens: &'a IdpTokens,
-    exchange: &'a LoginExchange,
 }
 
 impl Discovery {
-    /// The identity behind a code: from the ID token and the userinfo endpoint of an OpenID provider,
-    /// or from the user endpoint of another one.
+    /// The identity behind a code, and the user's session, if the provider gave a refresh token. The
+    /// identity is from the ID token and the userinfo endpoint of an OpenID provider, or from the user
+    /// endpoint of another one.
     ///
     /// # Errors
     /// If the provider does not answer or refuses, or its statement is not good.
@@ -31,9 +35,9 @@ impl Discovery {
         active: &ActiveIdp,
         code: &Secret,
         exchange: &LoginExchange,
-    ) -> Result<Identity, IdpError> {
+    ) -> Result<(Identity, Option<ProviderSession>), IdpError> {
         let (idp, http) = (&active.idp, self.core.tasks.http());
-        let provider = self.provider(http, active).await.map_err(lookup_error)?;
+        let provider = self.provider_now(active).await?;
         if provider.target.issuer != exchange.issuer {
             return Err(IdpError::Refused(
                 "the provider has another issuer than when the browser left".to_owned(),
@@ -45,71 +49,109 @@ impl Discovery {
             verifier: &exchange.verifier,
             redirect_uri: &callback,
         };
-        let tokens = provider.redeem(http, code, self.core.clock.now()).await?;
-        let login = IdpLogin {
+        let now = self.core.clock.now();
+        let tokens = provider.redeem(http, code, now).await?;
+        let answer = Answer {
             active,
             provider: &provider,
             tokens: &tokens,
-            exchange,
         };
         let user = match &provider.speaks {
             IdentitySource::OpenId { jwks, userinfo } => {
-                let claims = self.verify_login(&login, jwks).await?;
-                let user = UserInfo::from_claims(&claims, &idp.groups_claim)
-                    .ok_or_else(|| IdpError::Refused(id_token::IdTokenError::Subject.to_string()))?;
-                let is_incomplete = user.email.is_none() || (user.groups.is_empty() && !idp.allow.groups.is_empty());
-                match userinfo.as_ref().filter(|_| is_incomplete) {
-                    Some(endpoint) => self.merge_userinfo(&login, endpoint, user).await?,
+                let user = self.stated_user(answer, jwks, Some(&exchange.nonce)).await?;
+                match userinfo.as_ref().filter(|_| is_incomplete(&user, idp)) {
+                    Some(endpoint) => self.merge_userinfo(answer, endpoint, user).await?,
                     None => user,
                 }
             }
             IdentitySource::Plain { user, emails } => provider.fetch_user(http, user, emails, &tokens.access).await?,
         };
-        let UserInfo {
-            id,
-            email,
-            name,
-            avatar,
-            groups,
-            hosted_domain,
-        } = user;
-        Ok(Identity {
-            provider: idp.name.clone(),
-            issuer: exchange.issuer.clone(),
-            id,
-            email,
-            name,
-            avatar,
-            groups,
-            hosted_domain,
+        let session = tokens.refresh.map(|token| ProviderSession { token, checked_at: now });
+        Ok((to_identity(idp, &exchange.issuer, user), session))
+    }
+
+    /// New tokens of a user's session at a provider.
+    ///
+    /// # Errors
+    /// [`IdpError::SessionEnded`] if the provider ended the session. Another error says nothing about it.
+    pub(in crate::app) async fn refresh_session(&self, active: &ActiveIdp, token: &Secret) -> Result<IdpTokens, IdpError> {
+        let provider = self.provider_now(active).await?;
+        provider.refresh(self.core.tasks.http(), token, self.core.clock.now()).await
+    }
+
+    /// What the provider says now about the user of `identity`, with the tokens of a refreshed session. A
+    /// provider that says nothing more than that the session is valid confirms what it said before.
+    ///
+    /// # Errors
+    /// If the provider does not answer, or its statement is not good.
+    pub(in crate::app) async fn current_identity(
+        &self,
+        active: &ActiveIdp,
+        tokens: &IdpTokens,
+        identity: &Identity,
+    ) -> Result<Identity, IdpError> {
+        let (idp, http) = (&active.idp, self.core.tasks.http());
+        let provider = self.provider_now(active).await?;
+        let answer = Answer {
+            active,
+            provider: &provider,
+            tokens,
+        };
+        let user = match &provider.speaks {
+            IdentitySource::OpenId { jwks, userinfo } => {
+                let stated = match tokens.id_token {
+                    Some(_) => Some(self.stated_user(answer, jwks, None).await?),
+                    None => None,
+                };
+                match (stated, userinfo) {
+                    (None, None) => return Ok(identity.clone()),
+                    (None, Some(endpoint)) => provider.userinfo(http, endpoint, &tokens.access, &idp.groups_claim).await?,
+                    // Without its answer, the user would seem to have lost what it lists.
+                    (Some(user), Some(endpoint)) if is_incomplete(&user, idp) => {
+                        let additional = provider.userinfo(http, endpoint, &tokens.access, &idp.groups_claim).await?;
+                        user.merge(additional).ok_or_else(other_user)?
+                    }
+                    (Some(user), _) => user,
+                }
+            }
+            IdentitySource::Plain { user, emails } => provider.fetch_user(http, user, emails, &tokens.access).await?,
+        };
+        Ok(to_identity(idp, &identity.issuer, user))
+    }
+
+    async fn provider_now(&self, active: &ActiveIdp) -> Result<Arc<Provider>, IdpError> {
+        let provider = self.provider(self.core.tasks.http(), active).await;
+        provider.map_err(|error| match error {
+            Rejection::IdpSetup(reason) => IdpError::Setup(reason),
+            error => IdpError::Down(error.to_string()),
         })
     }
 
-    /// The claims of the ID token, if it belongs to this login (OpenID Connect Core, section 3.1.3.7).
-    async fn verify_login(&self, login: &IdpLogin<'_>, jwks: &ExactUrl) -> Result<Claims, IdpError> {
+    /// The user of the ID token, if the token is valid (OpenID Connect Core, section 3.1.3.7, with `nonce`,
+    /// and section 12.2 without).
+    async fn stated_user(&self, answer: Answer<'_>, jwks: &ExactUrl, nonce: Option<&Digest>) -> Result<UserInfo, IdpError> {
+        let Answer { active, provider, tokens } = answer;
         let missing = || IdpError::Refused("the provider gave no ID token".to_owned());
-        let token = login.tokens.id_token.as_ref().ok_or_else(missing)?;
-        let claims = self.verify_id_token(login.active, login.provider, jwks, token).await?;
+        let token = tokens.id_token.as_ref().ok_or_else(missing)?;
+        let claims = self.verify_id_token(active, provider, jwks, token).await?;
         let expected = ExpectedClaims {
-            issuer: &login.exchange.issuer,
-            client_id: &login.active.idp.client_id,
-            nonce: &login.exchange.nonce,
+            issuer: &provider.target.issuer,
+            client_id: &active.idp.client_id,
+            nonce,
             now: self.core.clock.now(),
         };
-        id_token::check(&claims, &expected).map_err(|error| IdpError::Refused(error.to_string()))?;
-        Ok(claims)
+        let refused = |error: IdTokenError| IdpError::Refused(error.to_string());
+        id_token::check(&claims, &expected).map_err(refused)?;
+        UserInfo::from_claims(&claims, &active.idp.groups_claim).ok_or_else(|| refused(IdTokenError::Subject))
     }
 
     /// Adds what the userinfo endpoint says. It must name the same user (OpenID Connect Core, section 5.3.2). If it does
     /// not answer, the ID token is enough.
-    async fn merge_userinfo(&self, login: &IdpLogin<'_>, endpoint: &ExactUrl, user: UserInfo) -> Result<UserInfo, IdpError> {
-        let (http, idp) = (self.core.tasks.http(), &login.active.idp);
-        let userinfo = login.provider.userinfo(http, endpoint, &login.tokens.access, &idp.groups_claim);
+    async fn merge_userinfo(&self, answer: Answer<'_>, endpoint: &ExactUrl, user: UserInfo) -> Result<UserInfo, IdpError> {
+        let (http, idp) = (self.core.tasks.http(), &answer.active.idp);
+        let userinfo = answer.provider.userinfo(http, endpoint, &answer.tokens.access, &idp.groups_claim);
         match userinfo.await {
-            Ok(additional) => {
-                let mismatch = || IdpError::Refused("the user endpoint speaks of another user than the ID token".to_owned());
-                user.merge(additional).ok_or_else(mismatch)
-            }
+            Ok(additional) => user.merge(additional).ok_or_else(other_user),
             Err(error) => {
                 tracing::warn!(idp = idp.name, %error, "the user endpoint did not answer");
                 Ok(user)
@@ -118,10 +160,32 @@ impl Discovery {
     }
 }
 
-fn lookup_error(error: Rejection) -> IdpError {
-    if let Rejection::IdpSetup(reason) = error {
-        IdpError::Setup(reason)
-    } else {
-        IdpError::Down(error.to_string())
+/// Whether the ID token lacks what the userinfo endpoint may have.
+fn is_incomplete(user: &UserInfo, idp: &Idp) -> bool {
+    user.email.is_none() || (user.groups.is_empty() && !idp.allow.groups.is_empty())
+}
+
+fn other_user() -> IdpError {
+    IdpError::Refused("the user endpoint speaks of another user than the ID token".to_owned())
+}
+
+fn to_identity(idp: &Idp, issuer: &str, user: UserInfo) -> Identity {
+    let UserInfo {
+        id,
+        email,
+        name,
+        avatar,
+        groups,
+        hosted_domain,
+    } = user;
+    Identity {
+        provider: idp.name.clone(),
+        issuer: issuer.to_owned(),
+        id,
+        email,
+        name,
+        avatar,
+        groups,
+        hosted_domain,
     }
 }

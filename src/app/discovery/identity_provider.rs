@@ -94,6 +94,6 @@ impl Discovery {
 fn provider_error(error: &IdpError) -> Rejection {
     match error {
         IdpError::Down(reason) => Rejection::IdpDown(reason.clone()),
-        IdpError::Setup(reason) | IdpError::Refused(reason) => Rejection::IdpSetup(reason.clone()),
+        IdpError::Setup(reason) | IdpError::Refused(reason) | IdpError::SessionEnded(reason) => Rejection::IdpSetup(reason.clone()),
     }
 }

@@ -24,17 +24,27 @@ impl Grants {
         grant: &Handle<GrantRecord>,
         data: Option<&GrantData>,
     ) -> Result<(), Rejection> {
-        let Some(user) = data.map(|data| &data.who) else {
+        let Some(data) = data else {
             return Ok(());
         };
+        let user = &data.who;
         let config = self.core.config();
         let reason = match user_policy::check_user(&config, service, user) {
-            Ok(()) if self.is_password_current(&config, user).await => return Ok(()),
-            Ok(()) => "the password was changed",
+            Ok(()) if !self.is_password_current(&config, user).await => "the password was changed",
+            Ok(()) if self.is_sign_in_too_old(service, data) => "the sign-in is older than reauth_after",
+            Ok(()) => return Ok(()),
             Err(reason) => reason,
         };
         self.end_for_user(grant, user, reason).await?;
         Err(Rejection::Unknown("this user may no longer use the service; sign in again"))
+    }
+
+    /// Whether a user of a provider must sign in again, because nobody asks the provider in between. A
+    /// grant begins with the sign-in.
+    fn is_sign_in_too_old(&self, service: &Service, data: &GrantData) -> bool {
+        let is_unchecked = data.who.identity.is_some() && data.who.provider_session.is_none();
+        let age = self.core.clock.now().seconds_since(data.granted_at);
+        is_unchecked && service.reauth_after.is_some_and(|limit| age >= limit)
     }
 
     /// Ends a grant of a user whose password was changed or removed since the login. Returns whether it

@@ -9,6 +9,7 @@ pub mod lease;
 pub mod note_usage;
 pub mod persistence;
 pub mod proactive_refresh;
+pub mod provider_check;
 pub mod prune;
 pub mod refresh;
 pub mod reuse;

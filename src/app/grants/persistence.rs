@@ -62,6 +62,12 @@ pub(super) enum InsertedGrant {
 }
 
 impl Persistence {
+    /// Whether a user's session at an identity provider is kept. `ClientSide`, a flow's record travels in
+    /// URLs, which may hold no token.
+    pub(in crate::app) fn keeps_provider_sessions(self) -> bool {
+        self == Self::Stored
+    }
+
     /// The mode of a store.
     pub(in crate::app) fn new(is_stateless: bool) -> Self {
         if is_stateless { Self::ClientSide } else { Self::Stored }

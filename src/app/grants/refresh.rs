@@ -30,11 +30,11 @@ use crate::store::{Handle, TransitionError};
 use crate::token::header::{PayloadKind, TokenKind};
 use crate::token::pair::{self, OpenedPair};
 
-const GRANT_NOT_FOUND: Rejection = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
+pub(super) const GRANT_NOT_FOUND: Rejection = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
 
 /// The delays between the tries to commit the upstream's answer: the first, and the longest.
-const FIRST_COMMIT_DELAY: Duration = Duration::from_millis(50);
-const MAX_COMMIT_DELAY: Duration = Duration::from_secs(5);
+pub(super) const FIRST_COMMIT_DELAY: Duration = Duration::from_millis(50);
+pub(super) const MAX_COMMIT_DELAY: Duration = Duration::from_secs(5);
 
 /// The upstream's answer to a refresh, committed.
 pub(super) struct Refreshed {
@@ -95,6 +95,7 @@ impl Grants {
         let record = self.core.store.read(&grant).await?;
         let data = record.as_ref().and_then(GrantRecord::data);
         self.check_user(&active.service, &grant, data).await?;
+        self.check_at_provider(active, &grant, data).await?;
         let request = RefreshRequest {
             was_current: data.is_some_and(|data| data.generation() == pair.half.generation),
             is_native_client: match client.traits() {

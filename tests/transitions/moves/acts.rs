@@ -75,6 +75,8 @@ pub(crate) enum Act {
     ToIdp { flow: u8, form: Form, promise: bool },
     /// The provider redirects the browser back.
     FromIdp { flow: u8, bring: Bring, error: bool },
+    /// The provider refuses a scope, and the browser goes there again without it.
+    RepeatAtIdp { flow: u8, bring: Bring },
     /// The provider identifies a user: one of its own, or one of another provider.
     Identified { flow: u8, own: bool },
     /// The provider does not identify a user.
@@ -135,6 +137,10 @@ pub(crate) enum Act {
     Renew { grant: u8, refused: bool, owner: u8, alone: bool },
     /// The same, and the upstream answers at once.
     Renewed { grant: u8, gives: Gives },
+    /// The provider is asked about the user of a grant.
+    CheckUser { grant: u8, owner: u8, alone: bool, later: bool },
+    /// The provider answers a check, counted from the newest: with a new token, and about the user or not.
+    AnswerCheck { check: u8, confirms: bool, owner_refuses: bool },
     /// The service switches between stored and sealed tokens.
     Reload,
     /// Stored tokens that are no longer needed are pruned.
@@ -175,7 +181,7 @@ impl Act {
         };
         // Most flows take the longest path.
         let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
-        match kind % 88 {
+        match kind % 96 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -260,6 +266,18 @@ impl Act {
             78 => Self::Reload,
             84 | 85 => Self::HandOn { flow: n, bring: bring(m) },
             86 | 87 => Self::Carry { flow: n, form },
+            88..=90 => Self::RepeatAtIdp { flow: n, bring: bring(m) },
+            91..=93 => Self::CheckUser {
+                grant: n,
+                owner: x,
+                alone: m % 8 > 3,
+                later: m % 2 == 0,
+            },
+            94 | 95 => Self::AnswerCheck {
+                check: n,
+                confirms: m % 4 != 3,
+                owner_refuses: x % 8 == 7,
+            },
             _ => Self::Sweep,
         }
     }

@@ -81,6 +81,8 @@ pub(crate) struct Grant {
     access_ends: UnixTime,
     refresh_ends: UnixTime,
     refused: Option<(UnixTime, u32)>,
+    /// When the provider last confirmed the user; `None` if nobody can ask it.
+    checked: Option<UnixTime>,
     seen: Value,
 }
 
@@ -345,6 +347,7 @@ impl World {
             access_ends: now,
             refresh_ends: now,
             refused: None,
+            checked: None,
             seen: Value::Null,
         });
         self.grants.len() - 1
@@ -405,6 +408,7 @@ impl World {
             issuer,
             tokens: tokens.clone(),
         };
+        let checked = began.who.provider_session.as_ref().map(|session| session.checked_at);
         let held = GrantData::new(began, self.rules, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held)).await;
         if self.grants[g].has_ended() {
@@ -414,7 +418,7 @@ impl World {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
             let grant = &mut self.grants[g];
-            (grant.life, grant.swept) = (Life::Active, false);
+            (grant.life, grant.swept, grant.checked) = (Life::Active, false, checked);
             grant.kept = match &tokens {
                 Some(tokens) if tokens.refresh.is_some() => Kept::Refresh,
                 Some(_) => Kept::Access,
@@ -554,6 +558,84 @@ impl World {
         self.look_at_grant(g).await;
     }
 
+    /// An access pair's lifetime passes, and the provider is asked about the user.
+    pub(crate) async fn check_user_later(&mut self, g: usize, owner: u8, alone: bool) {
+        self.time.fetch_add(self.rules.ttl.access, Ordering::SeqCst);
+        self.check_user(g, owner, alone).await;
+    }
+
+    /// The provider is asked about the user, once in the lifetime of an access pair.
+    pub(crate) async fn check_user(&mut self, g: usize, owner: u8, alone: bool) {
+        let attempt = RefreshAttempt {
+            id: self.id(),
+            owner: self.owners[usize::from(owner % 2)],
+            is_exclusive: alone,
+        };
+        let (now, interval, was) = (self.now(), self.rules.ttl.access, self.grants[g].clone());
+        let is_due = was.checked.is_some_and(|checked| now >= checked.plus_seconds(interval));
+        let expected = self.there(g).and_then(|()| {
+            was.is_free(attempt, now).map_err(TransitionError::Rejected)?;
+            is_due.then_some(()).ok_or(TransitionError::Rejected(RejectReason::NotNeeded))
+        });
+        let step = |record: GrantRecord| record.user_check_started(interval, attempt, now);
+        let moved = self.store.update(&self.grant_handle(g), step).await;
+        if went(moved, &expected).is_some() {
+            let from = if was.life == Life::Active { "Active" } else { "Refreshing" };
+            self.walk(from, "user_check_started", "Refreshing");
+            self.grants[g].life = Life::Refreshing {
+                attempt: attempt.id,
+                owner: attempt.owner,
+                lease: now.plus_seconds(LEASE),
+                silent: true,
+            };
+            self.checks.push((g, attempt.id));
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    /// The provider answers with a new token, and then confirms the user, says nothing, or ends the
+    /// session.
+    pub(crate) async fn answer_check(&mut self, c: usize, confirms: bool, ends: bool) {
+        let ((g, id), now, expected) = (self.checks[c], self.now(), self.holding(self.checks[c]));
+        let (longest, token) = (self.rules.ttl.access, Secret::from(self.draw()));
+        if ends {
+            let step = |s: Refreshing| s.refused(id, now, longest);
+            if went(self.store.transition(&self.grant_handle(g), step).await, &expected).is_some() {
+                self.walk("Refreshing", "refused", "Ended");
+                self.grants[g].tombstone(now, longest);
+                self.note(g).await;
+            }
+            return self.look_at_grant(g).await;
+        }
+        let step = |s: Refreshing| s.session_rotated(id, token.clone());
+        if went(self.store.transition(&self.grant_handle(g), step).await, &expected).is_none() {
+            return self.look_at_grant(g).await;
+        }
+        self.walk("Refreshing", "session_rotated", "Refreshing");
+        self.note(g).await;
+        let handle = self.grant_handle(g);
+        let record = self.store.read(&handle).await.unwrap().unwrap();
+        let who = record.data().unwrap().who.clone();
+        assert_eq!(who.provider_session.unwrap().token, token, "the new token is not stored");
+        let moved = if confirms {
+            let identity = who.identity.unwrap();
+            let step = |s: Refreshing| s.user_confirmed(id, identity.clone(), now);
+            self.store.transition(&handle, step).await.map(drop)
+        } else {
+            self.store.transition(&handle, |s: Refreshing| s.released(id)).await.map(drop)
+        };
+        moved.unwrap();
+        self.walk("Refreshing", if confirms { "user_confirmed" } else { "released" }, "Active");
+        let grant = &mut self.grants[g];
+        grant.life = Life::Active;
+        if confirms {
+            grant.checked = Some(now);
+        }
+        self.note(g).await;
+        self.look_at_grant(g).await;
+    }
+
     /// The upstream refuses the stored token and issues a newer one at once.
     pub(crate) async fn renew_and_answer(&mut self, g: usize, gives: Gives) {
         let before = self.attempts.len();
@@ -634,7 +716,10 @@ impl World {
 
     /// Whether this attempt holds the lease. Only one attempt can hold it.
     fn holds(&self, a: usize) -> Result<(), Refusal> {
-        let (g, id) = self.attempts[a];
+        self.holding(self.attempts[a])
+    }
+
+    fn holding(&self, (g, id): (usize, Id)) -> Result<(), Refusal> {
         self.there(g)?;
         match self.grants[g].life {
             Life::Refreshing { attempt, .. } if attempt == id => Ok(()),

@@ -5,7 +5,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::ClientAuthorize;
 use mcp_oauth_gateway::flow::error::RejectReason;
 use mcp_oauth_gateway::flow::login::{IdpCallback, IdpCallbackParams, IdpRedirect, IdpRedirectParams};
-use mcp_oauth_gateway::flow::user::{Identity, LoginMethod};
+use mcp_oauth_gateway::flow::user::{Identity, LoginMethod, ProviderSession};
 use mcp_oauth_gateway::store::TransitionError;
 
 use super::acts::{Bring, Form};
@@ -24,6 +24,7 @@ pub(crate) struct Login {
     nonce: String,
     verifier: String,
     promise: bool,
+    offline: bool,
 }
 
 /// The values that arrive with a redirect of the provider and its browser.
@@ -65,6 +66,7 @@ impl World {
                 verifier: Secret::from(verifier.as_str()),
                 issuer: IDP.to_owned(),
                 iss_promised: promise,
+                is_offline: promise,
             };
             s.sent_to_idp(brought.as_deref(), to, now)
         };
@@ -77,6 +79,48 @@ impl World {
                 nonce,
                 verifier,
                 promise,
+                offline: promise,
+            };
+            self.arrived(i, Stage::AtIdp, now.0 + 600).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// The provider refuses a scope, and the browser goes there again without it.
+    pub(crate) async fn repeated_at_idp(&mut self, i: usize, bring: Bring) {
+        let (with, expected) = self.brought_from_idp(i, bring);
+        let (browser, state, nonce, verifier) = (self.draw(), self.draw(), self.draw(), self.draw());
+        let (now, promise) = (self.now(), self.journeys[i].login.promise);
+        let expected = expected.and_then(|()| {
+            if self.journeys[i].login.offline {
+                Ok(())
+            } else {
+                Err(TransitionError::Rejected(RejectReason::WrongStep))
+            }
+        });
+        let step = |s: IdpRedirect| {
+            let to = IdpRedirectParams {
+                provider: PROVIDER.to_owned(),
+                browser: Digest::new(&browser),
+                idp_state: Digest::new(&state),
+                nonce: Digest::new(&nonce),
+                verifier: Secret::from(verifier.as_str()),
+                issuer: IDP.to_owned(),
+                iss_promised: promise,
+                is_offline: false,
+            };
+            s.repeated(with.as_it_is(), to, now)
+        };
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if went(moved, &expected).is_some() {
+            self.walk("IdpRedirect", "repeated", "IdpRedirect");
+            self.journeys[i].login = Login {
+                browser,
+                state,
+                nonce,
+                verifier,
+                promise,
+                offline: false,
             };
             self.arrived(i, Stage::AtIdp, now.0 + 600).await;
         }
@@ -171,9 +215,13 @@ impl World {
             name: None,
             avatar: None,
             groups: Vec::new(),
-            hosted_domain: None,
+            hosted_domain: Some("example.com".to_owned()),
         };
-        let step = |s: IdpCallback| s.identified(identity.clone(), Digest::new(&next), now);
+        let session = ProviderSession {
+            token: Secret::from(self.draw()),
+            checked_at: now,
+        };
+        let step = |s: IdpCallback| s.identified(identity.clone(), Some(session.clone()), Digest::new(&next), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
             self.walk("IdpCallback", "identified", "GatewayLogin");

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub grants: Vec<Grant>,
     pub pairs: Vec<Pair>,
     pub attempts: Vec<(usize, Id)>,
+    /// Checks of users at the provider, each with its grant.
+    pub checks: Vec<(usize, Id)>,
     /// Every transition that took place.
     pub walked: BTreeSet<(&'static str, &'static str, &'static str)>,
     /// The rare cases that occurred.
@@ -82,6 +84,7 @@ impl World {
             grants: Vec::new(),
             pairs: Vec::new(),
             attempts: Vec::new(),
+            checks: Vec::new(),
             walked: BTreeSet::new(),
             met: BTreeSet::new(),
             backups: BTreeMap::new(),
@@ -119,6 +122,29 @@ impl World {
             Act::ToIdp { flow, form, promise } => on(flow, self.journeys.len(), async |i| self.sent_to_idp(i, form, promise).await).await,
             Act::FromIdp { flow, bring, error: false } => on(flow, self.journeys.len(), async |i| self.back_from_idp(i, bring).await).await,
             Act::FromIdp { flow, bring, error: true } => on(flow, self.journeys.len(), async |i| self.refused_by_idp(i, bring).await).await,
+            Act::RepeatAtIdp { flow, bring } => on(flow, self.journeys.len(), async |i| self.repeated_at_idp(i, bring).await).await,
+            Act::CheckUser {
+                grant,
+                owner,
+                alone,
+                later: true,
+            } => on(grant, self.grants.len(), async |i| self.check_user_later(i, owner, alone).await).await,
+            Act::CheckUser {
+                grant,
+                owner,
+                alone,
+                later: false,
+            } => on(grant, self.grants.len(), async |i| self.check_user(i, owner, alone).await).await,
+            Act::AnswerCheck {
+                check,
+                confirms,
+                owner_refuses,
+            } => {
+                on(check, self.checks.len(), async |i| {
+                    self.answer_check(i, confirms, owner_refuses).await
+                })
+                .await
+            }
             Act::Identified { flow, own } => on(flow, self.journeys.len(), async |i| self.identified(i, own).await).await,
             Act::NotIdentified { flow } => on(flow, self.journeys.len(), async |i| self.not_identified(i).await).await,
             Act::Unnamed { flow, form } => on(flow, self.journeys.len(), async |i| self.unnamed(i, form).await).await,
