@@ -61,6 +61,7 @@ fn said(claims: &serde_json::Map<String, Value>) {
         issuer: "https://idp",
         client_id: "us",
         nonce: Some(&nonce),
+        max_age: None,
         now: UnixTime(NOW),
     };
     if id_token::check(claims, &expected).is_ok() {

@@ -52,6 +52,9 @@ pub struct AuthorizationRequest {
     /// Whether a remembered consent may replace the consent page.
     #[serde(default)]
     pub remember: RememberConsent,
+    /// How old the user's sign-in may be, in seconds; 0 requires a new one. `None`: any age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u64>,
 }
 
 /// The authorization request is valid. No user signed in yet.

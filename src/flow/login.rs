@@ -83,6 +83,8 @@ pub struct LoginExchange {
     pub issuer: String,
     /// The digest of the nonce that the ID token must contain.
     pub nonce: Digest,
+    /// How many seconds ago the user may have signed in; `None`: any time.
+    pub max_age: Option<u64>,
 }
 
 impl ClientAuthorize {
@@ -112,26 +114,33 @@ impl IdpRedirect {
     }
 
     /// Sends the browser to the provider again, without `offline_access`, which the provider refused. This
-    /// happens at most once in a flow.
-    pub fn repeated(self, callback: IdpCallbackParams<'_>, params: IdpRedirectParams, now: UnixTime) -> Result<(Self, ()), RejectReason> {
+    /// happens at most once in a flow. The effect is the request's `max_age`.
+    pub fn repeated(
+        self,
+        callback: IdpCallbackParams<'_>,
+        params: IdpRedirectParams,
+        now: UnixTime,
+    ) -> Result<(Self, Option<u64>), RejectReason> {
         self.is_answered_by(callback, now)?;
         if !self.is_offline || params.is_offline {
             return Err(RejectReason::WrongStep);
         }
-        Ok((Self::new(self.asked, params, now), ()))
+        let max_age = self.asked.max_age;
+        Ok((Self::new(self.asked, params, now), max_age))
     }
 
     /// Accepts the provider's code. The state is consumed, so a second callback fails.
     pub fn returned(self, params: IdpCallbackParams<'_>, now: UnixTime) -> Result<(IdpCallback, LoginExchange), RejectReason> {
         self.is_answered_by(params, now)?;
-        let next = IdpCallback {
-            asked: self.asked,
-            expires: now.plus_seconds(LOGIN_EXCHANGE_SECONDS),
-        };
         let exchange = LoginExchange {
             verifier: self.verifier,
             issuer: self.issuer,
             nonce: self.nonce,
+            max_age: self.asked.max_age,
+        };
+        let next = IdpCallback {
+            asked: self.asked,
+            expires: now.plus_seconds(LOGIN_EXCHANGE_SECONDS),
         };
         Ok((next, exchange))
     }

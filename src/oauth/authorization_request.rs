@@ -38,6 +38,9 @@ pub struct RequestParams {
     pub scopes: Scopes,
     /// Whether `prompt` contains `consent`.
     pub prompt_consent: bool,
+    /// How old the user's sign-in may be, in seconds (OpenID Connect Core, section 3.1.2.1). With 0, which
+    /// `prompt=login` stands for too, the user signs in now. `None`: as old as a session lives.
+    pub max_age: Option<u64>,
     /// All `resource` values.
     pub resources: Vec<String>,
 }
@@ -129,12 +132,19 @@ impl RequestParams {
                 "prompt=none cannot be honoured: the user must be asked",
             ));
         }
+        let max_age = single("max_age")?
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| bad(OAuthErrorCode::InvalidRequest, "max_age is no number of seconds"))
+            })
+            .transpose()?;
         let scopes = single("scope")?.map(Scopes::parse).unwrap_or_default();
         let resources = form.values("resource").map(str::to_owned).collect();
         Ok(Self {
             challenge,
             scopes,
             prompt_consent: prompts.contains(&"consent"),
+            max_age: if prompts.contains(&"login") { Some(0) } else { max_age },
             resources,
         })
     }
@@ -183,6 +193,20 @@ mod tests {
         assert_eq!(code(&format!("{GOOD}&request=x")), Some(OAuthErrorCode::RequestNotSupported));
         assert_eq!(code(&format!("{GOOD}&scope=a&scope=b")), Some(OAuthErrorCode::InvalidRequest));
         assert_eq!(code(&format!("{GOOD}&prompt=consent&prompt=consent")), None);
+    }
+
+    #[test]
+    fn max_age_and_prompt_login_limit_the_age_of_the_sign_in() {
+        let max_age = |query: &str| {
+            let form = Form::parse(format!("{GOOD}{query}").as_bytes()).unwrap();
+            RequestParams::parse(&form).map(|params| params.max_age)
+        };
+        assert_eq!(max_age(""), Ok(None));
+        assert_eq!(max_age("&max_age=60"), Ok(Some(60)));
+        assert_eq!(max_age("&max_age=60&prompt=consent%20login"), Ok(Some(0)));
+        for invalid in ["&max_age=-1", "&max_age=soon", "&max_age=1&max_age=1"] {
+            assert!(max_age(invalid).is_err(), "{invalid}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct ExpectedClaims<'a> {
     /// Digest of the nonce that was sent for this login. `None`: the token comes with a refresh, where it
     /// need not have one (OpenID Connect Core, section 12.2).
     pub nonce: Option<&'a Digest>,
+    /// How many seconds ago the user may have signed in at the provider; `None`: any time.
+    pub max_age: Option<u64>,
     /// The current time.
     pub now: UnixTime,
 }
@@ -44,6 +46,9 @@ pub enum IdTokenError {
     /// `nonce` is not that of this login.
     #[error("the ID token is of another sign-in")]
     Nonce,
+    /// `auth_time` is older than requested.
+    #[error("the user signed in at the provider too long ago")]
+    TooOld,
     /// `sub` is missing or unusable.
     #[error("the ID token names no user")]
     Subject,
@@ -76,6 +81,12 @@ pub fn check(claims: &Claims, expected: &ExpectedClaims<'_>) -> Result<(), IdTok
     };
     if issued_at.max(not_before) > now.plus_seconds(LEEWAY) {
         return Err(IdTokenError::NotYet);
+    }
+    // A provider that ignores `max_age` states no `auth_time`.
+    if let (Some(max_age), Some(signed_in)) = (expected.max_age, time(claims.get("auth_time")))
+        && now.seconds_since(signed_in) > max_age.saturating_add(LEEWAY)
+    {
+        return Err(IdTokenError::TooOld);
     }
     match (expected.nonce, text("nonce")) {
         (None, _) => Ok(()),
@@ -128,6 +139,7 @@ mod tests {
             issuer: "https://idp",
             client_id: "us",
             nonce: Some(&nonce),
+            max_age: Some(300),
             now: UnixTime(NOW),
         };
         check(&claims, &expected)
@@ -140,6 +152,7 @@ mod tests {
             json!({"aud": ["us"]}),
             json!({"aud": ["us", "them"], "azp": "us"}),
             json!({"azp": "us"}),
+            json!({"auth_time": NOW - 360}),
             json!({"exp": NOW - 59}),
             json!({"iat": NOW + 60, "nbf": NOW + 60}),
             json!({"exp": 1_000_300.75}),
@@ -173,6 +186,7 @@ mod tests {
             (json!({"iat": NOW + 61}), IdTokenError::NotYet),
             (json!({"nbf": NOW + 61}), IdTokenError::NotYet),
             (json!({"nbf": "0"}), IdTokenError::NotYet),
+            (json!({"auth_time": NOW - 361}), IdTokenError::TooOld),
             (json!({"nonce": "m"}), IdTokenError::Nonce),
             (json!({"nonce": null}), IdTokenError::Nonce),
             (json!({"nonce": ["n"]}), IdTokenError::Nonce),

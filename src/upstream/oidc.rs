@@ -178,16 +178,26 @@ pub struct IdpCode<'a> {
     pub redirect_uri: &'a str,
 }
 
+/// What a login adds to an authorization request.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginParams<'a> {
+    /// The nonce of the ID token, URL-safe like `state`.
+    pub nonce: &'a Secret,
+    /// Whether the scope `offline_access` is requested, if the provider lists it or the operator does.
+    pub is_offline: bool,
+    /// How many seconds ago the user may have signed in; 0 requires a new sign-in.
+    pub max_age: Option<u64>,
+}
+
 impl Provider {
     /// Whether a login with these scopes requests `offline_access`.
     pub fn requests_offline_access(&self, scopes: &[String]) -> bool {
         self.target.offline_access || scopes.iter().any(|scope| scope == OFFLINE_ACCESS)
     }
 
-    /// The login URL (OpenID Connect Core, section 3.1.2.1). The nonce is URL-safe, like `state`. Without
-    /// `is_offline`, the scope `offline_access` is not requested.
-    pub fn authorize_url(&self, params: &AuthorizeUrlParams<'_>, nonce: &Secret, is_offline: bool) -> String {
-        let url = if is_offline {
+    /// The login URL (OpenID Connect Core, section 3.1.2.1).
+    pub fn authorize_url(&self, params: &AuthorizeUrlParams<'_>, login: &LoginParams<'_>) -> String {
+        let url = if login.is_offline {
             authorize_url(&self.target, params)
         } else {
             let scopes: Vec<String> = params.scopes.iter().filter(|scope| *scope != OFFLINE_ACCESS).cloned().collect();
@@ -204,9 +214,29 @@ impl Provider {
             )
         };
         match self.speaks {
-            IdentitySource::OpenId { .. } => format!("{url}&nonce={}", nonce.expose()),
+            IdentitySource::OpenId { .. } => {
+                let (nonce, reauth) = (login.nonce.expose(), self.reauth_query(login.max_age));
+                format!("{url}&nonce={nonce}{reauth}")
+            }
             IdentitySource::Plain { .. } => url,
         }
+    }
+
+    /// What makes the provider ask the user again, unless the operator or the preset set it. Not every
+    /// provider knows both parameters.
+    fn reauth_query(&self, max_age: Option<u64>) -> String {
+        let Some(max_age) = max_age else { return String::new() };
+        let is_set = |name: &str| {
+            let configured = self.target.extra_authorize.iter().any(|(other, _)| other == name);
+            configured || self.target.profile.extra_authorize.iter().any(|(other, _)| *other == name)
+        };
+        let max_age_query = if is_set("max_age") {
+            String::new()
+        } else {
+            format!("&max_age={max_age}")
+        };
+        let prompt = if max_age == 0 && !is_set("prompt") { "&prompt=login" } else { "" };
+        format!("{max_age_query}{prompt}")
     }
 
     /// Exchanges a code, once: a retry may look like theft, and the user can sign in again.

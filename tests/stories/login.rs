@@ -1,6 +1,7 @@
 //! Sign-in at an identity provider: success, and users who are refused.
 
 use mcp_gateway_standin::{Profile, Signing, Standin};
+use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::upstream::allow_list::AllowList;
@@ -10,6 +11,7 @@ use super::hostile::{link_of, refused};
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, param};
 use crate::support::provider::{github, oidc, only_emails, signing_in_at};
+use crate::support::world::World;
 
 fn count(standin: &Standin, path: &str) -> usize {
     standin.log().iter().filter(|seen| seen.path == path).count()
@@ -217,6 +219,64 @@ async fn consent_is_required_again_after_each_provider_sign_in() {
     let consent = client.by_provider(&mut browser).await;
     let home = browser.decide(&consent, "deny").await.onward().unwrap();
     assert_eq!(param(&home, "error").as_deref(), Some("access_denied"));
+}
+
+/// The client can require a recent sign-in (OpenID Connect Core §3.1.2.1).
+#[tokio::test]
+async fn prompt_login_and_max_age_require_a_new_sign_in() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    client.browse(&mut browser).await;
+    let first_page = async |browser: &mut Browser, changes: &[(&str, &str)]| {
+        let next = browser.get(&client.authorize_url_with(changes)).await.onward().unwrap();
+        browser.get(&next).await
+    };
+    world.pass(60);
+    for skipped in [&[][..], &[("max_age", "60")], &[("prompt", "consent")]] {
+        let page = first_page(&mut browser, skipped).await;
+        assert!(page.text.contains("value=\"approve\""), "{skipped:?}: {}", page.text);
+    }
+    for asked in [
+        &[("prompt", "login")][..],
+        &[("prompt", "login consent")],
+        &[("max_age", "59")],
+        &[("max_age", "0")],
+    ] {
+        let page = first_page(&mut browser, asked).await;
+        assert!(page.text.contains("type=\"password\""), "{asked:?}: {}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn max_age_and_prompt_login_reach_the_provider() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    let there = async |changes: &[(&str, &str)]| {
+        let mut browser = Browser::default();
+        let next = browser.get(&client.authorize_url_with(changes)).await.onward().unwrap();
+        let page = browser.get(&next).await;
+        (browser.decide(&page, "provider").await.onward().unwrap(), browser)
+    };
+    for (sent, max_age, prompt) in [
+        (&[][..], None, None),
+        (&[("max_age", "90")], Some("90"), None),
+        (&[("prompt", "login")], Some("0"), Some("login")),
+    ] {
+        let (there, _) = there(sent).await;
+        let found = (param(&there, "max_age"), param(&there, "prompt"));
+        assert_eq!((found.0.as_deref(), found.1.as_deref()), (max_age, prompt), "{there}");
+    }
+    // The provider says that it let the user in by an older sign-in.
+    let now = Clock::System.now().0;
+    for (auth_time, is_accepted) in [(now, true), (now - 600, false)] {
+        idp.set(|b| b.openid.claims = json!({ "auth_time": auth_time }));
+        let (there, mut browser) = there(&[("max_age", "90")]).await;
+        let callback = browser.get(&there).await.onward().unwrap();
+        let next = browser.get(&callback).await.onward().unwrap();
+        assert_eq!(next.starts_with(&format!("{}/consent/", world.url)), is_accepted, "{next}");
+    }
 }
 
 #[tokio::test]

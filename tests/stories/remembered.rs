@@ -127,11 +127,18 @@ async fn prompt_consent_always_shows_the_consent_page() {
     let (_world, _, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
-    for prompt in ["consent", "login consent"] {
+    for prompt in ["consent", "select_account consent"] {
         let authorize = client.authorize_url_with(&[("prompt", prompt)]);
         assert!(asks(&mut browser, Some("none"), &authorize).await, "{prompt}");
     }
-    assert!(!asks(&mut browser, Some("none"), &client.authorize_url_with(&[("prompt", "login")])).await);
+    assert!(
+        !asks(
+            &mut browser,
+            Some("none"),
+            &client.authorize_url_with(&[("prompt", "select_account")])
+        )
+        .await
+    );
 }
 
 #[tokio::test]
@@ -268,6 +275,31 @@ async fn remembered_consent_still_requires_the_provider_sign_in() {
     assert!(idp.log().len() > before);
     browser.sent_by = Some("cross-site");
     assert!(is_asked(&client.by_provider(&mut browser).await));
+}
+
+/// The operator can use a provider's name for another issuer, and rename a provider.
+#[tokio::test]
+async fn remembered_consent_belongs_to_the_issuer_of_the_provider() {
+    let (idp, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
+    let (world, mut setup, client) = remembering(|setup| {
+        setup.services[0].login = Login::Idp("corp".into());
+        setup.idps = vec![oidc("corp", &idp)];
+    })
+    .await;
+    let mut browser = browser();
+    let consent = client.by_provider(&mut browser).await;
+    browser.decide(&consent, "approve").await;
+    setup.idps = vec![oidc("corp", &other)];
+    world.app.rebuild(setup.clone());
+    assert!(
+        is_asked(&client.by_provider(&mut browser).await),
+        "the same subject is another user there"
+    );
+    setup.idps = vec![oidc("company", &idp)];
+    setup.services[0].login = Login::Idp("company".into());
+    world.app.rebuild(setup);
+    let page = client.by_provider(&mut browser).await;
+    assert!(page.onward().unwrap().starts_with(&world.standin.origin()), "{}", page.text);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::pkce::CodeChallenge;
 use crate::store::{TransitionError, Transitioned};
-use crate::upstream::oidc::{IdpError, Provider};
+use crate::upstream::oidc::{IdpError, LoginParams, Provider};
 use crate::upstream::token_endpoint::AuthorizeUrlParams;
 
 /// The provider refuses a scope (RFC 6749 §4.1.2.1).
@@ -36,6 +36,7 @@ struct NewLogin {
     nonce: Secret,
     verifier: Secret,
     is_offline: bool,
+    max_age: Option<u64>,
 }
 
 impl NewLogin {
@@ -46,6 +47,7 @@ impl NewLogin {
             nonce: random::token(),
             verifier: random::token(),
             is_offline,
+            max_age: None,
         }
     }
 
@@ -86,7 +88,8 @@ impl Authorize {
         let provider = self.discovery.provider(http, &active).await?;
         let now = self.core.clock.now();
         let keeps_session = self.grants.persistence().keeps_provider_sessions();
-        let login = NewLogin::new(keeps_session && provider.requests_offline_access(&active.idp.scopes));
+        let mut login = NewLogin::new(keeps_session && provider.requests_offline_access(&active.idp.scopes));
+        login.max_age = request.max_age;
         let step = |s: ClientAuthorize| s.sent_to_idp(form, login.params(&active, &provider), now);
         let transition = self.core.store.transition(flow, step).await.map_err(flow_error)?;
         // The flow still waits for a login, and its lifetime starts again.
@@ -98,6 +101,11 @@ impl Authorize {
     }
 
     fn login_redirect(&self, active: &ActiveIdp, provider: &Provider, login: NewLogin, flow: FlowHandle) -> LoginRedirect {
+        let login_params = LoginParams {
+            nonce: &login.nonce,
+            is_offline: login.is_offline,
+            max_age: login.max_age,
+        };
         let state = Secret::from(format!("{flow}.{}", login.state.expose()));
         let challenge = CodeChallenge::of(&login.verifier);
         let params = AuthorizeUrlParams {
@@ -107,7 +115,7 @@ impl Authorize {
             scopes: &active.idp.scopes,
         };
         LoginRedirect {
-            location: provider.authorize_url(&params, &login.nonce, login.is_offline),
+            location: provider.authorize_url(&params, &login_params),
             callback_cookie: login.browser,
             flow,
         }
@@ -123,10 +131,13 @@ impl Authorize {
         callback: IdpCallbackParams<'_>,
     ) -> Result<Option<LoginRedirect>, Rejection> {
         let provider = self.discovery.provider(self.core.tasks.http(), active).await?;
-        let (now, login) = (self.core.clock.now(), NewLogin::new(false));
+        let (now, mut login) = (self.core.clock.now(), NewLogin::new(false));
         let step = |s: IdpRedirect| s.repeated(callback, login.params(active, &provider), now);
         let handle = match self.core.store.transition(flow, step).await {
-            Ok(transition) => transition.handle,
+            Ok(transition) => {
+                login.max_age = transition.effect;
+                transition.handle
+            }
             Err(TransitionError::Rejected(RejectReason::WrongStep)) => return Ok(None),
             Err(error) => return Err(flow_error(error)),
         };

@@ -64,25 +64,20 @@ impl ConsentRecord {
 }
 
 /// The handle of the consent of this user, signed in by this method, for this client at this service
-/// and upstream. `None` without a signed-in user.
+/// and upstream. A provider's user is known by issuer and `sub`: the operator can use the provider's name
+/// for another issuer. `None` without a signed-in user.
 fn consent_handle(request: &AuthorizationRequest, user: &User, active: &ActiveService) -> Option<Handle<ConsentRecord>> {
-    let login = match &request.way.by {
-        LoginMethod::Password => "password",
-        LoginMethod::Provider(name) => name,
-        LoginMethod::Nobody => return None,
+    let (login, id) = match (&request.way.by, &user.identity) {
+        (LoginMethod::Password, _) => ("password", &user.subject),
+        (LoginMethod::Provider(_), Some(identity)) => (identity.issuer.as_str(), &identity.id),
+        (LoginMethod::Provider(_), None) | (LoginMethod::Nobody, _) => return None,
     };
-    if user.subject.is_empty() {
+    if id.is_empty() {
         return None;
     }
     // Each part with its length, so that no two sets of parts give the same text.
     let mut name = String::from("consent");
-    for part in [
-        &request.client_id,
-        &request.service,
-        active.service.mcp.as_str(),
-        login,
-        &user.subject,
-    ] {
+    for part in [&request.client_id, &request.service, active.service.mcp.as_str(), login, id] {
         let _ = write!(name, " {}:{part}", part.len());
     }
     Some(Handle::new(Id(Digest::new(&name).truncated())))

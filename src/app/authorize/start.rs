@@ -83,7 +83,7 @@ impl Authorize {
             .map_err(|rejection| AuthorizeError::Answer(return_address.clone(), rejection))?;
         let by_password = request.way.by == LoginMethod::Password;
         let name = match browser.session.filter(|_| by_password) {
-            Some(cookie) => self.session_user(cookie).await,
+            Some(cookie) => self.session_user(cookie, request.max_age).await,
             None => None,
         };
         let user = match name {
@@ -132,6 +132,7 @@ impl Authorize {
             scopes,
             service: service.name.clone(),
             way: snapshot,
+            max_age: params.max_age,
         })
     }
 

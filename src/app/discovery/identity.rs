@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::app::discovery::Discovery;
 use crate::app::error::Rejection;
 use crate::app::idp_cache::ActiveIdp;
-use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
 use crate::flow::login::LoginExchange;
@@ -58,7 +57,7 @@ impl Discovery {
         };
         let user = match &provider.speaks {
             IdentitySource::OpenId { jwks, userinfo } => {
-                let user = self.stated_user(answer, jwks, Some(&exchange.nonce)).await?;
+                let user = self.stated_user(answer, jwks, Some(exchange)).await?;
                 match userinfo.as_ref().filter(|_| is_incomplete(&user, idp)) {
                     Some(endpoint) => self.merge_userinfo(answer, endpoint, user).await?,
                     None => user,
@@ -127,9 +126,9 @@ impl Discovery {
         })
     }
 
-    /// The user of the ID token, if the token is valid (OpenID Connect Core, section 3.1.3.7, with `nonce`,
+    /// The user of the ID token, if the token is valid (OpenID Connect Core, section 3.1.3.7, with `login`,
     /// and section 12.2 without).
-    async fn stated_user(&self, answer: Answer<'_>, jwks: &ExactUrl, nonce: Option<&Digest>) -> Result<UserInfo, IdpError> {
+    async fn stated_user(&self, answer: Answer<'_>, jwks: &ExactUrl, login: Option<&LoginExchange>) -> Result<UserInfo, IdpError> {
         let Answer { active, provider, tokens } = answer;
         let missing = || IdpError::Refused("the provider gave no ID token".to_owned());
         let token = tokens.id_token.as_ref().ok_or_else(missing)?;
@@ -137,7 +136,8 @@ impl Discovery {
         let expected = ExpectedClaims {
             issuer: &provider.target.issuer,
             client_id: &active.idp.client_id,
-            nonce,
+            nonce: login.map(|login| &login.nonce),
+            max_age: login.and_then(|login| login.max_age),
             now: self.core.clock.now(),
         };
         let refused = |error: IdTokenError| IdpError::Refused(error.to_string());

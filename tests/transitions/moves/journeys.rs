@@ -232,6 +232,7 @@ impl World {
                 leg,
             },
             remember: RememberConsent::Never,
+            max_age: state.then_some(3_600),
         };
         self.store
             .insert(id, ClientAuthorize::new(asked, Digest::new(&form), now))
