@@ -10,6 +10,12 @@ use crate::base::secret::Secret;
 /// above 32 MiB. Pages that are not written use no memory.
 const MIN_MMAP_BYTES: usize = 34 << 20;
 
+/// The least memory of a configured hash, in KiB, and its fewest passes (OWASP, RFC 9106 §4).
+const MIN_MEMORY_KIB: u32 = 19 * 1_024;
+const MIN_PASSES: u32 = 2;
+/// The shortest configured hash, in bytes.
+const MIN_OUTPUT_BYTES: usize = 16;
+
 /// Hashes a password as `$argon2id$…`, with the crate's default costs.
 ///
 /// # Errors
@@ -38,6 +44,38 @@ pub fn is_argon2id(encoded_hash: &str) -> bool {
         let same_algorithm = stored.algorithm == ARGON2ID_IDENT && stored.version == Some(Version::V0x13.into());
         same_algorithm && stored.salt.is_some() && stored.hash.is_some() && Params::try_from(&stored).is_ok()
     })
+}
+
+/// Why a configured hash is too cheap to guess, or too short. `None` if it is good, or no argon2id hash.
+pub fn weakness(encoded_hash: &str) -> Option<&'static str> {
+    let stored = PasswordHash::new(encoded_hash).ok()?;
+    let params = Params::try_from(&stored).ok()?;
+    if params.m_cost() < MIN_MEMORY_KIB {
+        return Some("it uses less than 19 MiB of memory (m=19456)");
+    }
+    if params.t_cost() < MIN_PASSES {
+        return Some("it makes fewer than 2 passes (t=2)");
+    }
+    let length = stored.hash.map_or(0, |output| output.as_ref().len());
+    (length < MIN_OUTPUT_BYTES).then_some("it is shorter than 16 bytes")
+}
+
+/// What a check of `encoded_hash` costs, in passes over a KiB of memory. A text that is no hash costs
+/// nothing.
+pub fn cost(encoded_hash: &str) -> u64 {
+    let params = PasswordHash::new(encoded_hash)
+        .ok()
+        .and_then(|stored| Params::try_from(&stored).ok());
+    params.as_ref().map_or(0, params_cost)
+}
+
+/// What a check of a hash of [`hash`] costs, as [`cost`] counts.
+pub fn default_cost() -> u64 {
+    params_cost(&Params::default())
+}
+
+fn params_cost(params: &Params) -> u64 {
+    u64::from(params.m_cost()) * u64::from(params.t_cost())
 }
 
 fn hash_with(password: &Secret, salt: Salt, params: Params) -> Result<PasswordHash, String> {
@@ -77,6 +115,25 @@ mod tests {
                 .verify_password(b"correct-horse", &PasswordHash::new(&our_hash).unwrap())
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn hashes_that_are_cheap_to_guess_are_weak() {
+        let hash = |params: &str| format!("$argon2id$v=19${params}$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk");
+        for good in ["m=19456,t=2,p=1", "m=65536,t=3,p=4"] {
+            assert_eq!(weakness(&hash(good)), None, "{good}");
+        }
+        for (weak, named) in [
+            ("m=19455,t=2,p=1", "19 MiB"),
+            ("m=8,t=1,p=1", "19 MiB"),
+            ("m=1048576,t=1,p=1", "2 passes"),
+        ] {
+            assert!(weakness(&hash(weak)).is_some_and(|reason| reason.contains(named)), "{weak}");
+        }
+        let short = "$argon2id$v=19$m=19456,t=2,p=1$YWFhYWFhYWE$RdescudvJCsgt3ub";
+        assert!(weakness(short).is_some_and(|reason| reason.contains("16 bytes")));
+        assert_eq!((cost(&hash("m=65536,t=3,p=4")), cost("")), (196_608, 0));
+        assert_eq!(cost(&super::hash(&Secret::from("x"), &[7; 16]).unwrap()), default_cost());
     }
 
     #[test]

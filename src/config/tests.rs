@@ -274,6 +274,16 @@ const AROUND: &[(&str, &str, &str)] = &[
         "argon2",
     ),
     (
+        "[login.password]\nusers = [{ name = \"a\", hash = \"$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk\" }]",
+        "login.password.users.hash:",
+        "19 MiB",
+    ),
+    (
+        "[login.password]\nusers = [{ name = \"a\", hash = \"$argon2id$v=19$m=65536,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk\" }]",
+        "login.password.users.hash:",
+        "-t 2 -k 19456",
+    ),
+    (
         "[login.password]\nusers = [{ name = \"corp:123\", hash = \"x\" }]",
         "login.password.users.name:",
         "colon",

@@ -38,11 +38,12 @@ pub fn users(login: &Section) -> Result<Option<Vec<PasswordUser>>, ConfigError> 
         let hash = section
             .get(&keys::user::HASH)?
             .ok_or_else(|| missing(&keys::user::HASH, "the hash of the password is missing"))?;
+        let make_hash = "make one: printf %s 'the password' | argon2 \"$(openssl rand -hex 8)\" -id -t 2 -k 19456 -e";
         if !password_user::is_argon2id(&hash.value) {
-            return Err(hash.wrong(
-                "it is not an argon2id hash",
-                "make one: printf %s 'the password' | argon2 \"$(openssl rand -hex 8)\" -id -e",
-            ));
+            return Err(hash.wrong("it is not an argon2id hash", make_hash));
+        }
+        if let Some(weakness) = password_user::hash_weakness(&hash.value) {
+            return Err(hash.wrong(format!("the hash is too easy to guess: {weakness}"), make_hash));
         }
         if users.iter().any(|user| user.name == name.value) {
             return Err(name.wrong(format!("'{}' is there twice", name.value), "take one out"));

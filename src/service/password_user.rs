@@ -90,6 +90,12 @@ impl LazyPasswordHash {
             .map(String::as_str)
     }
 
+    /// What a check against this hash costs, as [`argon2id::cost`] counts.
+    pub fn cost(&self) -> u64 {
+        // A hash that is not computed yet gets the default costs.
+        self.0.made.get().map_or_else(argon2id::default_cost, |hash| argon2id::cost(hash))
+    }
+
     /// Whether the password is still in memory, because the hash is not computed yet.
     pub fn holds_password(&self) -> bool {
         self.of().is_some()
@@ -100,15 +106,23 @@ impl LazyPasswordHash {
     }
 }
 
+/// The most characters of a user name.
+pub const MAX_NAME_CHARS: usize = 200;
+
 /// Whether this can be a user name. It cannot be empty, and it has no colon, which `provider:id` of
 /// an identity provider has.
 pub fn is_name(text: &str) -> bool {
-    (1..=200).contains(&text.len()) && !text.contains(|c: char| c == ':' || c.is_control())
+    (1..=MAX_NAME_CHARS).contains(&text.len()) && !text.contains(|c: char| c == ':' || c.is_control())
 }
 
 /// Whether this is an argon2id hash with parameters and salt.
 pub fn is_argon2id(hash: &str) -> bool {
     argon2id::is_argon2id(hash)
+}
+
+/// Why an argon2id hash is refused: it is cheap to guess. `None` if it is good.
+pub fn hash_weakness(hash: &str) -> Option<&'static str> {
+    argon2id::weakness(hash)
 }
 
 /// Why a password is refused: it is a known sample, or easily guessed. `None` if it is good.

@@ -4,7 +4,7 @@ use cookie::{Cookie, SameSite};
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 
-use crate::app::authorize::login_session::LoginSession;
+use crate::app::authorize::login_session::SealedCookie;
 use crate::service::public_urls::PublicUrls;
 
 /// The purpose of a cookie. On http loopback its name has the gateway's port.
@@ -18,6 +18,8 @@ pub enum CookieName<'a> {
     Upstream(&'a str),
     /// The login session.
     Session,
+    /// The mark of a browser whose user signed in before.
+    KnownBrowser,
 }
 
 /// The maximum number of flows in one browser. A further one removes the oldest.
@@ -43,6 +45,7 @@ fn named(site: &PublicUrls, name: CookieName<'_>) -> String {
         CookieName::Provider(flow) => format!("{prefix}i-{}", flow.get(..8).unwrap_or(flow)),
         CookieName::Upstream(flow) => format!("{prefix}u-{}", flow.get(..8).unwrap_or(flow)),
         CookieName::Session => format!("{prefix}s"),
+        CookieName::KnownBrowser => format!("{prefix}b"),
     }
 }
 
@@ -59,16 +62,10 @@ pub fn set(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, val
     append(site, headers, named(site, name), value.to_owned(), FLOW_MAX_AGE_SECONDS);
 }
 
-/// Sets the cookie of a login session, with the session's lifetime.
-pub fn begin_session(site: &PublicUrls, headers: &mut HeaderMap, session: &LoginSession) {
-    let max_age = i64::try_from(session.ttl).unwrap_or(i64::MAX);
-    append(
-        site,
-        headers,
-        named(site, CookieName::Session),
-        session.cookie.expose().to_owned(),
-        max_age,
-    );
+/// Sets a sealed cookie, with its own lifetime.
+pub fn set_sealed(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, cookie: &SealedCookie) {
+    let max_age = i64::try_from(cookie.ttl).unwrap_or(i64::MAX);
+    append(site, headers, named(site, name), cookie.value.expose().to_owned(), max_age);
 }
 
 /// Removes a cookie.
@@ -131,11 +128,11 @@ mod tests {
             "__Host-gw-f-abcdefgh=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600"
         );
         let mut headers = HeaderMap::new();
-        let session = LoginSession {
-            cookie: "v".into(),
+        let session = SealedCookie {
+            value: "v".into(),
             ttl: 43_200,
         };
-        begin_session(&site("http://localhost:8002"), &mut headers, &session);
+        set_sealed(&site("http://localhost:8002"), &mut headers, CookieName::Session, &session);
         assert_eq!(headers[SET_COOKIE], "gw8002-s=v; HttpOnly; SameSite=Lax; Path=/; Max-Age=43200");
     }
 

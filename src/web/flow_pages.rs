@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::app::App;
 use crate::app::authorize::consent_form::ConsentForm;
+use crate::app::authorize::login_session::BrowserCookies;
 use crate::app::authorize::password::PasswordCheck;
 use crate::app::authorize::results::{AuthorizeError, FlowPage, LoginOutcome};
 use crate::app::authorize::sign_in::LoginForm;
@@ -147,15 +148,26 @@ pub async fn sign_in(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
         flow: &handle,
         form: form.as_deref(),
         source: request.source,
+        cookies: BrowserCookies {
+            session: cookie::value(app.urls(), request.headers, CookieName::Session),
+            known_browser: cookie::value(app.urls(), request.headers, CookieName::KnownBrowser),
+        },
         name,
         password,
     };
     match app.authorize.sign_in(login).await {
-        Ok(LoginOutcome::Yes { flow, form, session }) => {
+        Ok(LoginOutcome::Yes {
+            flow,
+            form,
+            session,
+            known_browser,
+        }) => {
             let mut response = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
             flow_cookie::set(app, &mut response, &flow, &form);
-            if let Some(session) = session {
-                cookie::begin_session(app.urls(), response.headers_mut(), &session);
+            for (name, sealed) in [(CookieName::Session, session), (CookieName::KnownBrowser, known_browser)] {
+                if let Some(sealed) = sealed {
+                    cookie::set_sealed(app.urls(), response.headers_mut(), name, &sealed);
+                }
             }
             response
         }
@@ -271,6 +283,7 @@ fn sign_in_page(
         None | Some(PasswordCheck::Right) => (None, None),
         Some(PasswordCheck::Wrong) => (Some("User name or password is wrong."), None),
         Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
+        Some(PasswordCheck::Busy { seconds }) => (Some("Too many people sign in right now."), Some(seconds)),
     };
     let redirect_host = auth_request.return_address.uri().display_host();
     let prefix = request.app.urls().prefix();
@@ -289,8 +302,13 @@ fn sign_in_page(
         None | Some(PasswordCheck::Right) => StatusCode::OK,
         Some(PasswordCheck::Wrong) => StatusCode::UNAUTHORIZED,
         Some(PasswordCheck::Wait { .. }) => StatusCode::TOO_MANY_REQUESTS,
+        Some(PasswordCheck::Busy { .. }) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    reply::page(status, pages::sign_in(&view))
+    let page = reply::page(status, pages::sign_in(&view));
+    match wait_seconds {
+        Some(seconds) => reply::with_retry_after(page, seconds),
+        None => page,
+    }
 }
 
 /// The page after a denial. Before a sign-in it has a link only: anybody can register a client, and

@@ -29,7 +29,7 @@ use crate::support::browser::{Browser, Page, send};
 use crate::support::client::McpClient;
 use crate::support::port::free_port;
 use crate::support::process::Process;
-use crate::support::world::{PASSWORD, USER, World};
+use crate::support::world::{OTHER_USER, PASSWORD, USER, World};
 
 /// A gateway with room for five pending flows, behind these trusted proxies; and its store.
 async fn small(proxies: &[&str]) -> (World, Store) {
@@ -124,6 +124,105 @@ async fn flood_without_login_is_bounded_and_evicts_no_consented_flow() {
     assert_eq!(stored(&store).await, 5 + 1);
     let answer = client.follow(&mut browser, onward).await;
     assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
+}
+
+/// The login page of a new flow, in a browser at this address.
+async fn at_login(client: &McpClient, from: &str) -> (Browser, Page) {
+    let mut browser = Browser {
+        forwarded_for: Some(from.to_owned()),
+        ..Browser::default()
+    };
+    let page = opened(client, &mut browser).await;
+    (browser, page)
+}
+
+async fn opened(client: &McpClient, browser: &mut Browser) -> Page {
+    // A session would skip the page.
+    let next = browser
+        .get(&client.authorize_url_with(&[("prompt", "login")]))
+        .await
+        .onward()
+        .unwrap();
+    browser.get(&next).await
+}
+
+/// Each guess comes from an address of its own, so no address is delayed.
+#[tokio::test]
+async fn guesses_from_many_addresses_delay_the_account_but_no_browser_of_its_user() {
+    let proxies = vec!["127.0.0.1".parse().unwrap()];
+    let world = World::made(Profile::Standard, |parts| {
+        parts.urls = PublicUrls::clone(&parts.urls).with_trusted_proxies(proxies);
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let (mut home, page) = at_login(&client, "192.0.2.1").await;
+    assert!(home.sign_in(&page, USER, PASSWORD).await.text.contains("value=\"approve\""));
+    let guess = async |n: usize| {
+        let (mut browser, page) = at_login(&client, &format!("198.51.100.{n}")).await;
+        browser.sign_in(&page, USER, "wrong").await.status.as_u16()
+    };
+    for first in (0..21).step_by(7) {
+        let statuses = futures_util::future::join_all((first..first + 7).map(guess)).await;
+        assert_eq!(statuses, [401; 7]);
+    }
+    let (mut elsewhere, page) = at_login(&client, "192.0.2.2").await;
+    let waits = elsewhere.sign_in(&page, USER, PASSWORD).await;
+    assert_eq!((waits.status.as_u16(), waits.header("retry-after")), (429, "1"), "{}", waits.text);
+    // The browser is known by its session or by its mark, and a mark of another user is none.
+    for kept in ["-s", "-b"] {
+        let mut known = home.clone();
+        known.cookies.retain(|name, _| name.ends_with(kept) || name.contains("-f-"));
+        let page = opened(&client, &mut known).await;
+        assert!(
+            known.sign_in(&page, USER, PASSWORD).await.text.contains("value=\"approve\""),
+            "{kept}"
+        );
+    }
+    let (mut other, page) = at_login(&client, "192.0.2.3").await;
+    assert!(other.sign_in(&page, OTHER_USER, PASSWORD).await.text.contains("value=\"approve\""));
+    let page = opened(&client, &mut other).await;
+    assert_eq!(other.sign_in(&page, USER, PASSWORD).await.status, 429);
+    // The account is never locked.
+    world.pass(1);
+    let page = opened(&client, &mut elsewhere).await;
+    assert!(elsewhere.sign_in(&page, USER, PASSWORD).await.text.contains("value=\"approve\""));
+}
+
+#[tokio::test]
+async fn sign_ins_beyond_the_queue_of_hashes_get_a_503_and_a_time_to_come_again() {
+    let proxies = vec!["127.0.0.1".parse().unwrap()];
+    let world = World::made(Profile::Standard, |parts| {
+        parts.urls = PublicUrls::clone(&parts.urls).with_trusted_proxies(proxies);
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let most = 16 * std::thread::available_parallelism().unwrap().get();
+    let mut waiting = Vec::new();
+    for n in 0..2 * most {
+        waiting.push(at_login(&client, &format!("198.51.{}.{}", 100 + n / 250, n % 250)).await);
+    }
+    let attempts = waiting
+        .iter_mut()
+        .enumerate()
+        .map(async |(n, (browser, page))| browser.sign_in(page, &format!("user {n}"), "wrong").await);
+    let answers = futures_util::future::join_all(attempts).await;
+    let busy: Vec<_> = answers.iter().filter(|page| page.status == 503).collect();
+    assert!(
+        !busy.is_empty() && busy.len() < answers.len(),
+        "{} of {}",
+        busy.len(),
+        answers.len()
+    );
+    for page in busy {
+        assert!(
+            page.header("retry-after") == "2" && page.text.contains("Please wait 2 seconds"),
+            "{}",
+            page.text
+        );
+    }
+    for (n, page) in answers.iter().enumerate().filter(|(_, page)| page.status != 503) {
+        assert_eq!(page.status, 401, "{n}");
+    }
 }
 
 /// Only a trusted proxy's header counts; otherwise one client could claim any number of addresses.

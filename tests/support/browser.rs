@@ -92,6 +92,8 @@ pub(crate) struct Browser {
     pub cookies: BTreeMap<String, String>,
     /// The `Sec-Fetch-Site` of opened pages; `None` is an old browser without the header.
     pub sent_by: Option<&'static str>,
+    /// The `X-Forwarded-For` of a proxy in front of the gateway.
+    pub forwarded_for: Option<String>,
 }
 
 impl Default for Browser {
@@ -101,6 +103,7 @@ impl Default for Browser {
             client: HttpClient::new(ClientTls::load(&[]).unwrap()),
             cookies: BTreeMap::new(),
             sent_by: None,
+            forwarded_for: None,
         }
     }
 }
@@ -146,6 +149,9 @@ impl Browser {
             .iter()
             .filter_map(|(k, v)| Some(format!("{}={v}", k.strip_prefix(&format!("{origin} "))?)))
             .collect();
+        if let Some(source) = &self.forwarded_for {
+            request = request.header("x-forwarded-for", source);
+        }
         if !jar.is_empty() {
             request = request.header(header::COOKIE, jar.join("; "));
         }

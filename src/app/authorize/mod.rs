@@ -11,6 +11,7 @@ pub mod pending_flows;
 pub mod remembered_consent;
 pub mod results;
 pub mod sign_in;
+pub mod sign_in_attempts;
 pub mod start;
 pub mod upstream_callback;
 pub mod user_credential;

@@ -4,18 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
-use crate::base::ids::Digest;
+use crate::app::authorize::sign_in_attempts::{SignInAttempt, SignInAttempts};
+use crate::base::argon2id;
+use crate::base::random;
 use crate::base::secret::Secret;
-use crate::base::time::{Clock, UnixTime};
-use crate::base::{argon2id, random};
-use crate::service::password_user::{LazyPasswordHash, PasswordUser};
+use crate::base::time::Clock;
+use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
 
-/// Wrong attempts without a waiting time: of one source for one account, and of one source.
-const FREE_ATTEMPTS_PER_ACCOUNT: u32 = 3;
-const FREE_ATTEMPTS_PER_SOURCE: u32 = 30;
+/// How many checks may wait for one that runs: a second's work of one core. Known browsers have as many
+/// places of their own.
+const QUEUE_PER_PERMIT: usize = 16;
+/// When a caller for whom there is no place in the queue may come again, in seconds.
+const BUSY_SECONDS: u64 = 2;
 
 /// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +31,21 @@ pub enum PasswordCheck {
         /// Seconds until the next attempt.
         seconds: u64,
     },
+    /// Too many attempts wait for a check. The password was not checked.
+    Busy {
+        /// Seconds until the next attempt.
+        seconds: u64,
+    },
 }
 
-/// The sources and accounts whose wrong attempts are remembered.
-const MAX_COUNTED: usize = 10_000;
-
-/// Checks passwords, and counts the wrong attempts of each source.
+/// Checks passwords, and counts the wrong attempts.
 pub struct PasswordChecker {
     /// The hash for an unknown user, if no user is configured: it costs as much time.
     dummy_hash: LazyPasswordHash,
-    wrong: Cache<Digest, (u32, UnixTime)>,
+    attempts: SignInAttempts,
     hashing: Arc<Semaphore>,
+    queue: Semaphore,
+    known_queue: Semaphore,
     clock: Clock,
 }
 
@@ -47,10 +53,13 @@ impl PasswordChecker {
     /// At most cores/2 hashes run at once. Each takes about 20 MB and tens of milliseconds.
     pub fn new(clock: Clock) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let permits = (cores / 2).max(1);
         Self {
             dummy_hash: LazyPasswordHash::from_new_password(random::token()),
-            wrong: Cache::new(MAX_COUNTED),
-            hashing: Arc::new(Semaphore::new((cores / 2).max(1))),
+            attempts: SignInAttempts::default(),
+            hashing: Arc::new(Semaphore::new(permits)),
+            queue: Semaphore::new(permits * QUEUE_PER_PERMIT),
+            known_queue: Semaphore::new(permits * QUEUE_PER_PERMIT),
             clock,
         }
     }
@@ -62,44 +71,38 @@ impl PasswordChecker {
     }
 
     /// Checks a password. The hash runs on a blocking thread, so no worker waits.
-    pub async fn check(&self, users: &[PasswordUser], source: &str, name: &str, password: Secret) -> PasswordCheck {
+    pub async fn check(&self, users: &[PasswordUser], attempt: SignInAttempt<'_>, password: Secret) -> PasswordCheck {
+        // No user has such a name, so the answer reveals nothing, and nothing of it is remembered.
+        if attempt.name.chars().count() > password_user::MAX_NAME_CHARS {
+            return PasswordCheck::Wrong;
+        }
         let now = self.clock.now();
-        // A source can be a proxy for many users, so it has more free attempts.
-        let keys = [
-            (format!("u {source} {name}"), FREE_ATTEMPTS_PER_ACCOUNT),
-            (format!("s {source}"), FREE_ATTEMPTS_PER_SOURCE),
-        ]
-        // A name may be as long as a form. The digest bounds what an attempt costs in memory.
-        .map(|(key, free_attempts)| (Digest::new(&key), free_attempts));
-        let until = keys.iter().filter_map(|(key, _)| self.wrong.get(key)).map(|(_, until)| until).max();
-        if let Some(until) = until.filter(|until| *until > now) {
-            return PasswordCheck::Wait {
-                seconds: until.seconds_since(now),
-            };
+        if let Some(seconds) = self.attempts.delay_seconds(attempt, now) {
+            return PasswordCheck::Wait { seconds };
         }
-        // Counted before the check, so that concurrent attempts count too.
-        for (key, free_attempts) in &keys {
-            self.note_attempt(key.clone(), *free_attempts, now);
-        }
-        let user = users.iter().find(|user| user.name == name);
-        // Any hash costs the same. A match counts only for a known user.
-        let hash = user.or(users.first()).map_or(&self.dummy_hash, |user| &user.hash);
+        let queue = if attempt.is_known_browser { &self.known_queue } else { &self.queue };
+        let Ok(place) = queue.try_acquire() else {
+            return PasswordCheck::Busy { seconds: BUSY_SECONDS };
+        };
+        self.attempts.note(attempt, now);
+        let user = users.iter().find(|user| user.name == attempt.name);
+        // A match counts only for a known user.
+        let hash = user.map_or_else(|| self.most_expensive(users), |user| &user.hash);
         // The hash comes first: computing it takes a permit of its own.
         let Some(hash) = hash.get(&self.hashing).await.map(str::to_owned) else {
-            return PasswordCheck::Wait { seconds: 1 };
+            return PasswordCheck::Busy { seconds: BUSY_SECONDS };
         };
         let Ok(permit) = Arc::clone(&self.hashing).acquire_owned().await else {
-            return PasswordCheck::Wait { seconds: 1 };
+            return PasswordCheck::Busy { seconds: BUSY_SECONDS };
         };
+        drop(place);
         let matches = tokio::task::spawn_blocking(move || {
             // The permit belongs to the work. A dropped request must not release it early.
             let _permit = permit;
             argon2id::verify(&hash, &password)
         });
         if matches.await.unwrap_or(false) && user.is_some() {
-            for (key, _) in &keys {
-                self.wrong.remove(key);
-            }
+            self.attempts.forgive(attempt, now);
             return PasswordCheck::Right;
         }
         // A short delay, so that the free attempts take time too.
@@ -107,38 +110,16 @@ impl PasswordChecker {
         PasswordCheck::Wrong
     }
 
-    /// The first `free_attempts` attempts add no waiting time. Then it doubles: 2, 4, 8, up to 60 seconds.
-    fn note_attempt(&self, key: Digest, free_attempts: u32, now: UnixTime) {
-        let count = self
-            .wrong
-            .get(&key)
-            .filter(|(_, until)| now.seconds_since(*until) < 900)
-            .map_or(1, |(count, _)| count + 1);
-        let wait = if count <= free_attempts {
-            0
-        } else {
-            (1_u64 << (count - free_attempts).min(6)).min(60)
-        };
-        self.wrong.insert(key, (count, now.plus_seconds(wait)));
+    /// The hash for an unknown user. No known user's check takes longer.
+    fn most_expensive<'u>(&'u self, users: &'u [PasswordUser]) -> &'u LazyPasswordHash {
+        let hashes = users.iter().map(|user| &user.hash);
+        hashes.max_by_key(|hash| hash.cost()).unwrap_or(&self.dummy_hash)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::password_user;
-
-    #[test]
-    fn wrong_attempts_for_many_long_names_take_bounded_memory() {
-        let passwords = PasswordChecker::new(Clock::System);
-        for index in 0..2 * MAX_COUNTED {
-            passwords.note_attempt(Digest::new(&format!("u here {index}")), 0, UnixTime(1_000));
-        }
-        assert!(passwords.wrong.len() <= MAX_COUNTED);
-        // A key holds nothing of the name.
-        assert_eq!(size_of::<Digest>(), 32);
-        assert!(!std::mem::needs_drop::<Digest>());
-    }
 
     #[tokio::test]
     async fn wrong_passwords_delay_the_next_attempt_and_never_lock_the_account() {
@@ -150,21 +131,109 @@ mod tests {
         );
         for _ in 0..4 {
             assert_eq!(
-                passwords.check(&users, "here", "alice", Secret::from("wrong")).await,
+                passwords.check(&users, attempt("here", "alice"), Secret::from("wrong")).await,
                 PasswordCheck::Wrong
             );
         }
         assert!(matches!(
-            passwords.check(&users, "here", "alice", Secret::from("correct-horse")).await,
+            passwords
+                .check(&users, attempt("here", "alice"), Secret::from("correct-horse"))
+                .await,
             PasswordCheck::Wait { .. }
         ));
         time.fetch_add(120, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(
-            passwords.check(&users, "here", "alice", Secret::from("correct-horse")).await,
+            passwords
+                .check(&users, attempt("here", "alice"), Secret::from("correct-horse"))
+                .await,
             PasswordCheck::Right
         );
         assert_eq!(
-            passwords.check(&users, "here", "mallory", Secret::from("correct-horse")).await,
+            passwords
+                .check(&users, attempt("here", "mallory"), Secret::from("correct-horse"))
+                .await,
+            PasswordCheck::Wrong
+        );
+    }
+
+    fn attempt<'a>(source: &'a str, name: &'a str) -> SignInAttempt<'a> {
+        SignInAttempt {
+            source,
+            name,
+            is_known_browser: false,
+        }
+    }
+
+    fn known(source: &str) -> SignInAttempt<'_> {
+        SignInAttempt {
+            is_known_browser: true,
+            ..attempt(source, "alice")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_of_more_than_200_characters_is_refused_before_anything_is_counted() {
+        let (users, passwords) = (
+            alice(LazyPasswordHash::from_hash(String::new())),
+            PasswordChecker::new(Clock::System),
+        );
+        let long = "ä".repeat(201);
+        for _ in 0..100 {
+            assert_eq!(
+                passwords.check(&users, attempt("here", &long), Secret::from("x")).await,
+                PasswordCheck::Wrong
+            );
+        }
+        let counted = [attempt("here", &long), attempt("here", "alice")];
+        assert_eq!(
+            counted.map(|attempt| passwords.attempts.delay_seconds(attempt, passwords.clock.now())),
+            [None, None]
+        );
+    }
+
+    #[test]
+    fn an_unknown_user_costs_the_most_expensive_configured_hash() {
+        let hash = |params: &str| {
+            LazyPasswordHash::from_hash(format!(
+                "$argon2id$v=19${params}$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk"
+            ))
+        };
+        let passwords = PasswordChecker::new(Clock::System);
+        let users: Vec<PasswordUser> = ["m=19456,t=2,p=1", "m=65536,t=3,p=1", "m=65536,t=2,p=1"]
+            .into_iter()
+            .flat_map(|params| alice(hash(params)))
+            .collect();
+        assert_eq!(passwords.most_expensive(&users).cost(), 65_536 * 3);
+        assert_eq!(passwords.most_expensive(&[]).cost(), argon2id::default_cost());
+    }
+
+    /// The hashes of attackers delay an honest user's by a second or so, and no more.
+    #[tokio::test]
+    async fn the_queue_of_waiting_hashes_is_bounded_and_known_browsers_have_places_of_their_own() {
+        let (users, passwords) = (
+            alice(LazyPasswordHash::from_hash(String::new())),
+            PasswordChecker::new(Clock::System),
+        );
+        let permits = passwords.hashing.available_permits();
+        let all = u32::try_from(permits).unwrap();
+        let running = Arc::clone(&passwords.hashing).acquire_many_owned(all).await.unwrap();
+        let names: Vec<String> = (0..permits * QUEUE_PER_PERMIT).map(|index| format!("user {index}")).collect();
+        let mut waiting: Vec<_> = names
+            .iter()
+            .map(|name| Box::pin(passwords.check(&users, attempt(name, name), Secret::from("x"))))
+            .collect();
+        for check in &mut waiting {
+            assert!(futures_util::poll!(check.as_mut()).is_pending());
+        }
+        let busy = PasswordCheck::Busy { seconds: BUSY_SECONDS };
+        assert_eq!(passwords.check(&users, attempt("home", "alice"), Secret::from("x")).await, busy);
+        let mut honest = Box::pin(passwords.check(&users, known("home"), Secret::from("x")));
+        assert!(futures_util::poll!(honest.as_mut()).is_pending());
+        // A caller that goes away leaves its place.
+        drop((running, waiting));
+        assert_eq!(honest.await, PasswordCheck::Wrong);
+        assert_eq!(
+            passwords.check(&users, attempt("home", "alice"), Secret::from("x")).await,
             PasswordCheck::Wrong
         );
     }
@@ -187,16 +256,19 @@ mod tests {
             let (users, passwords) = (alice(hash), PasswordChecker::new(Clock::System));
             // The first caller is dropped while it computes the hash for the others.
             let (cancelled, unknown, wrong) = tokio::join!(
-                tokio::time::timeout(Duration::ZERO, passwords.check(&users, "a", "alice", password())),
-                passwords.check(&users, "b", "mallory", password()),
-                passwords.check(&users, "c", "alice", Secret::from("")),
+                tokio::time::timeout(Duration::ZERO, passwords.check(&users, attempt("a", "alice"), password())),
+                passwords.check(&users, attempt("b", "mallory"), password()),
+                passwords.check(&users, attempt("c", "alice"), Secret::from("")),
             );
             assert_eq!(
                 (unknown, wrong, cancelled.is_err()),
                 (PasswordCheck::Wrong, PasswordCheck::Wrong, true)
             );
             let first = passwords.hash_of(&users, "alice").await.unwrap().to_owned();
-            assert_eq!(passwords.check(&users, "d", "alice", password()).await, PasswordCheck::Right);
+            assert_eq!(
+                passwords.check(&users, attempt("d", "alice"), password()).await,
+                PasswordCheck::Right
+            );
             assert_eq!(passwords.hash_of(&users, "alice").await.unwrap(), first);
             assert!(first.starts_with("$argon2id$") && !users[0].hash.holds_password());
             assert_eq!(passwords.hash_of(&users, "mallory").await, None);
@@ -221,7 +293,7 @@ mod tests {
             let blocking_task = tokio::task::spawn_blocking(move || blocked.recv());
             for index in 0..permits * 3 {
                 let (source, password) = (index.to_string(), Secret::from("wrong"));
-                let mut check = Box::pin(passwords.check(&users, &source, "alice", password));
+                let mut check = Box::pin(passwords.check(&users, attempt(&source, "alice"), password));
                 let poll = std::future::poll_fn(|waker| std::task::Poll::Ready(check.as_mut().poll(waker))).await;
                 assert!(poll.is_pending());
                 drop(check);

@@ -1,7 +1,7 @@
 //! Where the steps of an authorization flow lead.
 
 use crate::app::authorize::consent_form::CredentialError;
-use crate::app::authorize::login_session::LoginSession;
+use crate::app::authorize::login_session::SealedCookie;
 use crate::app::authorize::password::PasswordCheck;
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{ClientRedirect, FlowHandle};
@@ -56,7 +56,9 @@ pub enum LoginOutcome {
         /// The value of the next form cookie.
         form: Secret,
         /// The login session, if sessions are configured.
-        session: Option<LoginSession>,
+        session: Option<SealedCookie>,
+        /// The mark of the browser.
+        known_browser: Option<SealedCookie>,
     },
     /// The page again, with the reason.
     No(AuthorizationRequest, PasswordCheck),

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use crate::app::audit_events;
 use crate::app::authorize::Authorize;
+use crate::app::authorize::login_session::BrowserCookies;
 use crate::app::authorize::password::PasswordCheck;
 use crate::app::authorize::results::{FlowPage, LoginOutcome};
+use crate::app::authorize::sign_in_attempts::SignInAttempt;
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle, flow_error};
 use crate::base::ids::Digest;
@@ -23,6 +25,8 @@ pub struct LoginForm<'a> {
     pub form: Option<&'a str>,
     /// The caller's address, for waiting times only.
     pub source: IpAddr,
+    /// The cookies by which the browser is known.
+    pub cookies: BrowserCookies<'a>,
     /// The user name.
     pub name: &'a str,
     /// The password.
@@ -39,6 +43,7 @@ impl Authorize {
             flow,
             form,
             source,
+            cookies,
             name,
             password,
         } = login;
@@ -47,13 +52,19 @@ impl Authorize {
         };
         let rate_key = special_ip::rate_limit_key(source).to_string();
         let config = self.core.config();
-        match self.passwords.check(&config.configured.users, &rate_key, name, password).await {
+        let attempt = SignInAttempt {
+            source: &rate_key,
+            name,
+            is_known_browser: self.is_known_browser(cookies, name).await,
+        };
+        match self.passwords.check(&config.configured.users, attempt, password).await {
             PasswordCheck::Right => {}
-            result @ (PasswordCheck::Wrong | PasswordCheck::Wait { .. }) => {
+            result @ (PasswordCheck::Wrong | PasswordCheck::Wait { .. } | PasswordCheck::Busy { .. }) => {
                 tracing::info!(%source, "sign-in refused");
                 let is_known = config.configured.users.iter().any(|user| user.name == name);
                 let reason = match result {
                     PasswordCheck::Wait { .. } => "too_many_attempts",
+                    PasswordCheck::Busy { .. } => "too_many_at_once",
                     PasswordCheck::Right | PasswordCheck::Wrong => "wrong_password",
                 };
                 let refused = audit_events::sign_in_refused(flow.id(), is_known.then_some(name), reason);
@@ -71,6 +82,7 @@ impl Authorize {
             flow: transition.handle,
             form: new_form,
             session: self.create_session(name).await,
+            known_browser: self.mark_browser(name).await,
         })
     }
 
