@@ -182,7 +182,7 @@ impl App {
         if !self.signing_keys.can_sign() {
             return Err("the signing keys are not read yet".into());
         }
-        self.core.store.ping().await.map_err(|error| error.to_string())
+        self.ping.check(&self.core.store, &self.core.tasks).await
     }
 
     /// Resolves when no detached work is left: what the upstream rotated is committed.

@@ -21,6 +21,7 @@ pub mod grants;
 pub mod idp_cache;
 pub mod proxy;
 pub mod rate_limit;
+mod readiness;
 mod reseal;
 pub mod revocations;
 pub mod runtime_config;
@@ -40,6 +41,7 @@ use crate::app::core::{AppParts, Core};
 use crate::app::discovery::Discovery;
 use crate::app::grants::Grants;
 use crate::app::proxy::Proxy;
+use crate::app::readiness::StorePing;
 use crate::app::revocations::Revocations;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::signing_keys::SigningKeys;
@@ -52,6 +54,7 @@ use crate::service::public_urls::PublicUrls;
 /// The components of a gateway. It owns no socket.
 pub struct App {
     core: Arc<Core>,
+    ping: Arc<StorePing>,
     revocations: Arc<Revocations>,
     /// The keys that sign JWTs.
     pub signing_keys: Arc<SigningKeys>,
@@ -103,6 +106,7 @@ impl App {
         let proxy = Arc::new(Proxy::new(Arc::clone(&core), Arc::clone(&revocations), tokens, Arc::clone(&grants)));
         Arc::new(Self {
             core,
+            ping: Arc::new(StorePing::new()),
             revocations,
             signing_keys,
             clients,

@@ -43,23 +43,20 @@ pub enum AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// Builds the policy for addresses that an upstream at `host` names. Resolves `host`: the
-    /// upstream counts as loopback or private if all of its addresses are.
-    ///
-    /// # Errors
-    /// If `host` cannot be resolved.
-    pub async fn for_upstream(host: &str, plain_http: bool, extra: Arc<[Cidr]>) -> io::Result<AddressPolicy> {
-        let kinds: Vec<AddressKind> = resolve(host, 0)
-            .await?
-            .iter()
-            .map(|address| special_ip::address_kind(address.ip()))
-            .collect();
-        Ok(AddressPolicy::AsUpstream {
-            loopback: !kinds.is_empty() && kinds.iter().all(|kind| *kind == AddressKind::Loopback),
-            private: !kinds.is_empty() && kinds.iter().all(|kind| kind.is_private()),
+    /// The policy for addresses that an upstream names. `peers` are the addresses of the connections on
+    /// which it answered. The upstream counts as loopback or private if all of them are: a name that is
+    /// looked up apart from the connection can have another address then (DNS rebinding).
+    pub fn for_upstream_at(peers: &[IpAddr], plain_http: bool, extra: Arc<[Cidr]>) -> AddressPolicy {
+        let are_all = |is_kind: fn(AddressKind) -> bool| {
+            let mut kinds = peers.iter().map(|peer| special_ip::address_kind(*peer));
+            !peers.is_empty() && kinds.all(is_kind)
+        };
+        AddressPolicy::AsUpstream {
+            loopback: are_all(|kind| kind == AddressKind::Loopback),
+            private: are_all(AddressKind::is_private),
             plain_http,
             extra,
-        })
+        }
     }
 
     /// Checks one address of `host`.
@@ -296,30 +293,23 @@ mod tests {
         assert!(race(vec![]).await.is_err());
     }
 
-    #[tokio::test]
-    async fn an_upstream_on_a_local_address_permits_addresses_of_that_kind() {
-        let loopback_policy = AddressPolicy::for_upstream("127.0.0.1", true, Arc::new([]))
-            .await
-            .expect("resolved");
-        assert!(matches!(
-            loopback_policy,
-            AddressPolicy::AsUpstream {
-                loopback: true,
-                private: false,
-                ..
-            }
-        ));
-        let private_policy = AddressPolicy::for_upstream("10.0.0.1", false, Arc::new([]))
-            .await
-            .expect("resolved");
-        assert!(matches!(
-            private_policy,
-            AddressPolicy::AsUpstream {
-                loopback: false,
-                private: true,
-                ..
-            }
-        ));
+    #[test]
+    fn an_upstream_on_a_local_address_permits_addresses_of_that_kind() {
+        for (peers, expected) in [
+            (&["127.0.0.1", "::1"][..], (true, false)),
+            (&["10.0.0.1", "fd00::1"], (false, true)),
+            (&["::ffff:127.0.0.1"], (true, false)),
+            // One connection went elsewhere, or there was none.
+            (&["127.0.0.1", "8.8.8.8"], (false, false)),
+            (&["10.0.0.1", "127.0.0.1"], (false, false)),
+            (&[], (false, false)),
+        ] {
+            let peers: Vec<IpAddr> = peers.iter().map(|peer| peer.parse().expect("address")).collect();
+            let AddressPolicy::AsUpstream { loopback, private, .. } = AddressPolicy::for_upstream_at(&peers, true, Arc::new([])) else {
+                panic!("another policy")
+            };
+            assert_eq!((loopback, private), expected, "{peers:?}");
+        }
     }
 
     #[test]

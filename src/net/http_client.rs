@@ -13,10 +13,12 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 /// How one request may be sent.
 #[derive(Clone, Debug)]
@@ -169,6 +171,38 @@ impl HttpClient {
         }
     }
 
+    /// As [`Self::send`], but on a connection of its own. Also returns the address of its other end, on
+    /// which the response depends: a name can have another address at the next lookup.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_on_new_connection(
+        &self,
+        request: Request<RequestBody>,
+        policy: &RequestPolicy,
+    ) -> Result<(Response<Incoming>, IpAddr), SendError> {
+        let target = RequestTarget::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
+        let key = target.key(policy.addresses.clone(), policy.http2);
+        let connect = async {
+            let stream = dial::dial(&key.host, key.port, key.https, &key.addresses).await?;
+            let peer = stream
+                .peer_addr()
+                .map_err(|error| SendError::Connect(ConnectError::Unreachable(error)))?;
+            Ok::<_, SendError>((self.handshake(&key, stream).await?, peer.ip()))
+        };
+        let connected = tokio::time::timeout(policy.connect, connect).await;
+        let (connection, peer) = connected.map_err(|_elapsed| SendError::Connect(ConnectError::TimedOut))??;
+        let mut request = request;
+        target.apply_to(&mut request, matches!(connection, PooledConn::Http2(_)));
+        match self.send_on(connection, &key, request, policy.first_byte).await? {
+            Ok(response) => Ok((response, peer)),
+            Err(mut error) => Err(match error.take_message() {
+                Some(_) => SendError::Connect(ConnectError::Closed(error.into_error())),
+                None => SendError::Broken(error.into_error()),
+            }),
+        }
+    }
+
     async fn send_on(
         &self,
         connection: PooledConn,
@@ -197,6 +231,10 @@ impl HttpClient {
 
     async fn connect_now(&self, key: &PoolKey) -> Result<PooledConn, SendError> {
         let stream = dial::dial(&key.host, key.port, key.https, &key.addresses).await?;
+        self.handshake(key, stream).await
+    }
+
+    async fn handshake(&self, key: &PoolKey, stream: TcpStream) -> Result<PooledConn, SendError> {
         if !key.https {
             return handshake_http1(stream).await;
         }
@@ -276,7 +314,7 @@ mod tests {
     use http_body_util::BodyExt;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
     use tokio::sync::mpsc;
 
     const SOON: Duration = Duration::from_secs(2);
@@ -474,6 +512,27 @@ mod tests {
         assert!(matches!(error, SendError::TimedOut) && !error.never_sent());
         let result = tokio::time::timeout(Duration::from_secs(1), upstream).await;
         assert_eq!(result.expect("within a second").expect("upstream"), 0);
+    }
+
+    #[tokio::test]
+    async fn the_address_of_a_new_connection_is_reported() {
+        let (listener, address) = listen().await;
+        let server = tokio::spawn(async move {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.expect("accept");
+                request(&mut stream).await;
+                stream.write_all(OK).await.expect("write");
+                tokio::spawn(async move { stream.read(&mut [0; 8]).await });
+            }
+        });
+        let client = client();
+        for pooled in 1..=2 {
+            let sent = client.send_on_new_connection(post(address), &policy()).await;
+            let (response, peer) = sent.expect("answer");
+            assert_eq!((&whole(response).await[..], peer), (&b"ok"[..], address.ip()));
+            settles(&client, pooled).await;
+        }
+        server.await.expect("two connections");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! One running discovery: which URL comes next, and which document decides.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +47,8 @@ struct Search<'a> {
     wanted: &'a DiscoveryInput,
     until: Instant,
     attempts: Vec<DiscoveryStep>,
+    /// The addresses of the connections on which the configured server answered.
+    peers: Vec<IpAddr>,
 }
 
 enum FetchedDocument {
@@ -60,9 +63,8 @@ enum FetchedDocument {
 /// The possible issuers, and what the MCP server says about itself.
 struct ServerHint {
     issuers: Vec<ExactUrl>,
-    /// Addresses of the metadata, depending on the source of the issuer; then of the endpoints.
+    /// Addresses of the metadata, depending on the source of the issuer.
     metadata: AddressPolicy,
-    endpoints: AddressPolicy,
     resource: Option<ProtectedResource>,
     scopes: Vec<String>,
 }
@@ -74,6 +76,7 @@ impl<'a> Search<'a> {
             wanted: input,
             until: Instant::now() + DISCOVERY_TIMEOUT,
             attempts: Vec::new(),
+            peers: Vec::new(),
         }
     }
 
@@ -82,7 +85,7 @@ impl<'a> Search<'a> {
             return Ok(self.configured(authorize, token));
         }
         let hint = match &self.wanted.issuer {
-            Some(issuer) => self.hint_from_config(issuer).await?,
+            Some(issuer) => Self::hint_from_config(issuer),
             None => self.hint_from_server().await?,
         };
         let (server, profile) = self.first_server(&hint).await?;
@@ -97,7 +100,7 @@ impl<'a> Search<'a> {
             server,
             profile,
             scopes_known: if hint.scopes.is_empty() { supported } else { hint.scopes },
-            addresses: hint.endpoints,
+            addresses: self.named_addresses(self.wanted.issuer.as_ref().unwrap_or(&self.wanted.mcp)),
             attempts: Vec::new(),
         })
     }
@@ -122,22 +125,20 @@ impl<'a> Search<'a> {
         }
     }
 
-    async fn hint_from_config(&mut self, issuer: &ExactUrl) -> Result<ServerHint, DiscoveryFailure> {
-        Ok(ServerHint {
+    fn hint_from_config(issuer: &ExactUrl) -> ServerHint {
+        ServerHint {
             issuers: vec![issuer.clone()],
             metadata: AddressPolicy::Anything,
-            endpoints: self.allowed_addresses(issuer).await?,
             resource: None,
             scopes: Vec::new(),
-        })
+        }
     }
 
     async fn hint_from_server(&mut self) -> Result<ServerHint, DiscoveryFailure> {
         let challenge = self.probe().await?;
-        let addresses = self.allowed_addresses(&self.wanted.mcp).await?;
         let resource = self.resource(challenge.resource_metadata.as_deref()).await?;
         let (issuers, metadata) = match &resource {
-            Some(resource) => (resource.authorization_servers.clone(), addresses.clone()),
+            Some(resource) => (resource.authorization_servers.clone(), self.named_addresses(&self.wanted.mcp)),
             // MCP 2025-03-26 has no resource metadata: the issuer is the MCP server's origin. The
             // operator configured that server, so any address is allowed.
             None => (
@@ -148,7 +149,6 @@ impl<'a> Search<'a> {
         Ok(ServerHint {
             issuers,
             metadata,
-            endpoints: addresses,
             resource,
             scopes: challenge.scopes(),
         })
@@ -159,7 +159,7 @@ impl<'a> Search<'a> {
         let mcp = &self.wanted.mcp;
         let request = credential_probe::initialize_request(mcp).map_err(|error| unreachable(&error))?;
         let url = mcp.to_string();
-        match fetch::fetch_head(self.client, request, &AddressPolicy::Anything, self.time_left()).await {
+        match fetch::fetch_head_with_peer(self.client, request, self.time_left()).await {
             Err(error @ (FetchError::NeverSent(_) | FetchError::NoAddress(_))) => {
                 self.note_step(&url, error.to_string());
                 Err(unreachable(&error))
@@ -168,7 +168,8 @@ impl<'a> Search<'a> {
                 self.note_step(&url, error.to_string());
                 Ok(BearerChallenge::default())
             }
-            Ok((status, headers)) => {
+            Ok((status, headers, peer)) => {
+                self.peers.push(peer);
                 if let ResponseVerdict::Redirect { location } = forward_rules::classify(status, &headers) {
                     let target = forward_rules::redirect_target(mcp, &location).map_or_else(|| "?".to_owned(), |target| target.to_string());
                     self.note_step(&url, format!("{}, to {target}", status.as_u16()));
@@ -288,7 +289,7 @@ impl<'a> Search<'a> {
         Err(worst)
     }
 
-    async fn fetch(&self, url: &str, addresses: &AddressPolicy) -> FetchedDocument {
+    async fn fetch(&mut self, url: &str, addresses: &AddressPolicy) -> FetchedDocument {
         let Ok(address) = ExactUrl::parse(url) else {
             return FetchedDocument::Missing("not a URL".to_owned());
         };
@@ -296,7 +297,16 @@ impl<'a> Search<'a> {
             Ok(request) => request,
             Err(error) => return FetchedDocument::Missing(error.to_string()),
         };
-        match fetch::fetch(self.client, request, addresses, self.time_left()).await {
+        let response = if *addresses == AddressPolicy::Anything {
+            let fetched = fetch::fetch_with_peer(self.client, request, self.time_left()).await;
+            fetched.map(|(response, peer)| {
+                self.peers.push(peer);
+                response
+            })
+        } else {
+            fetch::fetch(self.client, request, addresses, self.time_left()).await
+        };
+        match response {
             Err(error) => FetchedDocument::Failed(error.to_string()),
             Ok(response) if response.status == StatusCode::OK => FetchedDocument::Body(response.body),
             Ok(response) => {
@@ -310,11 +320,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    async fn allowed_addresses(&self, source: &ExactUrl) -> Result<AddressPolicy, DiscoveryFailure> {
-        let host = source.url().host_str().unwrap_or_default();
+    /// The addresses that the configured server at `source` may name, by the connections made so far.
+    fn named_addresses(&self, source: &ExactUrl) -> AddressPolicy {
         let plain_http = source.url().scheme() == "http";
-        let policy = AddressPolicy::for_upstream(host, plain_http, self.wanted.allow_addresses.clone()).await;
-        policy.map_err(|error| DiscoveryFailure::Unreachable(format!("{host} cannot be resolved: {error}")))
+        AddressPolicy::for_upstream_at(&self.peers, plain_http, self.wanted.allow_addresses.clone())
     }
 
     /// The configured profile, else that of the MCP server's host, else that of `other`'s host.

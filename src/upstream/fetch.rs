@@ -1,6 +1,7 @@
 //! Sends the requests of `upstream`, and reads short responses completely.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use crate::base::url::ExactUrl;
 use crate::net::body::{RequestBody, read_limited};
 use crate::net::dial::AddressPolicy;
-use crate::net::http_client::{HttpClient, RequestPolicy};
+use crate::net::http_client::{HttpClient, RequestPolicy, SendError};
 
 /// Timeout for DNS, TCP and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +44,19 @@ pub enum FetchError {
     /// Possibly processed.
     #[error("{0}")]
     Unknown(String),
+}
+
+impl From<&SendError> for FetchError {
+    fn from(error: &SendError) -> Self {
+        let reason = error.to_string();
+        if error.has_no_address() {
+            Self::NoAddress(reason)
+        } else if error.never_sent() {
+            Self::NeverSent(reason)
+        } else {
+            Self::Unknown(reason)
+        }
+    }
 }
 
 impl fmt::Debug for FetchResponse {
@@ -88,6 +102,24 @@ pub async fn fetch_limited(
 ) -> Result<FetchResponse, FetchError> {
     let deadline = Instant::now() + timeout;
     let response = sent(client, request, addresses, timeout).await?;
+    read_whole(response, max_bytes, deadline).await
+}
+
+/// As [`fetch`], from any address. Also returns the address that answered: the addresses that the
+/// response names are judged by it.
+/// # Errors
+/// As [`fetch`].
+pub async fn fetch_with_peer(
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    timeout: Duration,
+) -> Result<(FetchResponse, IpAddr), FetchError> {
+    let deadline = Instant::now() + timeout;
+    let (response, peer) = sent_with_peer(client, request, timeout).await?;
+    Ok((read_whole(response, MAX_RESPONSE_BYTES, deadline).await?, peer))
+}
+
+async fn read_whole(response: Response<Incoming>, max_bytes: usize, deadline: Instant) -> Result<FetchResponse, FetchError> {
     let (head, body) = response.into_parts();
     let remaining = deadline.saturating_duration_since(Instant::now());
     let body = read_limited(body, max_bytes, remaining)
@@ -114,29 +146,47 @@ pub async fn fetch_head(
     Ok((head.status, head.headers))
 }
 
+/// As [`fetch_head`], from any address. Also returns the address that answered.
+/// # Errors
+/// As [`fetch`].
+pub async fn fetch_head_with_peer(
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    timeout: Duration,
+) -> Result<(StatusCode, HeaderMap, IpAddr), FetchError> {
+    let (response, peer) = sent_with_peer(client, request, timeout).await?;
+    let (head, _body) = response.into_parts();
+    Ok((head.status, head.headers, peer))
+}
+
 async fn sent(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
     timeout: Duration,
 ) -> Result<Response<Incoming>, FetchError> {
+    let sent = client.send(request, &policy(addresses, timeout)).await;
+    sent.map_err(|error| FetchError::from(&error))
+}
+
+async fn sent_with_peer(
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    timeout: Duration,
+) -> Result<(Response<Incoming>, IpAddr), FetchError> {
+    let policy = policy(&AddressPolicy::Anything, timeout);
+    let sent = client.send_on_new_connection(request, &policy).await;
+    sent.map_err(|error| FetchError::from(&error))
+}
+
+fn policy(addresses: &AddressPolicy, timeout: Duration) -> RequestPolicy {
     let connect_timeout = CONNECT_TIMEOUT.min(timeout / 2);
-    let policy = RequestPolicy {
+    RequestPolicy {
         addresses: addresses.clone(),
         connect: connect_timeout,
         first_byte: Some(timeout.saturating_sub(connect_timeout)),
         http2: false,
-    };
-    client.send(request, &policy).await.map_err(|error| {
-        let reason = error.to_string();
-        if error.has_no_address() {
-            FetchError::NoAddress(reason)
-        } else if error.never_sent() {
-            FetchError::NeverSent(reason)
-        } else {
-            FetchError::Unknown(reason)
-        }
-    })
+    }
 }
 
 /// A GET request for JSON. Asks for `identity`, because some servers compress without being asked.

@@ -17,7 +17,7 @@ use crate::oauth::openid_configuration::{self, OpenIdConfiguration};
 use crate::oauth::token_response::{TokenResponseError, UpstreamAccessToken, UpstreamRefreshToken, parse_token_response};
 use crate::oauth::userinfo::UserInfo;
 use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
-use crate::upstream::fetch::{FetchError, FetchResponse, fetch, get};
+use crate::upstream::fetch::{FetchError, FetchResponse, fetch, fetch_with_peer, get};
 use crate::upstream::idp::{Idp, UserApi};
 use crate::upstream::token_endpoint::{AuthorizeUrlParams, authorize_url, code_request, refresh_request};
 
@@ -91,7 +91,7 @@ impl From<FetchError> for IdpError {
 
 /// Finds a provider's endpoints: in its OpenID configuration, or in the gateway's configuration.
 /// # Errors
-/// If the OpenID configuration cannot be fetched or is unusable, or the host cannot be resolved.
+/// If the OpenID configuration cannot be fetched or is unusable.
 pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpError> {
     if let Some(plain) = &idp.plain {
         return Ok(from_config(idp, plain));
@@ -99,13 +99,11 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
     let url = openid_configuration::configuration_url(&idp.issuer);
     let url = ExactUrl::parse(&url).map_err(|error| IdpError::Down(format!("{url} {error}")))?;
     // The operator named the issuer: any address is allowed. The document's endpoints are limited.
-    let body = fetched(client, get(&url)?, &AddressPolicy::Anything).await?;
+    let (response, peer) = fetch_with_peer(client, get(&url)?, REQUEST_TIMEOUT).await?;
+    let body = checked_body(url.as_str(), response)?;
     let configuration = OpenIdConfiguration::parse(&body, &idp.issuer).map_err(|error| IdpError::Setup(format!("{url}: {error}")))?;
-    let host = idp.issuer.url().host_str().unwrap_or_default();
     let plain_http = idp.issuer.url().scheme() == "http";
-    let addresses = AddressPolicy::for_upstream(host, plain_http, idp.allow_addresses.as_slice().into())
-        .await
-        .map_err(|error| IdpError::Down(format!("{host} cannot be resolved: {error}")))?;
+    let addresses = AddressPolicy::for_upstream_at(&[peer], plain_http, idp.allow_addresses.as_slice().into());
     let server = configuration.server;
     let auth_method = TokenEndpointAuth::choose(&server.auth_methods, idp.client_secret.is_some());
     let target = AuthServer {
@@ -329,7 +327,10 @@ impl Provider {
 
 async fn fetched(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<bytes::Bytes, IdpError> {
     let url = request.uri().to_string();
-    let FetchResponse { status, body, .. } = fetch(client, request, addresses, REQUEST_TIMEOUT).await?;
+    checked_body(&url, fetch(client, request, addresses, REQUEST_TIMEOUT).await?)
+}
+
+fn checked_body(url: &str, FetchResponse { status, body, .. }: FetchResponse) -> Result<bytes::Bytes, IdpError> {
     match status {
         StatusCode::OK => Ok(body),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(IdpError::Refused(format!("{url} answered {}", status.as_u16()))),

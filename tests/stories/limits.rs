@@ -299,7 +299,16 @@ async fn readiness_sends_retry_after_while_the_store_is_not_writable() {
     let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
     let disk = rusqlite::Connection::open(data.path().join("store.sqlite3")).unwrap();
     disk.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let page = Browser::default().get(&format!("{}/health/ready", process.url)).await;
+    // The answer of the store is shared for a second.
+    let url = format!("{}/health/ready", process.url);
+    let mut page = Browser::default().get(&url).await;
+    for _ in 0..100 {
+        if page.status == 503 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        page = Browser::default().get(&url).await;
+    }
     assert_eq!((page.status.as_u16(), page.header("retry-after")), (503, "1"), "{}", page.text);
 }
 
