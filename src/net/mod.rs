@@ -12,6 +12,7 @@ pub mod listen;
 pub mod local_probe;
 pub mod open_files;
 mod pool;
+mod request_line;
 mod request_target;
 pub mod self_signed;
 pub mod server;
