@@ -105,11 +105,11 @@ fn headers(criterion: &mut Criterion) {
     let ours = [(header::AUTHORIZATION, HeaderValue::from_static("Bearer gho_16C7e42F292c6912E7"))];
     let mut group = criterion.benchmark_group("headers");
     group.bench_function("request", |b| {
-        b.iter(|| forward_rules::request_headers(black_box(&asked), &[], &ours));
+        b.iter(|| forward_rules::request_headers(black_box(&asked), &[], &[], &ours));
     });
     group.bench_function("response", |b| {
         let filtered = |mut headers| {
-            forward_rules::response_headers(&mut headers);
+            forward_rules::response_headers(&mut headers, &[]);
             headers
         };
         b.iter_batched(|| answered.clone(), filtered, criterion::BatchSize::SmallInput);

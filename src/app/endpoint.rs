@@ -77,6 +77,11 @@ impl ServiceEndpoint<'_> {
         self.service.service.access == Access::OAuth
     }
 
+    /// Whether anybody may call the service.
+    pub fn is_public(&self) -> bool {
+        self.service.service.access == Access::Public
+    }
+
     /// Whether the service takes API keys.
     pub fn accepts_api_keys(&self) -> bool {
         self.service.service.access == Access::Key

@@ -14,6 +14,7 @@ mod keyring;
 pub mod load_config;
 pub mod password_users;
 pub mod reload;
+mod running_audit;
 pub mod serve;
 pub mod storage;
 pub mod store;

@@ -18,6 +18,7 @@ use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
 use crate::cli::password_users::{self, Users};
 use crate::cli::reload::{self, Reloader};
+use crate::cli::running_audit::RunningAudit;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::print_stderr;
 use crate::cli::{arguments, banner, data_dir, greeting, load_config};
@@ -25,17 +26,15 @@ use crate::config::flags::Serve;
 use crate::config::listen::TlsSource;
 use crate::config::spanned::Location;
 use crate::config::store::StoreConfig;
-use crate::config::validate::{AuditConfig, Validated};
+use crate::config::validate::Validated;
 use crate::net::connection_quota::ConnectionQuota;
 use crate::net::http_client::HttpClient;
 use crate::net::server::{self, ServerLimits};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::net::{listen, open_files, self_signed};
-use crate::observe::audit::writer::{AuditTargets, AuditWriter};
-use crate::observe::audit::{self, AuditLog};
 use crate::observe::log;
 use crate::service::config::Config;
-use crate::store::SharedKeyRing;
+use crate::store::{SharedKeyRing, Store};
 use crate::web::router::Router;
 
 /// How long detached refreshes may take to commit after the last connection is closed.
@@ -85,7 +84,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
 
     let store = storage.open(&keys, &clock)?;
     background.block_on(storage.ensure_key_check(&store))?;
-    let audit = start_audit(validated, &clock)?;
+    let audit = RunningAudit::start(validated, &clock)?;
     let app = App::new(AppParts {
         store: store.clone(),
         keys: Arc::clone(&keys),
@@ -102,16 +101,9 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     let stop = CancellationToken::new();
     // An early return stops what was started.
     let _stop_guard = stop.clone().drop_guard();
-    if flags.kept.config.is_some() {
-        // Registered before the start is logged: an unhandled SIGHUP would end the process.
-        let _runtime_guard = background.enter();
-        background.spawn(reload::reload_on_sighup(Reloader::new(flags, validated), Arc::clone(&app))?);
-    }
+    reload_in_background(&background, flags, validated, &app)?;
     spawn_background_work(&background, &app, server_tls.as_ref(), &stop);
-    renew_certificates_in_background(&background, validated);
-    if Storage::has_key_file() {
-        background.spawn(reload::watch_keys(storage.key_file(), store));
-    }
+    renew_in_background(&background, validated, store);
     let password = shows_greeting.then(|| password_source(unsaved_hash.is_some()));
     announce_start(flags, validated, password, workers);
     let context = WorkerContext {
@@ -132,41 +124,24 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     outcome
 }
 
-fn renew_certificates_in_background(background: &Runtime, validated: &Validated) {
+/// Reads the configuration file again on SIGHUP, if there is one.
+fn reload_in_background(background: &Runtime, flags: &Serve, validated: &Validated, app: &Arc<App>) -> Result<(), String> {
+    if flags.kept.config.is_some() {
+        // Registered before the start is logged: an unhandled SIGHUP would end the process.
+        let _runtime_guard = background.enter();
+        background.spawn(reload::reload_on_sighup(Reloader::new(flags, validated), Arc::clone(app))?);
+    }
+    Ok(())
+}
+
+/// Renews the certificate before it ends, and reads the key file again when it changes.
+fn renew_in_background(background: &Runtime, validated: &Validated, store: Store) {
+    if Storage::has_key_file() {
+        background.spawn(reload::watch_keys(Storage::of(validated).key_file(), store));
+    }
     if matches!(validated.start.certificate, TlsSource::SelfSigned) {
         background.spawn(renew_certificates(validated.start.data_dir.clone(), public_host(validated)));
     }
-}
-
-/// The audit log, and its writer if there is one.
-#[derive(Default)]
-struct RunningAudit {
-    log: AuditLog,
-    writer: Option<AuditWriter>,
-}
-
-impl RunningAudit {
-    /// Writes what is waiting, and ends the log.
-    fn finish(self) {
-        self.log.close();
-        if let Some(writer) = self.writer {
-            writer.wait();
-        }
-    }
-}
-
-/// Starts the audit log, if one is configured.
-fn start_audit(validated: &Validated, clock: &Clock) -> Result<RunningAudit, String> {
-    let AuditConfig { file, stdout } = validated.start.audit.clone();
-    let targets = AuditTargets { file, stdout };
-    if targets.is_empty() {
-        return Ok(RunningAudit::default());
-    }
-    let (log, writer) = audit::writer::start(targets, clock.clone()).map_err(|error| {
-        let instead = "name a file that the gateway may write, in a directory that exists, and that no other gateway uses";
-        validated.locations.audit.wrong(error.to_string(), instead).to_string()
-    })?;
-    Ok(RunningAudit { log, writer: Some(writer) })
 }
 
 /// Which password the user of the data directory has. A new one was shown before the greeting.

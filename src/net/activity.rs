@@ -1,9 +1,7 @@
 //! Detects idle connections.
 
 use crate::net::body::{BodyError, ResponseBody};
-use crate::net::request_line::RequestLines;
 use bytes::Bytes;
-use http::{Method, Version};
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
 use std::pin::Pin;
@@ -25,8 +23,6 @@ struct ActivityState {
     new_stream: Option<Arc<Progress>>,
     /// Whether the client left a response unread for too long.
     stalled: bool,
-    /// The request lines of an HTTP/1.1 connection.
-    lines: RequestLines,
 }
 
 pub(super) enum IdleStatus {
@@ -47,7 +43,6 @@ impl Activity {
             since: Instant::now(),
             new_stream: None,
             stalled: false,
-            lines: RequestLines::default(),
         })))
     }
 
@@ -58,11 +53,6 @@ impl Activity {
     /// The progress of the HTTP/2 stream that was opened last.
     pub(super) fn take_new_stream(&self) -> Option<Arc<Progress>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).new_stream.take()
-    }
-
-    /// Notes bytes that the client sent.
-    pub(super) fn note_read(&self, bytes: &[u8]) {
-        self.change(|state| state.lines.read(bytes));
     }
 
     /// Notes that a response was aborted because the client did not read it.
@@ -111,31 +101,21 @@ impl Progress {
 pub(super) struct ActiveRequest {
     activity: Arc<Activity>,
     progress: Option<Arc<Progress>>,
-    has_fragment: bool,
 }
 
 impl ActiveRequest {
     /// A request of this connection. For an HTTP/2 stream, the connection notes the progress.
-    pub(super) fn new(activity: &Arc<Activity>, method: &Method, version: Version) -> Self {
-        let is_http2 = version == Version::HTTP_2;
+    pub(super) fn new(activity: &Arc<Activity>, is_http2: bool) -> Self {
         let progress = is_http2.then(Arc::<Progress>::default);
-        let mut has_fragment = false;
         activity.change(|state| {
             state.running += 1;
             state.spoke = true;
             state.new_stream.clone_from(&progress);
-            has_fragment = !is_http2 && state.lines.serve(method);
         });
         Self {
             activity: Arc::clone(activity),
             progress,
-            has_fragment,
         }
-    }
-
-    /// Whether the request target had a fragment, which the parser dropped.
-    pub(super) fn has_fragment(&self) -> bool {
-        self.has_fragment
     }
 
     /// Attaches the request to its response body, which ends early when `cancel` is cancelled.
@@ -154,7 +134,6 @@ impl Drop for ActiveRequest {
         self.activity.change(|state| {
             state.running -= 1;
             state.since = Instant::now();
-            state.lines.finish();
         });
     }
 }

@@ -181,12 +181,13 @@ impl StreamBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        match poll_incoming(&mut self.body, context) {
-            // Trailers are never forwarded: a client could take them for header fields. They are the last
-            // frame.
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
-            polled => polled,
+        let polled = poll_incoming(&mut self.body, context);
+        // Trailers are never forwarded: a client could take them for header fields. They are the last
+        // frame.
+        if matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers()) {
+            return Poll::Ready(None);
         }
+        polled
     }
 }
 
@@ -218,11 +219,8 @@ impl StreamGuard {
     }
 }
 
-/// Knows which grants have ended.
-pub trait EndedGrants: fmt::Debug + Send + Sync {
-    /// Whether this grant or API key has ended.
-    fn has_ended(&self, id: Id) -> bool;
-}
+/// Says whether a grant or API key has ended.
+pub type HasEnded = Arc<dyn Fn(Id) -> bool + Send + Sync>;
 
 /// How long a response may go on after its grant ended.
 const GRACE: Duration = Duration::from_secs(60);
@@ -232,7 +230,7 @@ const GRACE_CHECK: Duration = Duration::from_secs(5);
 /// Ends a response at most [`GRACE`] after its grant ended. It asks when the body is polled, and not
 /// for the first frames: nearly all responses have only these.
 pub struct GracefulEnd {
-    grants: Arc<dyn EndedGrants>,
+    has_grant_ended: HasEnded,
     grant: Id,
     polls: u32,
     /// When the grant was last known not to have ended.
@@ -248,9 +246,9 @@ impl fmt::Debug for GracefulEnd {
 
 impl GracefulEnd {
     /// Ends a response of `grant`, which has not ended yet.
-    pub fn new(grants: Arc<dyn EndedGrants>, grant: Id) -> Self {
+    pub fn new(has_grant_ended: HasEnded, grant: Id) -> Self {
         Self {
-            grants,
+            has_grant_ended,
             grant,
             polls: 0,
             last_good: Instant::now(),
@@ -267,7 +265,7 @@ impl GracefulEnd {
     fn is_over_at(&mut self, now: Instant) -> bool {
         let since_good = now.saturating_duration_since(self.last_good);
         if !self.has_ended && since_good >= GRACE_CHECK {
-            self.has_ended = self.grants.has_ended(self.grant);
+            self.has_ended = (self.has_grant_ended)(self.grant);
             if !self.has_ended {
                 self.last_good = now;
             }
@@ -443,28 +441,21 @@ mod tests {
         assert!(body.is_end_stream() && body.frame().await.is_none());
     }
 
-    #[derive(Debug, Default)]
-    struct Ended(std::sync::atomic::AtomicBool);
-
-    impl EndedGrants for Ended {
-        fn has_ended(&self, _: Id) -> bool {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
-
     #[test]
     fn a_response_ends_within_a_minute_after_its_grant() {
-        let ended = Arc::new(Ended::default());
-        let mut end = GracefulEnd::new(Arc::clone(&ended) as Arc<dyn EndedGrants>, Id::random());
+        let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let read = Arc::clone(&ended);
+        let has_ended: HasEnded = Arc::new(move |_| read.load(Ordering::Relaxed));
+        let mut end = GracefulEnd::new(Arc::clone(&has_ended), Id::random());
         let start = end.last_good;
         let mut is_over = |seconds: u64| end.is_over_at(start + Duration::from_secs(seconds));
         assert!(!is_over(1_000) && !is_over(1_004));
-        ended.0.store(true, Ordering::Relaxed);
+        ended.store(true, Ordering::Relaxed);
         assert!(!is_over(1_004), "not asked again yet");
         assert!(!is_over(1_010) && !is_over(1_059), "a response may still finish");
         assert!(is_over(1_060));
         // After a long silence, the end may be long ago.
-        let mut silent = GracefulEnd::new(ended, Id::random());
+        let mut silent = GracefulEnd::new(has_ended, Id::random());
         assert!(silent.is_over_at(silent.last_good + GRACE));
     }
 

@@ -12,7 +12,6 @@ pub mod listen;
 pub mod local_probe;
 pub mod open_files;
 mod pool;
-mod request_line;
 mod request_target;
 pub mod self_signed;
 pub mod server;

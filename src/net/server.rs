@@ -13,15 +13,11 @@ use crate::net::connection_quota::ConnectionQuota;
 use crate::net::connection_quota::SourceSlot;
 use crate::net::dial::prepare;
 pub use crate::net::listen::bind;
-use crate::net::request_line::ObservedStream;
 use crate::net::tls::ServerTls;
 use crate::net::write_deadline::WriteDeadline;
-use bytes::Bytes;
-use http::HeaderValue;
 use http::Request;
 use http::Response;
-use http::StatusCode;
-use http::header;
+use http::Version;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
@@ -172,10 +168,10 @@ async fn accept(listener: &TcpListener, quota: &Arc<ConnectionQuota>) -> (Permit
         match listener.accept().await {
             Ok((stream, address)) => {
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                match quota.admit(address.ip()) {
-                    Some(slot) => return ((permit, slot), stream, address),
-                    None => tracing::debug!(source = %address.ip(), "this source has too many connections; another one is closed"),
+                if let Some(slot) = quota.admit(address.ip()) {
+                    return ((permit, slot), stream, address);
                 }
+                tracing::debug!(source = %address.ip(), "this source has too many connections; another one is closed");
             }
             Err(error) if is_client_error(&error) => {}
             Err(error) => {
@@ -245,23 +241,15 @@ where
     let http = protocol(&limits, &activity);
     let connection_activity = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        let active_request = ActiveRequest::new(&connection_activity, request.method(), request.version());
+        let active_request = ActiveRequest::new(&connection_activity, request.version() == Version::HTTP_2);
         let end_streams = opens_endless_stream(request.method(), request.headers()).then(|| end_streams.clone());
-        let response = if active_request.has_fragment() {
-            None
-        } else {
-            Some(handler(request, peer))
-        };
+        let response = handler(request, peer);
         async move {
-            let response = match response {
-                Some(response) => response.await,
-                None => fragment_refused(),
-            };
+            let response = response.await;
             let end_streams = end_streams.filter(|_| is_event_stream(response.headers()));
             Ok::<_, Infallible>(response.map(|body| active_request.with(body, end_streams)))
         }
     });
-    let stream = ObservedStream::new(stream, Arc::clone(&activity));
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut draining = std::pin::pin!(stop.cancelled());
     let mut shutting_down = false;
@@ -289,19 +277,6 @@ where
             },
         }
     }
-}
-
-/// The response to a request whose target has a fragment (RFC 9112 §3.2).
-fn fragment_refused() -> Response<ResponseBody> {
-    const BODY: &[u8] = br#"{"error":"invalid_request","error_description":"the request target has a fragment"}"#;
-    let mut response = Response::new(ResponseBody::Full(Bytes::from_static(BODY)));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 /// Runs the streams of an HTTP/2 connection. It drops a stream, and so resets it, whose client takes no
@@ -367,8 +342,8 @@ mod tests {
     use crate::net::http_client::RequestPolicy;
     use crate::net::self_signed::self_signed;
     use crate::net::tls::ClientTls;
+    use bytes::Bytes;
     use http::Method;
-    use http::Version;
     use http_body_util::BodyExt;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;

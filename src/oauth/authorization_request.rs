@@ -132,12 +132,7 @@ impl RequestParams {
                 "prompt=none cannot be honoured: the user must be asked",
             ));
         }
-        let max_age = single("max_age")?
-            .map(|text| {
-                text.parse()
-                    .map_err(|_| bad(OAuthErrorCode::InvalidRequest, "max_age is no number of seconds"))
-            })
-            .transpose()?;
+        let max_age = single("max_age")?.map(parse_max_age).transpose()?;
         let scopes = single("scope")?.map(Scopes::parse).unwrap_or_default();
         let resources = form.values("resource").map(str::to_owned).collect();
         Ok(Self {
@@ -148,6 +143,11 @@ impl RequestParams {
             resources,
         })
     }
+}
+
+fn parse_max_age(text: &str) -> Result<u64, RequestParamsError> {
+    let invalid = |_| bad(OAuthErrorCode::InvalidRequest, "max_age is no number of seconds");
+    text.parse().map_err(invalid)
 }
 
 fn refuse_request_objects(form: &Form) -> Result<(), RequestParamsError> {

@@ -17,7 +17,6 @@ use crate::net::body::{BodyError, read_limited};
 use crate::net::http_client::HttpClient;
 use crate::oauth::form::Form;
 use crate::observe::request_origin::RequestOrigin;
-use crate::service::Access;
 use crate::service::public_urls::BaseUrl;
 use crate::web::flow_pages;
 use crate::web::guard::{self, CorsPolicy, Origin};
@@ -138,15 +137,14 @@ impl Router {
         }
     }
 
-    /// The web pages that may read the response; `None`: the page that sends the request may not call
-    /// the MCP endpoint.
+    /// The web pages that may read the response; `None`: this page may not call the MCP endpoint.
     fn cors_policy(&self, endpoint: &Endpoint, context: RequestContext<'_>, headers: &HeaderMap) -> Option<CorsPolicy> {
         match endpoint {
             Endpoint::Mcp(service) => {
                 let Origin::Other(origin) = guard::origin(context.base_url, headers) else {
                     return Some(CorsPolicy::Own);
                 };
-                let is_public = find(context, service).is_some_and(|endpoint| endpoint.service.service.access == Access::Public);
+                let is_public = find(context, service).is_some_and(|endpoint| endpoint.is_public());
                 guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, !is_public)
             }
             Endpoint::Document(_) | Endpoint::OAuth(..) | Endpoint::Browser(_) | Endpoint::Style | Endpoint::Home => {

@@ -217,19 +217,7 @@ impl Authorize {
             Err(error) => {
                 tracing::warn!(idp = name, %error, "a sign-in at the identity provider failed");
                 self.record_refusal(flow.id(), None, "provider_failed");
-                let code = match error {
-                    IdpError::Down(_) => OAuthErrorCode::TemporarilyUnavailable,
-                    IdpError::Refused(_) | IdpError::SessionEnded(_) => OAuthErrorCode::AccessDenied,
-                    IdpError::Setup(_) => {
-                        let failed = self.login_failed(&transition.handle, flow, OAuthErrorCode::ServerError, IDP_SETUP_MESSAGE);
-                        return failed.await.map(IdpOutcome::SetupFault);
-                    }
-                };
-                let description = "the sign-in at the identity provider failed; try again";
-                return self
-                    .login_failed(&transition.handle, flow, code, description)
-                    .await
-                    .map(IdpOutcome::Failed);
+                return self.provider_failed(&transition.handle, flow, &error).await;
             }
         };
         let user = User::identified(identity.clone());
@@ -264,6 +252,20 @@ impl Authorize {
         tracing::info!(idp = name, user = user.subject, "signed in");
         self.core.audit.record(audit_events::signed_in(flow.id(), &user, name));
         Ok(IdpOutcome::SignedIn(transition.handle, form))
+    }
+
+    /// Closes the flow: the provider did not identify a user.
+    async fn provider_failed(&self, handle: &FlowHandle, flow: FlowHandle, error: &IdpError) -> Result<IdpOutcome, Rejection> {
+        let code = match error {
+            IdpError::Down(_) => OAuthErrorCode::TemporarilyUnavailable,
+            IdpError::Refused(_) | IdpError::SessionEnded(_) => OAuthErrorCode::AccessDenied,
+            IdpError::Setup(_) => {
+                let failed = self.login_failed(handle, flow, OAuthErrorCode::ServerError, IDP_SETUP_MESSAGE);
+                return failed.await.map(IdpOutcome::SetupFault);
+            }
+        };
+        let failed = self.login_failed(handle, flow, code, "the sign-in at the identity provider failed; try again");
+        failed.await.map(IdpOutcome::Failed)
     }
 
     fn record_refusal(&self, flow: Id, user: Option<&str>, reason: &'static str) {

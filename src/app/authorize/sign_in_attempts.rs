@@ -154,15 +154,12 @@ mod tests {
         let end = now.plus_seconds(3_600);
         while now < end {
             let source = format!("source {guesses}");
-            match attempts.delay_seconds(attempt(&source, "alice"), now) {
-                Some(seconds) => {
-                    assert!(seconds <= MAX_ACCOUNT_DELAY_SECONDS);
-                    now = now.plus_seconds(seconds);
-                }
-                None => {
-                    attempts.note(attempt(&source, "alice"), now);
-                    guesses += 1;
-                }
+            if let Some(seconds) = attempts.delay_seconds(attempt(&source, "alice"), now) {
+                assert!(seconds <= MAX_ACCOUNT_DELAY_SECONDS);
+                now = now.plus_seconds(seconds);
+            } else {
+                attempts.note(attempt(&source, "alice"), now);
+                guesses += 1;
             }
         }
         assert!(guesses < 3_600 / 5 + 120, "{guesses} guesses in an hour");

@@ -120,9 +120,12 @@ impl Discovery {
 
     async fn provider_now(&self, active: &ActiveIdp) -> Result<Arc<Provider>, IdpError> {
         let provider = self.provider(self.core.tasks.http(), active).await;
-        provider.map_err(|error| match error {
-            Rejection::IdpSetup(reason) => IdpError::Setup(reason),
-            error => IdpError::Down(error.to_string()),
+        provider.map_err(|error| {
+            if let Rejection::IdpSetup(reason) = error {
+                IdpError::Setup(reason)
+            } else {
+                IdpError::Down(error.to_string())
+            }
         })
     }
 

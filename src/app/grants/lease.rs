@@ -13,6 +13,10 @@ use crate::base::ids::Id;
 pub const LEASE_WAIT: Duration = Duration::from_secs(20);
 /// How long a caller waits in all. What runs for it goes on.
 pub const MAX_WAIT: Duration = Duration::from_secs(80);
+/// The delays between the tries to commit a rotated token: the first, and the longest.
+pub const FIRST_COMMIT_DELAY: Duration = Duration::from_millis(50);
+/// The longest delay between tries to commit an answer.
+pub const MAX_COMMIT_DELAY: Duration = Duration::from_secs(5);
 /// How long one wait for an attempt of this process lasts. A notification may come between the lookup
 /// and the wait.
 const LOCAL_WAIT: Duration = Duration::from_millis(250);

@@ -31,6 +31,7 @@ use crate::app::grants::usage::{Recent401s, UnconfirmedBranches};
 use crate::app::revocations::Revocations;
 use crate::app::tokens::Tokens;
 use crate::base::ids::Id;
+use crate::flow::grant::RefreshAttempt;
 
 /// Creates, refreshes and ends grants.
 pub struct Grants {
@@ -64,6 +65,15 @@ impl Grants {
             recent_401s: Recent401s::default(),
             hashing: Arc::new(Semaphore::new(1)),
             owner: Id::random(),
+        }
+    }
+
+    /// A new try to refresh, by this process.
+    pub(in crate::app) fn new_attempt(&self) -> RefreshAttempt {
+        RefreshAttempt {
+            id: Id::random(),
+            owner: self.owner,
+            is_exclusive: self.core.store.is_single(),
         }
     }
 

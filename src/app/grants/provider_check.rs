@@ -1,10 +1,11 @@
 //! Asks the identity provider about the user of a grant, once per access TTL. The rules of a refresh at
 //! the upstream hold: one attempt has the lease, and a rotated token is committed before anything else.
 
+use crate::app::audit_events::{self, EndReason};
 use crate::app::error::Rejection;
 use crate::app::grants::Grants;
-use crate::app::grants::lease::LeaseWait;
-use crate::app::grants::refresh::{FIRST_COMMIT_DELAY, GRANT_NOT_FOUND, MAX_COMMIT_DELAY};
+use crate::app::grants::error::GRANT_NOT_FOUND;
+use crate::app::grants::lease::{FIRST_COMMIT_DELAY, LeaseWait, MAX_COMMIT_DELAY};
 use crate::app::idp_cache::ActiveIdp;
 use crate::app::runtime_config::ActiveService;
 use crate::app::user_policy::allow_list_subject;
@@ -70,7 +71,7 @@ impl Grants {
             Ok(tokens) => tokens,
             Err(error @ IdpError::SessionEnded(_)) => {
                 tracing::warn!(grant = %grant.id(), idp = idp.idp.name, %error, "the identity provider ended the user's session");
-                return Err(self.end_checked(grant, &check).await);
+                return Err(self.end_checked(grant, &check, "the identity provider ended the session").await);
             }
             Err(error) => return Err(self.release_check(grant, check.attempt, &error).await),
         };
@@ -84,7 +85,9 @@ impl Grants {
         };
         if identity.id != check.identity.id || !idp.idp.is_allowed(allow_list_subject(&identity)) {
             tracing::warn!(grant = %grant.id(), idp = idp.idp.name, "the identity provider states that the user may no longer use the service");
-            return Err(self.end_checked(grant, &check).await);
+            return Err(self
+                .end_checked(grant, &check, "the identity provider states another user or one who is not allowed")
+                .await);
         }
         let now = self.core.clock.now();
         let step = |s: Refreshing| s.user_confirmed(check.attempt, identity.clone(), now);
@@ -96,13 +99,15 @@ impl Grants {
 
     /// Ends the grant of a user whom the provider no longer confirms. If another attempt took over, its
     /// answer counts.
-    async fn end_checked(&self, grant: &Handle<GrantRecord>, check: &LeasedUserCheck) -> Rejection {
+    async fn end_checked(&self, grant: &Handle<GrantRecord>, check: &LeasedUserCheck, reason: &'static str) -> Rejection {
         let (now, ttl) = (self.core.clock.now(), self.core.config().max_access_ttl());
         let step = |s: Refreshing| s.refused(check.attempt, now, ttl);
         match self.core.store.transition(grant, step).await {
             Ok(transition) => {
                 tracing::warn!(grant = %grant.id(), user = check.identity.id, "the user's grant is ended");
                 self.mark_ended(grant.id());
+                let ended = audit_events::grant_ended(grant.id(), &transition.effect, EndReason::UserPolicy);
+                self.core.audit.record(ended.with("reason", reason));
                 self.discovery.revoke_detached(&transition.effect, None);
                 Rejection::Unknown("this user may no longer use the service; sign in again")
             }

@@ -2,7 +2,6 @@
 //! answer is committed before the client gets its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,16 +9,16 @@ use crate::app::audit_events::{self, EndReason};
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
 use crate::app::grants::Grants;
-use crate::app::grants::lease::{LeaseTimeout, LeaseWait, MAX_WAIT};
+use crate::app::grants::error::GRANT_NOT_FOUND;
+use crate::app::grants::lease::{FIRST_COMMIT_DELAY, LeaseTimeout, LeaseWait, MAX_COMMIT_DELAY, MAX_WAIT};
 use crate::app::grants::persistence::Persistence;
 use crate::app::runtime_config::ActiveService;
 use crate::app::tokens::issue::{CurrentGrant, TokenRequestContext};
-use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 use crate::flow::client::Authenticated;
 use crate::flow::error::RejectReason;
-use crate::flow::grant::{AnswerSource, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshOutcome, RefreshStep, Refreshing};
+use crate::flow::grant::{AnswerSource, GrantRecord, LeasedRefresh, RefreshOutcome, RefreshStep, Refreshing};
 use crate::flow::grant_data::GrantData;
 use crate::flow::refresh::{Acceptance, RefreshPayload, RefreshRequest};
 use crate::oauth::scope::Scopes;
@@ -29,12 +28,6 @@ use crate::service::Service;
 use crate::store::{Handle, TransitionError};
 use crate::token::header::{PayloadKind, TokenKind};
 use crate::token::pair::{self, OpenedPair};
-
-pub(super) const GRANT_NOT_FOUND: Rejection = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
-
-/// The delays between the tries to commit the upstream's answer: the first, and the longest.
-pub(super) const FIRST_COMMIT_DELAY: Duration = Duration::from_millis(50);
-pub(super) const MAX_COMMIT_DELAY: Duration = Duration::from_secs(5);
 
 /// The upstream's answer to a refresh, committed.
 pub(super) struct Refreshed {
@@ -125,15 +118,6 @@ impl Grants {
                 Err(TransitionError::NotFound | TransitionError::WrongState) => return Err(GRANT_NOT_FOUND),
                 Err(TransitionError::Store(error)) => return Err(error.into()),
             }
-        }
-    }
-
-    /// A new try to refresh, by this process.
-    pub(super) fn new_attempt(&self) -> RefreshAttempt {
-        RefreshAttempt {
-            id: Id::random(),
-            owner: self.owner,
-            is_exclusive: self.core.store.is_single(),
         }
     }
 

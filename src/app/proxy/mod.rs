@@ -26,6 +26,7 @@ use crate::app::rate_limit::AnonymousLimit;
 use crate::app::revocations::Revocations;
 use crate::app::tokens::Tokens;
 use crate::base::time::UnixTime;
+use crate::net::body::HasEnded;
 
 /// Authenticates and forwards MCP requests.
 pub struct Proxy {
@@ -35,17 +36,21 @@ pub struct Proxy {
     grants: Arc<Grants>,
     sessions: McpSessions,
     anonymous_limit: AnonymousLimit,
+    /// Whether a grant or API key has ended, for long responses.
+    has_ended: HasEnded,
     key_uses: RecentKeyUses,
     known_keys: KnownKeys,
 }
 
 impl Proxy {
     pub(in crate::app) fn new(core: Arc<Core>, revocations: Arc<Revocations>, tokens: Arc<Tokens>, grants: Arc<Grants>) -> Self {
+        let list = Arc::clone(&revocations);
         Self {
             core,
             revocations,
             tokens,
             grants,
+            has_ended: Arc::new(move |id| list.is_revoked(id)),
             sessions: McpSessions::default(),
             anonymous_limit: AnonymousLimit::default(),
             key_uses: RecentKeyUses::default(),

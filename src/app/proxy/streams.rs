@@ -15,10 +15,9 @@ use crate::app::grants::check_stream::StreamCheck;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::Caller;
 use crate::app::proxy::error::ProxyError;
-use crate::app::revocations::Revocations;
 use crate::app::revocations::event_streams::StreamOwner;
 use crate::base::special_ip;
-use crate::net::body::{EarlyEnd, EndedGrants, GracefulEnd, opens_endless_stream};
+use crate::net::body::{EarlyEnd, GracefulEnd, opens_endless_stream};
 use crate::service::Service;
 use crate::token::header::PairHeader;
 
@@ -96,8 +95,7 @@ impl Proxy {
     /// Ends a response that is no stream a while after its grant.
     pub(super) fn graceful_end(&self, caller: &Caller) -> Option<Box<EarlyEnd>> {
         let grant = caller.grant_id()?;
-        let grants: Arc<dyn EndedGrants> = Arc::<Revocations>::clone(&self.revocations);
-        Some(Box::new(EarlyEnd::Grace(GracefulEnd::new(grants, grant))))
+        Some(Box::new(EarlyEnd::Grace(GracefulEnd::new(Arc::clone(&self.has_ended), grant))))
     }
 }
 

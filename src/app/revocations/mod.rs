@@ -22,7 +22,6 @@ use crate::base::time::UnixTime;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::flow::branches::{AbandonedBranches, AbandonedRecord};
 use crate::flow::grant::GrantRecord;
-use crate::net::body::EndedGrants;
 use crate::store::{Change, Handle, StoreError};
 use crate::token::header::PairHeader;
 
@@ -66,12 +65,6 @@ pub struct Revocations {
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Revocations")
-    }
-}
-
-impl EndedGrants for Revocations {
-    fn has_ended(&self, id: Id) -> bool {
-        self.is_revoked(id)
     }
 }
 

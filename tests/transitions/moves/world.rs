@@ -141,9 +141,9 @@ impl World {
                 owner_refuses,
             } => {
                 on(check, self.checks.len(), async |i| {
-                    self.answer_check(i, confirms, owner_refuses).await
+                    self.answer_check(i, confirms, owner_refuses).await;
                 })
-                .await
+                .await;
             }
             Act::Identified { flow, own } => on(flow, self.journeys.len(), async |i| self.identified(i, own).await).await,
             Act::NotIdentified { flow } => on(flow, self.journeys.len(), async |i| self.not_identified(i).await).await,
