@@ -4,7 +4,7 @@ use http::{Method, Request};
 use mcp_oauth_gateway::net::body::RequestBody;
 use serde_json::{Value, json};
 
-use super::hostile::refused;
+use super::hostile::{link_of, refused};
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair, param};
 use crate::support::house::{House, SERVICES, browse, login, paste_key};
@@ -232,7 +232,8 @@ async fn authorization_response_names_the_issuer_of_the_requested_service() {
         // The same for a denial.
         let mut browser = Browser::default();
         let consent = client.to_consent(&mut browser).await;
-        let denied = browser.decide(&consent, "deny").await.onward().unwrap();
+        let page = browser.decide(&consent, "deny").await;
+        let denied = page.onward().unwrap_or_else(|| link_of(&page));
         assert_eq!(param(&denied, "error").as_deref(), Some("access_denied"), "{name}");
         assert_eq!(param(&denied, "iss"), Some(format!("{base}/mcp/{name}")));
     }
