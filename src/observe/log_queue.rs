@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// The most lines that wait.
-const MAX_LINES: usize = 4_096;
+const MAX_LINES: usize = 1_024;
 /// The longest time for which the end of the process waits for the lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often lost lines are reported while no other line comes.

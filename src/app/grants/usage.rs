@@ -1,6 +1,7 @@
 //! What this process remembers of the use of pairs: branches that no client has used yet, and
 //! generations that the upstream answered with 401.
 
+use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
 use crate::base::ids::Id;
@@ -9,6 +10,8 @@ use crate::base::time::UnixTime;
 /// The most branches that [`UnconfirmedBranches`] remembers. Forgetting one only lengthens the
 /// acceptance of its predecessor.
 const MAX_UNCONFIRMED: usize = 100_000;
+/// For how many branches there is memory from the start.
+const EXPECTED_UNCONFIRMED: usize = 1_000;
 
 /// For how many seconds [`Recent401s`] suppresses a second note.
 const SUPPRESS_SECONDS: u64 = 60;
@@ -22,7 +25,8 @@ pub struct UnconfirmedBranches(Cache<(Id, u8), u32>);
 
 impl Default for UnconfirmedBranches {
     fn default() -> Self {
-        Self(Cache::new(MAX_UNCONFIRMED))
+        // A small start: the memory of the whole capacity is not taken at once.
+        Self(Cache::with_weighter(EXPECTED_UNCONFIRMED, MAX_UNCONFIRMED as u64, UnitWeighter))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::flow::api_key::ApiKeyRecord;
 use crate::store::Handle;
 
 /// The most keys that are remembered. Forgetting one costs a read of the store.
-const MAX_KEYS: usize = 10_000;
+const MAX_KEYS: usize = 1_000;
 
 /// The keys whose record this process has seen.
 #[derive(Debug)]

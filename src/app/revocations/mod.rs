@@ -40,7 +40,7 @@ const CLOCK_MARGIN_SECONDS: u64 = 3_600;
 /// How long after the store's message about an end this process surely knows whether it was its own.
 const OWN_END_DELAY: Duration = Duration::from_secs(1);
 /// Of how many ends this process remembers that they were its own.
-const MAX_ENDED_HERE: usize = 10_000;
+const MAX_ENDED_HERE: usize = 1_000;
 
 /// What a change in the store meant for the revocation list.
 #[derive(Debug, PartialEq, Eq)]
