@@ -528,7 +528,8 @@ async fn a_flow_shows_an_error_page_until_the_upstream_is_reachable() {
     assert_eq!(page.status, 503);
     assert!(page.text.contains("upstream") && page.text.contains("Reference"), "{}", page.text);
     let reference = page.text.split("Reference <code>").nth(1).unwrap().split('<').next().unwrap();
-    assert!(log_of(data.path()).contains(reference), "the operator finds it in the log");
+    // The operator finds it in the log.
+    logged(data.path(), reference).await;
     // Once the upstream starts, the same page works after the next discovery.
     let _upstream = Standin::start_on(Profile::Standard, upstream_port).unwrap();
     let mut page = browser.decide(&consent, "approve").await;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair};
 use crate::support::port::free_port;
-use crate::support::process::Process;
+use crate::support::process::{Process, logged};
 use crate::support::world::World;
 
 /// The lifetime of the upstream's access tokens.
@@ -552,8 +552,7 @@ async fn stored_upstream_tokens_survive_a_killed_process() {
     let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
     call(&process, &pair.access, &client.id).await;
     assert_eq!(standin.refreshes().len(), 2);
-    let log = std::fs::read_to_string(data.path().join("log")).unwrap();
-    assert!(log.contains("too long for a header"), "{log}");
+    logged(&data.path().join("log"), &["too long for a header"]).await;
 }
 
 /// Some clients refresh before each request while less than 300 s are left.

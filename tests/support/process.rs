@@ -26,6 +26,19 @@ pub(crate) fn command() -> Command {
     command
 }
 
+/// Waits until a log has one of these texts, and returns the log. A thread of the gateway writes it.
+pub(crate) async fn logged(log: &Path, texts: &[&str]) -> String {
+    let mut said = String::new();
+    for _ in 0..500 {
+        said = std::fs::read_to_string(log).unwrap();
+        if texts.iter().any(|text| said.contains(text)) {
+            return said;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not logged: {texts:?}\n{said}");
+}
+
 impl Process {
     /// Starts the gateway on this port and data in front of this upstream. Waits for readiness.
     pub(crate) async fn start(upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {

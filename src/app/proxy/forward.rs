@@ -70,10 +70,11 @@ impl Proxy {
         {
             drop(self.grants.note_use(header));
         }
+        // Boxed, because most services need none.
         let session = caller
             .session_owner(service)
-            .map(|owner| (owner, head.method.clone(), mcp_sessions::session_id(&head.headers)));
-        if let Some((owner, _, _)) = &session
+            .map(|owner| Box::new((owner, head.method.clone(), mcp_sessions::session_id(&head.headers))));
+        if let Some((owner, _, _)) = session.as_deref()
             && !self.sessions.check(*owner, &head.headers, self.core.clock.now())
         {
             return Err(ProxyError::UnknownSession);
@@ -89,7 +90,7 @@ impl Proxy {
             #[cfg(feature = "raw")]
             Caller::RawBearer => send(http, service, &head, &credential, stream_body(body)).await?,
         };
-        if let Some((owner, method, id)) = session {
+        if let Some((owner, method, id)) = session.map(|session| *session) {
             let request = SessionRequest {
                 method: &method,
                 id: id.as_deref(),
