@@ -152,7 +152,7 @@ mod tests {
         let attempts = SignInAttempts::default();
         let (mut now, mut guesses) = (UnixTime(1_000_000), 0);
         let end = now.plus_seconds(3_600);
-        while now < end {
+        while now < end && guesses < 3_600 {
             let source = format!("source {guesses}");
             if let Some(seconds) = attempts.delay_seconds(attempt(&source, "alice"), now) {
                 assert!(seconds <= MAX_ACCOUNT_DELAY_SECONDS);

@@ -12,6 +12,9 @@ use crate::flow::user::User;
 use crate::service::Service;
 use crate::store::{Handle, StoreError};
 
+/// A provider's user must sign in again, because nobody asks the provider in between.
+const SIGN_IN_TOO_OLD: &str = "the sign-in is older than reauth_after";
+
 impl Grants {
     /// Checks the user of a grant that is refreshed. If the user may no longer use the service, the
     /// grant ends.
@@ -31,12 +34,17 @@ impl Grants {
         let config = self.core.config();
         let reason = match user_policy::check_user(&config, service, user) {
             Ok(()) if !self.is_password_current(&config, user).await => "the password was changed",
-            Ok(()) if self.is_sign_in_too_old(service, data) => "the sign-in is older than reauth_after",
+            Ok(()) if self.is_sign_in_too_old(service, data) => SIGN_IN_TOO_OLD,
             Ok(()) => return Ok(()),
             Err(reason) => reason,
         };
         self.end_for_user(grant, user, reason).await?;
-        Err(Rejection::Unknown("this user may no longer use the service; sign in again"))
+        let message = if reason == SIGN_IN_TOO_OLD {
+            "the sign-in at the identity provider is too old; sign in again"
+        } else {
+            "this user may no longer use the service; sign in again"
+        };
+        Err(Rejection::Unknown(message))
     }
 
     /// Whether a user of a provider must sign in again, because nobody asks the provider in between. A
