@@ -24,6 +24,7 @@ mod streams;
 mod token;
 mod tokens;
 mod tools;
+mod vendor;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use behaviour::{Behaviour, MetadataEndpoints};
 pub use openid::OpenId;
 pub use signing::Signing;
 use state::State;
+pub use vendor::{ModelCall, Turn, Vendor, VendorRequest};
 
 /// The client that needs no registration, in every profile.
 pub const CLIENT_ID: &str = "gateway";
