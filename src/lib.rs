@@ -9,7 +9,7 @@
 //! | 5 | [`app`] | the use cases, and what lives in memory |
 //! | 4 | [`service`] | a configured upstream, and the upstream credential of a request |
 //! | 3 | [`store`], [`flow`], [`upstream`] | records; state machines; discovery and forwarding |
-//! | 2 | [`net`], [`observe`], [`oauth`], [`token`] | sockets; logs; protocol data; the pair |
+//! | 2 | [`net`], [`observe`], [`oauth`], [`token`], [`mcp`] | sockets; logs; protocol data; the pair; MCP |
 //! | 1 | [`base`] | secrets, encryption, ids, time, random numbers, URLs |
 
 // These macros panic if the pipe is closed. `cli` has functions that do not.
@@ -20,6 +20,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod flow;
+pub mod mcp;
 pub mod net;
 pub mod oauth;
 pub mod observe;

@@ -29,7 +29,7 @@ web    net::body net::http_client flow::<Type> service::public_urls
 ";
 
 /// Modules without `async`, clock, random numbers and `static`.
-const PURE: &[&str] = &["oauth", "token", "flow"];
+const PURE: &[&str] = &["oauth", "token", "mcp", "flow"];
 
 /// Module, and the crates and modules of `std` that it may name: a path, and everything below it. A
 /// name in capitals is a row of its own. `config` resolves `--host` (`ToSocketAddrs`) and reads no
@@ -51,6 +51,7 @@ observe  PURE ASYNC http tracing_subscriber std::fs std::os::unix std::thread to
 oauth    PURE jsonwebtoken::Algorithm jsonwebtoken::DecodingKey jsonwebtoken::decode_header
 oauth    jsonwebtoken::errors jsonwebtoken::jwk
 token    PURE
+mcp      PURE
 store    PURE ASYNC HTTP dashmap percent_encoding redis rusqlite std::fs std::os::unix std::thread
 flow     PURE
 upstream PURE ASYNC HTTP governor percent_encoding quick_cache

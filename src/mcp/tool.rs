@@ -1,0 +1,94 @@
+//! Tool definitions, and the digests by which a person approves them.
+
+use serde_json::{Map, Value};
+
+use crate::base::ids::Digest;
+use crate::mcp::canonical_json;
+
+/// The members of a definition that its digest covers. What a model or a person reads to decide about a
+/// call is among them; `icons`, `_meta` and `execution` are not.
+pub const PINNED_MEMBERS: [&str; 6] = ["name", "title", "description", "inputSchema", "outputSchema", "annotations"];
+
+/// The definition of one tool, as `tools/list` sends it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolDefinition {
+    name: String,
+    members: Map<String, Value>,
+}
+
+impl ToolDefinition {
+    /// Reads a definition. `None` if it has no name.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let members = value.as_object()?.clone();
+        let name = members.get("name")?.as_str()?.to_owned();
+        Some(Self { name, members })
+    }
+
+    /// The name. Names compare by bytes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The title: that of the definition, or that of the annotations.
+    pub fn title(&self) -> Option<&str> {
+        let annotated = || self.members.get("annotations")?.get("title");
+        self.members.get("title").or_else(annotated)?.as_str()
+    }
+
+    /// The description.
+    pub fn description(&self) -> Option<&str> {
+        self.members.get("description")?.as_str()
+    }
+
+    /// The JSON schema of the arguments.
+    pub fn input_schema(&self) -> Option<&Value> {
+        self.members.get("inputSchema")
+    }
+
+    /// The JSON schema of the structured result.
+    pub fn output_schema(&self) -> Option<&Value> {
+        self.members.get("outputSchema")
+    }
+
+    /// The annotations.
+    pub fn annotations(&self) -> Option<&Value> {
+        self.members.get("annotations")
+    }
+
+    /// Whether the server says that the tool changes nothing. Believed only in a definition that a person
+    /// approved.
+    pub fn has_read_only_hint(&self) -> bool {
+        self.annotations().and_then(|annotations| annotations.get("readOnlyHint")) == Some(&Value::Bool(true))
+    }
+
+    /// The pinned part of the definition: members without a value are left out.
+    pub fn pinned(&self) -> Value {
+        let is_pinned = |(name, value): &(&String, &Value)| PINNED_MEMBERS.contains(&name.as_str()) && !value.is_null();
+        let members = self.members.iter().filter(is_pinned);
+        Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// The digest of the pinned part.
+    pub fn digest(&self) -> Digest {
+        canonical_json::digest(&self.pinned())
+    }
+
+    /// The whole definition.
+    pub fn as_members(&self) -> &Map<String, Value> {
+        &self.members
+    }
+}
+
+/// The digest of a set of names.
+pub fn names_digest<'a>(names: impl IntoIterator<Item = &'a str>) -> Digest {
+    let mut sorted: Vec<&str> = names.into_iter().collect();
+    sorted.sort_by(|left, right| left.encode_utf16().cmp(right.encode_utf16()));
+    sorted.dedup();
+    canonical_json::digest(&Value::from(sorted))
+}
+
+/// The arguments of a `tools/call`: an absent member is an empty object.
+pub fn call_arguments(params: Option<&Value>) -> Value {
+    let arguments = params.and_then(|params| params.get("arguments"));
+    arguments.cloned().unwrap_or_else(|| Value::Object(Map::new()))
+}
