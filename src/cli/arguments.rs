@@ -11,7 +11,7 @@ pub(super) fn parse() -> Command {
     let mut command = without_variables(Command::command(), &is_empty);
     let mut arguments: Vec<_> = std::env::args_os().collect();
     let words: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    if let Some(at) = subcommand_after_config(&command, &words) {
+    if let Some(at) = subcommand_after_place(&command, &words) {
         arguments[1..=at].rotate_right(1);
     }
     let matches = command.clone().get_matches_from(arguments);
@@ -35,14 +35,19 @@ fn without_variables(command: clap::Command, is_empty: &impl Fn(&str) -> bool) -
     })
 }
 
-/// The index of a subcommand that follows only `--config FILE`. It reads the flag behind its name.
-fn subcommand_after_config(command: &clap::Command, words: &[String]) -> Option<usize> {
+/// The flags that may stand before a subcommand.
+const PLACE_FLAGS: [&str; 3] = ["--config", "--config-dir", "--data-dir"];
+
+/// The index of a subcommand that follows only flags that say where the files are. It reads them
+/// behind its name.
+fn subcommand_after_place(command: &clap::Command, words: &[String]) -> Option<usize> {
     let mut at = 1;
     loop {
-        match words.get(at)?.as_str() {
-            "--config" => at += 2,
-            word if word.starts_with("--config=") => at += 1,
-            word => return command.find_subcommand(word).filter(|_| at > 1).map(|_| at),
+        let word = words.get(at)?.as_str();
+        match word.split_once('=') {
+            None if PLACE_FLAGS.contains(&word) => at += 2,
+            Some((flag, _)) if PLACE_FLAGS.contains(&flag) => at += 1,
+            Some(_) | None => return command.find_subcommand(word).filter(|_| at > 1).map(|_| at),
         }
     }
 }
@@ -58,11 +63,13 @@ mod tests {
             ("gw --config=g.toml keyring list", Some(2)),
             ("gw --config g.toml --log debug", None),
             ("gw --config check", None),
+            ("gw --config-dir d list", Some(3)),
+            ("gw --data-dir=d --config g.toml list", Some(4)),
             ("gw check --config g.toml", None),
             ("gw", None),
         ] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            assert_eq!(subcommand_after_config(&Command::command(), &words), expected, "{line}");
+            assert_eq!(subcommand_after_place(&Command::command(), &words), expected, "{line}");
         }
     }
 

@@ -215,6 +215,17 @@ pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
     Ok(new_users(LazyPasswordHash::from_new_password(password), true))
 }
 
+/// Creates the password of a data directory that has none, and stores its hash. `None`: there is one,
+/// or `MCP_GATEWAY_PASSWORD` is set.
+pub fn create_password(dir: &Path, name: &str) -> Result<Option<Secret>, String> {
+    if given_password(name)?.is_some() || kept_hash(dir)?.is_some() {
+        return Ok(None);
+    }
+    let password = pending(dir, name)?;
+    keep_password(dir, &password)?;
+    Ok(Some(password))
+}
+
 /// The generated password. It is stored before it is shown, so that it survives a killed process.
 fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
     let path = dir.join(PENDING_PASSWORD_FILE);

@@ -40,8 +40,25 @@ pub fn load(flags: &Serve) -> Result<Validated, String> {
 
 /// Reads and checks the configuration file at `path`. `data_dir` takes precedence over the file.
 pub fn load_file(path: &Path, data_dir: Option<&PathBuf>) -> Result<Validated, String> {
+    let contents = contents(path).map_err(|error| unreadable(&path.display().to_string(), &error))?;
+    load_contents(path, &contents, data_dir)
+}
+
+/// As [`load_file`], with a text that the file does not have yet.
+pub fn load_text(path: &Path, text: &str, data_dir: Option<&PathBuf>) -> Result<Validated, String> {
+    let contents = FileContents {
+        text: text.to_owned(),
+        open_to_others: false,
+    };
+    load_contents(path, &contents, data_dir)
+}
+
+fn load_contents(
+    path: &Path,
+    FileContents { text, open_to_others }: &FileContents,
+    data_dir: Option<&PathBuf>,
+) -> Result<Validated, String> {
     let name = path.display().to_string();
-    let FileContents { text, open_to_others } = contents(path).map_err(|error| unreadable(&name, &error))?;
     let environment = Environment {
         variable: &|name| std::env::var(name).ok(),
         file: &contents,
@@ -51,8 +68,8 @@ pub fn load_file(path: &Path, data_dir: Option<&PathBuf>) -> Result<Validated, S
         line: 1,
         key: String::new(),
     };
-    let mut document = document::read(&name, &text, environment).map_err(|error| error.to_string())?;
-    if let Some(location) = document.written_out.as_ref().filter(|_| open_to_others) {
+    let mut document = document::read(&name, text, environment).map_err(|error| error.to_string())?;
+    if let Some(location) = document.written_out.as_ref().filter(|_| *open_to_others) {
         let warning = format!("{location}: a secret is written here, and everybody on this machine may read {name}; run: chmod 600 {name}");
         document.warnings.push(warning);
     }

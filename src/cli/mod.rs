@@ -4,8 +4,10 @@ pub mod api_keys;
 mod arguments;
 mod audit;
 pub mod banner;
+pub mod bridge;
 pub mod check;
 mod check_local;
+pub mod config_file;
 pub mod data_dir;
 pub mod grants;
 pub mod greeting;
@@ -24,9 +26,11 @@ pub mod users;
 
 use std::process::ExitCode;
 
+use crate::cli::bridge::place;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::{print_stderr, print_stdout};
-use crate::config::flags::Subcommand;
+use crate::config::flags::{Serve, Subcommand};
+use crate::config::storage_flags::StorageFlags;
 use crate::flow;
 use crate::net::tls;
 
@@ -35,16 +39,19 @@ pub fn main() -> ExitCode {
     // First, so that no library installs another TLS provider.
     tls::install_provider();
     let command = arguments::parse();
+    let read = |flags: StorageFlags| Storage::read(&place::with_default_file(flags));
     let result = match command.other {
-        None => serve::run(&command.serve),
-        Some(Subcommand::Check { serve, offline }) => check::run(&serve, offline),
+        None => serve::run(&place::serve_flags(command.serve)),
+        Some(Subcommand::Start { serve }) => start(*serve),
+        Some(Subcommand::Bridge(command)) => return bridge::run(&command),
+        Some(Subcommand::Check { serve, offline }) => check::run(&place::serve_flags(*serve), offline),
         Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
-        Some(Subcommand::Keyring { action, kept: flags }) => Storage::read(&flags).and_then(|storage| keyring::run(action, &storage)),
-        Some(Subcommand::ApiKeys { action, kept: flags }) => Storage::read(&flags).and_then(|storage| api_keys::run(action, &storage)),
-        Some(Subcommand::Grants { action, kept: flags }) => Storage::read(&flags).and_then(|storage| grants::run(&action, &storage)),
-        Some(Subcommand::Users { action, kept: flags }) => Storage::read(&flags).and_then(|storage| users::run(action, &storage)),
+        Some(Subcommand::Keyring { action, kept: flags }) => read(flags).and_then(|storage| keyring::run(action, &storage)),
+        Some(Subcommand::ApiKeys { action, kept: flags }) => read(flags).and_then(|storage| api_keys::run(action, &storage)),
+        Some(Subcommand::Grants { action, kept: flags }) => read(flags).and_then(|storage| grants::run(&action, &storage)),
+        Some(Subcommand::Users { action, kept: flags }) => read(flags).and_then(|storage| users::run(action, &storage)),
         Some(Subcommand::Audit { action }) => audit::run(&action),
-        Some(Subcommand::Store { action, kept: flags }) => Storage::read(&flags).and_then(|storage| store::run(&action, &storage)),
+        Some(Subcommand::Store { action, kept: flags }) => read(flags).and_then(|storage| store::run(&action, &storage)),
         Some(Subcommand::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
     };
     match result {
@@ -54,4 +61,13 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `start`: serves with the configuration file of `init`, unless flags name another one.
+fn start(flags: Serve) -> Result<(), String> {
+    let flags = place::serve_flags(flags);
+    if flags.kept.config.is_none() && flags.upstream_rs.is_none() {
+        return Err("there is no configuration file yet\n  run: mcp-oauth-gateway init".to_owned());
+    }
+    serve::run(&flags)
 }

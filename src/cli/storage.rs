@@ -10,9 +10,10 @@ use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
 use crate::cli::{arguments, data_dir, load_config};
 use crate::config::spanned::Location;
+use crate::config::storage_flags::StorageFlags;
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::validate::Validated;
-use crate::config::{flags, from_flags, keys as config_keys};
+use crate::config::{from_flags, keys as config_keys};
 use crate::service::Service;
 #[cfg(feature = "vault")]
 use crate::store::Vault;
@@ -49,7 +50,7 @@ impl Storage {
     }
 
     /// The storage in the configuration file, or in the flags if there is no file.
-    pub fn read(flags: &flags::StorageFlags) -> Result<Self, String> {
+    pub fn read(flags: &StorageFlags) -> Result<Self, String> {
         if let Some(path) = &flags.config {
             from_flags::check_storage_conflicts(flags).map_err(|error| error.to_string())?;
             let validated = load_config::load_file(path, flags.data_dir.as_ref())?;

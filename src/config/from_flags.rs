@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::config::document::Document;
-use crate::config::flags::{Serve, StorageFlags, StoreKind, Tls, TokenMode};
+use crate::config::flags::{Serve, Tls, TokenMode};
 use crate::config::lookup;
 use crate::config::section::{Section, Value};
 use crate::config::spanned::{ConfigError, Location, Spanned};
+use crate::config::storage_flags::{StorageFlags, StoreKind};
 
 /// The port if none is configured.
 pub const DEFAULT_PORT: u16 = 8002;

@@ -1,7 +1,9 @@
 //! The configuration: parses flags or a file once, into checked types that the start-up consumes.
 
+pub mod bridge_flags;
 pub mod choices;
 pub mod document;
+pub mod edit;
 pub mod features;
 pub mod flags;
 pub mod forward_headers;
@@ -16,6 +18,7 @@ pub mod section;
 pub mod service;
 pub mod spanned;
 mod stateless;
+pub mod storage_flags;
 pub mod store;
 pub mod upstream;
 pub mod users;

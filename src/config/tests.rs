@@ -174,9 +174,15 @@ fn a_config_error_names_line_key_and_remedy() {
         refused("[services.one]\n"),
         "gateway.toml:1: services.one.url: the upstream MCP server is missing\n  for instance url = \"https://api.githubcopilot.com/mcp/\""
     );
-    assert_eq!(
-        refused(""),
-        "gateway.toml:1: there is no service\n  describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\""
+}
+
+#[test]
+fn a_file_without_services_is_a_warning() {
+    let validated = written("").unwrap();
+    assert!(
+        validated.warnings[0].starts_with("gateway.toml:1: there is no service yet\n  add one: mcp-oauth-gateway add NAME URL"),
+        "{:?}",
+        validated.warnings
     );
 }
 

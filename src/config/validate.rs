@@ -123,14 +123,13 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     let store_config = store::read(&store, &mut missing_features)?;
     let idps = document.each("idp.*").map(users::parse_provider).collect::<Result<Vec<_>, _>>()?;
     let (clients, pinned) = users::clients(document.each("clients.*"))?;
-    let services = services(&document, source, &idps, urls.is_loopback(), &mut missing_features)?;
+    let services = services(&document, &idps, urls.is_loopback(), &mut missing_features)?;
     keys_can_be_revoked(&document, &services, &store_config)?;
     stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
     let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
-    let unused = unused_providers(&document, &services);
     let other_port = listen::other_port(&top, &urls, &listen);
     let clear = store::clear_password(&store, &store_config);
-    let mut warnings = [document.warnings.clone(), unused, other_port, clear].concat();
+    let mut warnings = [warnings_of(&document, &services, source), other_port, clear].concat();
     let data_dir = if store_config.is_stateless() {
         warnings.extend(unused_data_dir(&top)?);
         PathBuf::new()
@@ -296,7 +295,6 @@ fn check_unread(section: &Section) -> Result<(), ConfigError> {
 
 fn services(
     document: &Document,
-    source: &Location,
     idps: &[Idp],
     is_loopback: bool,
     missing_features: &mut Vec<ConfigError>,
@@ -322,13 +320,23 @@ fn services(
         }
         services.push(described);
     }
-    if services.is_empty() {
-        return Err(source.wrong(
-            "there is no service",
-            "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"",
-        ));
-    }
     Ok(services)
+}
+
+/// The warnings of the document, about unused providers, and about a configuration that serves nothing
+/// yet, as after `init`.
+fn warnings_of(document: &Document, services: &[Described], source: &Location) -> Vec<String> {
+    let mut warnings = document.warnings.clone();
+    warnings.extend(unused_providers(document, services));
+    if services.is_empty() {
+        warnings.push(no_service(source));
+    }
+    warnings
+}
+
+fn no_service(source: &Location) -> String {
+    let instead = "add one: mcp-oauth-gateway add NAME URL; or describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"";
+    source.wrong("there is no service yet", instead).to_string()
 }
 
 fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {

@@ -1,0 +1,41 @@
+//! Why a command did not do what it was asked, and its exit code.
+
+use std::process::ExitCode;
+
+/// A failure of a command, with a text for a person: what happened, where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A person must act: exit code 1.
+    Act(String),
+    /// Something is broken: a disk, a store, an upstream. Exit code 2.
+    Broken(String),
+}
+
+impl Failure {
+    /// The text.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Act(text) | Self::Broken(text) => text,
+        }
+    }
+
+    /// The exit code of the process.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Act(_) => 1,
+            Self::Broken(_) => 2,
+        }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self::Act(text)
+    }
+}
+
+impl From<&Failure> for ExitCode {
+    fn from(failure: &Failure) -> Self {
+        Self::from(failure.code())
+    }
+}

@@ -1,0 +1,8 @@
+//! The commands for one's own machine, as real processes, in front of a test upstream.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod files;
+mod machine;
+#[expect(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
