@@ -113,6 +113,7 @@ fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Htt
             clients: vec![],
             cors_origins: vec![],
             public_directory: false,
+            approvers: Vec::new(),
             json_token: false,
             announces_iss: true,
             client_documents: ClientDocuments::default(),
@@ -147,5 +148,6 @@ fn service(mcp: ExactUrl) -> Service {
         max_streams: Access::OAuth.default_max_streams(),
         reauth_after: None,
         remember_consent: false,
+        tools: None,
     }
 }

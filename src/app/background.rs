@@ -231,6 +231,7 @@ mod tests {
                 clients: Vec::new(),
                 cors_origins: Vec::new(),
                 public_directory: false,
+                approvers: Vec::new(),
                 json_token: false,
                 announces_iss: true,
                 client_documents: ClientDocuments::default(),

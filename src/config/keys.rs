@@ -15,6 +15,10 @@ const PRESET_NAMES: &[&str] = &["oidc", "google", "github", "okta"];
 const ACCESS_RULES: &[&str] = &["oauth", "key", "public"];
 const UPSTREAM_KINDS: &[&str] = &["oauth", "paste", "static", "identity", "none"];
 const IDENTITY_FIELDS: &[&str] = &["id", "email", "name", "provider", "avatar"];
+const TOOL_RULES: &[&str] = crate::service::tool_policy::ToolRule::WORDS;
+const PIN_RULES: &[&str] = &["off", "warn", "ask", "deny"];
+const FIRST_SIGHTS: &[&str] = &["trust", "quarantine"];
+const MIXED_RULES: &[&str] = &["allow", "ask"];
 const COMPAT_SWITCHES: &[&str] = &["json-token", "no-iss"];
 
 /// Declares the keys of each table, and [`ALL`].
@@ -157,6 +161,7 @@ keys! {
         IDENTITY_HEADERS: Words(IDENTITY_FIELDS) = "identity_headers", r#"`["id"]`"#, "", "The `x-user-*` headers that the upstream receives, with `upstream = \"identity\"`.";
         ASSERTION: Switch = "assertion", "`false`", "", "Sends `x-user-assertion` too. It is a short-lived signed JWT that the upstream can verify.";
         REMEMBER_CONSENT: Switch = "remember_consent", "`false`", "", "Asks a user only once for consent to each trusted client. The section on remembered consent has the conditions.";
+        TOOLS: Table("services.*.tools") = "tools", "every call is forwarded, and no body is read", "", "The tool policy of the service.";
         ALLOW_TOKEN_PASSTHROUGH: Switch = "allow_token_passthrough", "`false`", "--allow-token-passthrough", "Allows the token modes in which the client can read the upstream's token (`plain`, `raw`).";
         ALLOW_PUBLIC_CREDENTIAL: Switch = "allow_public_credential", "`false`", "", "Allows `access = \"public\"` with `upstream = \"static\"`. Every caller then uses the service's key.";
         UPSTREAM_CA: Files = "upstream_ca", "only the CAs of the machine", "--upstream-ca", "Further CAs (PEM) that the gateway trusts for outgoing connections. They apply to every upstream and identity provider, not only to this service.";
@@ -165,6 +170,22 @@ keys! {
     auth_header "services.*.auth_header" {
         NAME: Text = "name", "`\"Authorization\"`", "", "The name of the header.";
         VALUE: Text = "value", "`\"Bearer {credential}\"`", "", "The value of the header. It contains `{credential}` once.";
+    }
+    /// `[services.<name>.tools]`.
+    tools "services.*.tools" {
+        DEFAULT: Word(TOOL_RULES) = "default", "`\"ask\"`; `\"deny\"` for `public`", "", "What happens to a call that no rule covers: it is sent (`allow`), a person decides (`ask`) or it is refused (`deny`).";
+        READ_ONLY: Word(TOOL_RULES) = "read_only", "the value of `default`", "", "Replaces `default` for tools whose definition says `readOnlyHint`, once a person approved that definition.";
+        RULES: Pairs = "rules", "none", "", "Rules by tool name, such as `{ \"refund_*\" = \"deny\" }`. An exact name precedes patterns; of several patterns, the strictest rule counts.";
+        PIN: Word(PIN_RULES) = "pin", "`\"ask\"`; `\"deny\"` for `public`", "", "What happens to calls of a tool whose definition changed, or that is new: nothing (`off`), a warning in the log (`warn`), a person decides (`ask`), or they are refused (`deny`).";
+        FIRST_SIGHT: Word(FIRST_SIGHTS) = "first_sight", "`\"trust\"`", "", "Whether the first list of tools is pinned as it is (`trust`), or refused until a person approves it (`quarantine`).";
+        APPROVAL_TTL: Seconds(10, 86_400) = "approval_ttl", "`\"30m\"`", "", "The longest time that a decision may take.";
+        APPROVAL_HOLD: Seconds(0, 3_600) = "approval_hold", "`\"210s\"`", "", "How long a call is held open while a person decides.";
+        MIXED: Word(MIXED_RULES) = "mixed", "`\"allow\"`", "", "With `ask`, calls of a request to an adapter that also has tools of others wait for a person.";
+        CLIENT_APPROVALS: Switch = "client_approvals", "`false`", "", "Lets the approval item of a vendor's own client decide, instead of a person here.";
+    }
+    /// `[console]`.
+    console "console" {
+        APPROVERS: Texts = "approvers", "the only user of `[login.password]`", "", "The users who decide about calls with API keys, with the local key and through adapters. A user of a provider is written `provider:id`.";
     }
     /// `[cors]`.
     cors "cors" {

@@ -4,7 +4,7 @@ use crate::config::keys::ALL;
 use crate::config::schema::{KeyInfo, ValueType};
 
 /// The patterns of all tables, in the order of the reference.
-pub const TABLES: [&str; 13] = [
+pub const TABLES: [&str; 15] = [
     "",
     "keys",
     "tls",
@@ -16,6 +16,8 @@ pub const TABLES: [&str; 13] = [
     "clients.*",
     "services.*",
     "services.*.auth_header",
+    "services.*.tools",
+    "console",
     "cors",
     "audit",
 ];

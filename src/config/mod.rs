@@ -20,6 +20,7 @@ pub mod spanned;
 mod stateless;
 pub mod storage_flags;
 pub mod store;
+mod tools;
 pub mod upstream;
 pub mod users;
 pub mod validate;

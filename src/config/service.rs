@@ -6,7 +6,7 @@ use crate::config::keys::service as key;
 use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
-use crate::config::{forward_headers, upstream};
+use crate::config::{forward_headers, tools, upstream};
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Login, Service};
 use crate::token::header::{ServiceDigest, TokenMode};
@@ -124,6 +124,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             upstream,
             remember_consent: access == Access::OAuth && remember_consent(section, &login, upstream_kind)?,
             login,
+            tools: tools::tool_policy(section, access, token_mode == ConfiguredTokenMode::Raw)?.map(Box::new),
             name,
         },
         tokens: token_mode,

@@ -33,11 +33,11 @@ pub(super) fn check_stateless<'a>(
 
 fn service(section: &Section, described: &Described) -> Result<(), ConfigError> {
     let service = &described.service;
-    let conflict = |key: &'static KeyInfo, what: &str, valid: &str| {
-        let name = &service.name;
-        let what = format!("of service '{name}', {what}, and with store = \"none\" nothing is kept");
-        Err(section.location(key).wrong(what, valid))
-    };
+    let conflict = |key: &'static KeyInfo, what: &str, valid: &str| conflict(section, key, what, valid);
+    if service.tools.is_some() {
+        let what = "approvals and pins of tools would have to be kept";
+        return conflict(&key::TOOLS.info, what, "take the table out, or use another store");
+    }
     if service.access == Access::Key {
         return conflict(
             &key::ACCESS.info,
@@ -52,22 +52,13 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
             "take it out, or use another store",
         );
     }
-    match described.tokens {
-        ConfiguredTokenMode::Reference => {
-            return conflict(
-                &key::TOKEN_MODE.info,
-                "a reference refers to a kept token",
-                "use token_mode = \"sealed\", or another store",
-            );
-        }
-        ConfiguredTokenMode::Jwt => {
-            return conflict(
-                &key::TOKEN_MODE.info,
-                "the keys that sign would have to be kept",
-                "use token_mode = \"sealed\", or another store",
-            );
-        }
-        ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain | ConfiguredTokenMode::Raw => {}
+    if let ConfiguredTokenMode::Reference | ConfiguredTokenMode::Jwt = described.tokens {
+        let what = if described.tokens == ConfiguredTokenMode::Jwt {
+            "the keys that sign would have to be kept"
+        } else {
+            "a reference refers to a kept token"
+        };
+        return conflict(&key::TOKEN_MODE.info, what, "use token_mode = \"sealed\", or another store");
     }
     if service.needs_signing_keys() {
         return conflict(
@@ -89,4 +80,9 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
         ),
         Upstream::OAuth(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => Ok(()),
     }
+}
+
+fn conflict(section: &Section, key: &'static KeyInfo, what: &str, valid: &str) -> Result<(), ConfigError> {
+    let what = format!("of service '{}', {what}, and with store = \"none\" nothing is kept", section.name());
+    Err(section.location(key).wrong(what, valid))
 }

@@ -437,6 +437,25 @@ const WITHIN: &[(&str, &str, &str)] = &[
     ("access = \"introspect\"", "access", "oauth, key, public"),
     ("upstream = \"stored\"", "upstream", "oauth, paste, static, identity, none"),
     ("login = \"pasword\"", "login", "\"password\""),
+    ("tools = { default = \"maybe\" }", "tools.default", "allow, ask, deny"),
+    ("tools = { rules = { a = \"maybe\" } }", "tools.rules", "'maybe', the rule for 'a'"),
+    ("tools = { approval_ttl = 1 }", "tools.approval_ttl", "10 to 86400"),
+    ("tools = { rule = {} }", "tools.rule", "rules"),
+    (
+        "access = \"public\"\nupstream = \"none\"\ntools = { default = \"ask\" }",
+        "tools.default",
+        "nobody to ask",
+    ),
+    (
+        "access = \"public\"\nupstream = \"none\"\ntools = { rules = { a = \"always_ask\" } }",
+        "tools.rules",
+        "nobody to ask",
+    ),
+    (
+        "allow_token_passthrough = true\ntoken_mode = \"raw\"\ntools = { default = \"allow\" }",
+        "tools",
+        "does not know the caller",
+    ),
     ("login = \"idp:corp\"", "login", "[idp.corp]"),
     ("client_secret = \"x\"", "client_secret", "`client_id`"),
     ("authorization_endpoint = \"https://x/a\"", "token_endpoint", "both"),
@@ -888,6 +907,7 @@ const EVERY: &[&str] = &[
     "[services.x]\nurl = \"https://a/\"\n[store]\nkind = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\n[audit]\nfile = \"audit.jsonl\"\nstdout = true\n",
     "[services.x]\nurl = \"https://a/\"\nupstream = \"paste\"\nauth_hint = \"It is under Settings.\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
+    "[console]\napprovers = [\"alice\", \"corp:7\"]\n[services.x]\nurl = \"https://a/\"\n[services.x.tools]\ndefault = \"always_ask\"\nread_only = \"always_allow\"\npin = \"warn\"\nfirst_sight = \"quarantine\"\napproval_ttl = \"1h\"\napproval_hold = 60\nmixed = \"ask\"\nclient_approvals = true\n[services.x.tools.rules]\n\"refund_*\" = \"never_allow\"\n",
     "[services.x]\nurl = \"https://a/\"\nlogin = \"idp:corp\"\nreauth_after = \"8h\"\n[idp.corp]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nallow = \"anyone\"\n",
 ];
 

@@ -116,7 +116,7 @@ pub fn validate(document: Document, source: &Location, default_data_dir: Option<
 fn validate_document(mut document: Document, source: &Location, default_data_dir: Option<PathBuf>) -> Result<Validated, ConfigError> {
     let mut only = |pattern| document.only(pattern, source);
     let (top, tls, store, keys) = (only(""), only("tls"), only("store"), only("keys"));
-    let (login, cors, audit) = (only("login.password"), only("cors"), only("audit"));
+    let (login, cors, audit, console) = (only("login.password"), only("cors"), only("audit"), only("console"));
     let mut missing_features = Vec::new();
     let certificate = listen::certificate(&tls)?;
     let (urls, listen) = listen::public_urls(&top, &certificate)?;
@@ -145,7 +145,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
             users: users.unwrap_or_default(),
             idps,
             clients,
-            ..switches(&top, &cors, pinned, &urls)?
+            ..switches([&top, &cors, &console], pinned, &urls)?
         },
         start: StartConfig {
             urls,
@@ -168,7 +168,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
         missing_features,
         warnings,
     };
-    let sections = [&top, &tls, &store, &keys, &login, &cors, &audit];
+    let sections = [&top, &tls, &store, &keys, &login, &cors, &audit, &console];
     sections.into_iter().chain(&document.sections).try_for_each(check_unread)?;
     Ok(validated)
 }
@@ -181,7 +181,8 @@ fn session_ttl(top: &Section, urls: &PublicUrls) -> Result<u64, ConfigError> {
 }
 
 /// A configuration without services, users, providers and clients.
-fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>, urls: &PublicUrls) -> Result<Config, ConfigError> {
+fn switches(sections: [&Section; 3], pinned: Vec<PinnedDocument>, urls: &PublicUrls) -> Result<Config, ConfigError> {
+    let [top, cors, console] = sections;
     let compat = top.get(&keys::top::COMPAT)?;
     let has_compat = |word: &str| compat.iter().any(|name| name.value == word);
     Ok(Config {
@@ -196,6 +197,7 @@ fn switches(top: &Section, cors: &Section, pinned: Vec<PinnedDocument>, urls: &P
         },
         cors_origins: cors.get(&keys::cors::ORIGINS)?.iter().map(origin).collect::<Result<_, _>>()?,
         public_directory: top.is_on(&keys::top::PUBLIC_DIRECTORY)?,
+        approvers: console.get(&keys::console::APPROVERS)?.into_iter().map(|text| text.value).collect(),
         json_token: has_compat("json-token"),
         announces_iss: !has_compat("no-iss"),
     })

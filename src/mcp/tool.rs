@@ -92,3 +92,23 @@ pub fn call_arguments(params: Option<&Value>) -> Value {
     let arguments = params.and_then(|params| params.get("arguments"));
     arguments.cloned().unwrap_or_else(|| Value::Object(Map::new()))
 }
+
+/// How the definition of a tool compares with its pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinStatus {
+    /// Definitions are not pinned here.
+    Off,
+    /// The definition is the pinned one.
+    Pinned {
+        /// A person approved it, and it says that the tool changes nothing.
+        is_read_only: bool,
+    },
+    /// The pin comes from the first list of the service, which a person must approve first.
+    Quarantined,
+    /// The definition is another one than the pinned one.
+    Changed,
+    /// The upstream lists the tool, and it has no pin.
+    New,
+    /// The upstream does not list the tool.
+    Unlisted,
+}

@@ -27,6 +27,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Whether `/services` lists the services publicly.
     pub public_directory: bool,
+    /// The users who decide about calls of callers that are no users. If empty: the only password user.
+    pub approvers: Vec<String>,
     /// Whether `/token` also accepts JSON instead of a form: `compat = ["json-token"]`.
     pub json_token: bool,
     /// Whether the metadata announces `iss` (RFC 9207 §3): not with `compat = ["no-iss"]`. It is sent

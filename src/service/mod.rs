@@ -14,6 +14,7 @@ pub mod identity_headers;
 pub mod password_user;
 pub mod public_urls;
 pub mod static_credential;
+pub mod tool_policy;
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
@@ -25,13 +26,14 @@ use crate::service::auth_header::PasteSettings;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::IdentityHeaders;
 use crate::service::static_credential::StaticCredential;
+use crate::service::tool_policy::ToolPolicy;
 use crate::token::header::{PayloadKind, ServiceDigest, TokenMode};
 use crate::token::lifetime::{ReuseWindow, Ttl};
 use crate::upstream::quirks::KnownEndpoints;
 
 /// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$` and no reserved path segment.
 pub fn is_name(text: &str) -> bool {
-    const RESERVED: [&str; 16] = [
+    const RESERVED: [&str; 17] = [
         "mcp",
         "oauth",
         "authorize",
@@ -48,6 +50,7 @@ pub fn is_name(text: &str) -> bool {
         "metrics",
         "introspect",
         "userinfo",
+        "approvals",
     ];
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') && !RESERVED.contains(&text)
@@ -99,6 +102,8 @@ pub struct Service {
     pub max_streams: usize,
     /// Whether a user's consent for a trusted client is remembered.
     pub remember_consent: bool,
+    /// The tool policy. Without one, the gateway reads no body. Boxed: rare, and its size.
+    pub tools: Option<Box<ToolPolicy>>,
 }
 
 /// What the caller must present.

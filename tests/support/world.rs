@@ -143,6 +143,7 @@ impl World {
             clients: vec![],
             cors_origins: vec![],
             public_directory: false,
+            approvers: Vec::new(),
             json_token: false,
             announces_iss: true,
             client_documents: ClientDocuments::default(),
@@ -229,6 +230,7 @@ pub(crate) fn service(standin: &Standin, profile: Profile) -> Service {
         max_streams: Access::OAuth.default_max_streams(),
         reauth_after: None,
         remember_consent: false,
+        tools: None,
     }
 }
 
