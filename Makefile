@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo demo-check test verify bench instructions figures lint unit doctest release peers replicas fuzz deny long vault tools services valgrind
+.PHONY: demo demo-check test verify bench instructions figures lint unit doctest release sdk peers replicas fuzz deny long vault tools services valgrind
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
@@ -22,7 +22,7 @@ demo-check: ## the same, with a scripted browser and client
 	@echo '== demo-check: one whole sign-in and a tool call'
 	cargo run --profile demo -p mcp-gateway-demo -- --self-check
 
-test: lint unit doctest release demo-check peers fuzz deny
+test: lint unit doctest release demo-check sdk peers fuzz deny
 	@echo '== test: everything passed'
 
 verify: test long replicas vault
@@ -67,6 +67,11 @@ release:
 	cargo build --release --locked
 	@echo '== release: how fast it is ready, and how much memory it holds idle'
 	tests/budget.sh $(GATEWAY_BIN)
+
+sdk:
+	@echo '== sdk: the Python and TypeScript packages for MCP servers'
+	tests/peers/setup.sh
+	sdk/test.sh
 
 peers: release services
 	@echo '== peers: real clients and servers against the binary'
