@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::app::local_keys::LocalKeys;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
@@ -48,6 +49,8 @@ pub struct Core {
     pub(in crate::app) tasks: Tasks,
     /// Records what happened to grants.
     pub(in crate::app) audit: AuditLog,
+    /// The keys of this machine's user.
+    pub(in crate::app) local_keys: LocalKeys,
     config: ArcSwap<RuntimeConfig>,
 }
 
@@ -60,6 +63,7 @@ impl Core {
             urls: parts.urls,
             tasks: parts.tasks,
             audit: parts.audit,
+            local_keys: LocalKeys::default(),
             config: ArcSwap::from_pointee(RuntimeConfig::new(parts.config, None)),
         }
     }

@@ -74,12 +74,16 @@ impl ServiceEndpoint<'_> {
 
     /// Whether clients get tokens here. Otherwise there is no metadata and no OAuth endpoint.
     pub fn is_oauth(&self) -> bool {
-        self.service.service.access == Access::OAuth
+        self.service.service.access.issues_tokens()
     }
 
-    /// Whether anybody may call the service.
-    pub fn is_public(&self) -> bool {
-        self.service.service.access == Access::Public
+    /// Whether pages of other origins may call the service where `cors.origins` does not say. Not where
+    /// it needs no token, nor where it has the credential of this machine's user.
+    pub fn serves_foreign_pages(&self) -> bool {
+        match self.service.service.access {
+            Access::OAuth | Access::Key => true,
+            Access::Local | Access::Public => false,
+        }
     }
 
     /// Whether the service takes API keys.

@@ -19,6 +19,7 @@ pub mod flow_handle;
 pub mod grant_admin;
 pub mod grants;
 pub mod idp_cache;
+pub mod local_keys;
 pub mod proxy;
 pub mod rate_limit;
 mod readiness;
@@ -27,6 +28,7 @@ pub mod revocations;
 pub mod runtime_config;
 pub mod service_list;
 pub mod signing_keys;
+pub mod stored;
 pub mod tasks;
 pub mod token_endpoint;
 pub mod tokens;
@@ -45,11 +47,14 @@ use crate::app::readiness::StorePing;
 use crate::app::revocations::Revocations;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::signing_keys::SigningKeys;
+use crate::app::stored::StoredCredentials;
 use crate::app::token_endpoint::TokenEndpoint;
 use crate::app::tokens::Tokens;
+use crate::base::secret::Secret;
 use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
+use crate::token::local_key::LocalKeyKind;
 
 /// The components of a gateway. It owns no socket.
 pub struct App {
@@ -64,6 +69,8 @@ pub struct App {
     pub discovery: Arc<Discovery>,
     /// Grants.
     pub grants: Arc<Grants>,
+    /// Stored credentials of services.
+    pub stored: Arc<StoredCredentials>,
     /// `/token` and `/revoke`.
     pub token_endpoint: Arc<TokenEndpoint>,
     /// `/authorize`, its pages and callbacks.
@@ -89,6 +96,7 @@ impl App {
             Arc::clone(&discovery),
             Arc::clone(&tokens),
         ));
+        let stored = Arc::new(StoredCredentials::new(Arc::clone(&core)));
         let token_endpoint = Arc::new(TokenEndpoint::new(
             Arc::clone(&core),
             Arc::clone(&clients),
@@ -103,7 +111,13 @@ impl App {
             Arc::clone(&grants),
             max_pending_flows,
         ));
-        let proxy = Arc::new(Proxy::new(Arc::clone(&core), Arc::clone(&revocations), tokens, Arc::clone(&grants)));
+        let proxy = Arc::new(Proxy::new(
+            Arc::clone(&core),
+            Arc::clone(&revocations),
+            tokens,
+            Arc::clone(&grants),
+            Arc::clone(&stored),
+        ));
         Arc::new(Self {
             core,
             ping: Arc::new(StorePing::new()),
@@ -112,6 +126,7 @@ impl App {
             clients,
             discovery,
             grants,
+            stored,
             token_endpoint,
             authorize,
             proxy,
@@ -137,6 +152,13 @@ impl App {
         self.core.audit.reopen();
         if !self.signing_keys.can_sign() {
             self.signing_keys.load_or_rotate_in_background();
+        }
+    }
+
+    /// Accepts this key of this machine, and no other one of its kind. Streams of the one before end.
+    pub fn set_local_key(&self, kind: LocalKeyKind, key: Option<&Secret>) {
+        if let Some(before) = self.core.local_keys.replace(kind, key) {
+            self.revocations.end_streams(before.0);
         }
     }
 

@@ -38,7 +38,7 @@ impl ActiveService {
     /// Where the user signs in at the upstream after consent; `None` if there is no such sign-in.
     /// The authorization endpoint is the discovered one, else the configured one, else the profile's.
     pub fn upstream_login(&self) -> Option<UpstreamLogin> {
-        let config = self.auth_server_config()?;
+        let config = self.auth_server_config().filter(|_| self.has_upstream_leg())?;
         let discovered = self.discovery.server.latest();
         let endpoint = match &discovered {
             Some(server) => Some(server.authorization_endpoint.clone()),
@@ -61,13 +61,23 @@ impl ActiveService {
     pub(in crate::app) fn auth_server_config(&self) -> Option<&AuthServerConfig> {
         match &self.service.upstream {
             Upstream::OAuth(config) => Some(config),
+            Upstream::Stored(settings) => Some(&settings.auth_server),
             Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
         }
+    }
+
+    /// Whether the browser goes to the upstream's authorization server after consent.
+    pub(in crate::app) fn has_upstream_leg(&self) -> bool {
+        self.service.upstream.after_consent() == AfterConsent::Upstream
     }
 
     /// The scopes for a client that asks for none: the configured ones, or those that the upstream
     /// names. Without either, the required scopes.
     pub fn scopes_offered(&self) -> Scopes {
+        if matches!(self.service.upstream, Upstream::Stored(_)) {
+            // `scopes` are those of the stored credential, which no client gets.
+            return self.service.required_scopes.clone();
+        }
         if !self.service.scopes.is_empty() {
             return self.service.scopes.clone();
         }

@@ -42,7 +42,7 @@ fn entry(active: &Arc<ActiveService>, base_url: &BaseUrl) -> Value {
         entry["also_at"] = endpoint_with(PathStyle::Root).resource().into();
     }
     let (access, needs) = match service.access {
-        Access::OAuth => {
+        Access::OAuth | Access::Local => {
             entry["resource_metadata"] = endpoint.resource_metadata().into();
             entry["scopes"] = endpoint
                 .service

@@ -140,11 +140,13 @@ fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
         (Access::OAuth, Login::Password) => "users sign in here with a password; ".to_owned(),
         (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
         (Access::OAuth, Login::None) => "no user signs in here; ".to_owned(),
+        (Access::Local, _) => "callers bring the local key, or sign in here; ".to_owned(),
     };
     let credential_use = match &service.upstream {
         Upstream::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
         Upstream::Paste(_) => "they paste a key of the upstream's, which goes on each request",
         Upstream::Static(_) => "the service's own key goes on each request",
+        Upstream::Stored(_) => "the credential that you stored with a command goes on each request",
         Upstream::Identity(_) => "the backend receives headers with the identity of the caller",
         Upstream::None => "nothing is added to the request",
     };
@@ -164,6 +166,7 @@ fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
 async fn probed(client: &HttpClient, service: &Service, out: &mut String) -> bool {
     match &service.upstream {
         Upstream::OAuth(config) => found(client, service, config, out).await,
+        Upstream::Stored(settings) => found(client, service, &settings.auth_server, out).await || answers(client, &service.mcp, out).await,
         Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => answers(client, &service.mcp, out).await,
     }
 }

@@ -15,7 +15,7 @@ pub fn text(urls: &PublicUrls, config: &Config, user: Option<(&str, &str)>) -> S
         add_service(&mut out, urls, service);
     }
     add_login(&mut out, config, user);
-    let oauth = config.services.iter().find(|service| service.access == Access::OAuth);
+    let oauth = config.services.iter().find(|service| service.access.issues_tokens());
     if let Some(service) = oauth {
         let (name, url) = (client_side_name(service), urls.mcp_endpoint(service));
         let _ = writeln!(out, "  Give the address to your client. A browser opens for the sign-in.\n");
@@ -50,6 +50,12 @@ fn add_service(out: &mut String, urls: &PublicUrls, service: &Service) {
     }
     match service.access {
         Access::OAuth => {}
+        Access::Local => {
+            let _ = writeln!(
+                out,
+                "  Local      programs of this machine present the key in the file local-key of the data directory"
+            );
+        }
         Access::Key => {
             let _ = writeln!(
                 out,

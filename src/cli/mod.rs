@@ -14,6 +14,7 @@ pub mod greeting;
 mod healthcheck;
 mod keyring;
 pub mod load_config;
+pub mod local_keys;
 pub mod password_users;
 pub mod reload;
 mod running_audit;

@@ -21,7 +21,7 @@ use crate::cli::reload::{self, Reloader};
 use crate::cli::running_audit::RunningAudit;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::print_stderr;
-use crate::cli::{arguments, banner, data_dir, greeting, load_config};
+use crate::cli::{arguments, banner, data_dir, greeting, load_config, local_keys};
 use crate::config::flags::Serve;
 use crate::config::listen::TlsSource;
 use crate::config::spanned::Location;
@@ -102,7 +102,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     // An early return stops what was started.
     let _stop_guard = stop.clone().drop_guard();
     reload_in_background(&background, flags, validated, &app)?;
-    spawn_background_work(&background, &app, server_tls.as_ref(), &stop);
+    spawn_background_work(&background, &app, validated, server_tls.as_ref(), &stop);
     renew_in_background(&background, validated, store);
     let password = shows_greeting.then(|| password_source(unsaved_hash.is_some()));
     announce_start(flags, validated, password, workers);
@@ -124,8 +124,9 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     outcome
 }
 
-/// Reads the configuration file again on SIGHUP, if there is one.
+/// Reads the keys of this machine, and the configuration file again on SIGHUP, if there is one.
 fn reload_in_background(background: &Runtime, flags: &Serve, validated: &Validated, app: &Arc<App>) -> Result<(), String> {
+    local_keys::load(app, &validated.start.data_dir)?;
     if flags.kept.config.is_some() {
         // Registered before the start is logged: an unhandled SIGHUP would end the process.
         let _runtime_guard = background.enter();
@@ -206,9 +207,16 @@ fn drain(stop: &CancellationToken, threads: Vec<std::thread::JoinHandle<()>>, ba
     Ok(())
 }
 
-fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<ServerTls>>, stop: &CancellationToken) {
+fn spawn_background_work(
+    background: &Runtime,
+    app: &Arc<App>,
+    validated: &Validated,
+    tls: Option<&Arc<ServerTls>>,
+    stop: &CancellationToken,
+) {
     let (app_for_upkeep, stop_for_upkeep) = (Arc::clone(app), stop.clone());
     background.spawn(async move { app_for_upkeep.run(stop_for_upkeep).await });
+    background.spawn(local_keys::watch(Arc::clone(app), validated.start.data_dir.clone()));
     let app_for_prefetch = Arc::clone(app);
     background.spawn(async move { app_for_prefetch.prefetch().await });
     if let Some(tls) = tls {

@@ -15,6 +15,8 @@ pub enum UpstreamKind {
     Paste,
     /// `static`
     Static,
+    /// `stored`
+    Stored,
     /// `identity`
     Identity,
     /// `none`
@@ -28,6 +30,7 @@ impl UpstreamKind {
             Self::OAuth => "oauth",
             Self::Paste => "paste",
             Self::Static => "static",
+            Self::Stored => "stored",
             Self::Identity => "identity",
             Self::None => "none",
         }
@@ -39,6 +42,7 @@ pub fn access_word(access: Access) -> &'static str {
     match access {
         Access::OAuth => "oauth",
         Access::Key => "key",
+        Access::Local => "local",
         Access::Public => "public",
     }
 }
@@ -57,26 +61,22 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
     let (access, login, upstream_kind) = (access(service)?, login(service, idps)?, way(service)?);
     let is_explicit = login.is_some();
     let login = login.unwrap_or(match access {
-        Access::OAuth => Login::Password,
+        Access::OAuth | Access::Local => Login::Password,
         Access::Key | Access::Public => Login::None,
     });
     let [access_key, login_key, upstream_key] = [&key::ACCESS.info, &key::LOGIN.info, &key::UPSTREAM.info];
     let has_no_login = login == Login::None;
-    if access != Access::OAuth && is_explicit && !has_no_login {
-        let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
-        return Err(conflict_error(
-            service,
-            (access_key, access_word(access)),
-            (login_key, &login_word(&login)),
-            valid,
-        ));
+    if is_explicit {
+        check_login(service, access, &login)?;
     }
+    check_stored(service, access, upstream_kind)?;
     match (access, has_no_login, upstream_kind) {
         (Access::OAuth, false, _)
+        | (Access::Local, _, _)
         | (Access::OAuth, true, UpstreamKind::OAuth | UpstreamKind::Paste)
         | (Access::Key, _, UpstreamKind::Static | UpstreamKind::None | UpstreamKind::Identity)
         | (Access::Public, _, UpstreamKind::None) => {}
-        (Access::OAuth, true, UpstreamKind::Static | UpstreamKind::Identity | UpstreamKind::None) => {
+        (Access::OAuth, true, UpstreamKind::Static | UpstreamKind::Stored | UpstreamKind::Identity | UpstreamKind::None) => {
             let valid = "with login = \"none\" use upstream = \"oauth\" or \"paste\"; else login = \"password\" or \"idp:<name>\"";
             return Err(conflict_error(
                 service,
@@ -85,7 +85,7 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
                 valid,
             ));
         }
-        (Access::Key, _, UpstreamKind::OAuth | UpstreamKind::Paste) => {
+        (Access::Key, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Stored) => {
             let valid = "with access = \"key\" use upstream = \"static\", \"none\" or \"identity\"";
             return Err(conflict_error(
                 service,
@@ -100,7 +100,7 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
                 "everybody would use the service's key: use upstream = \"none\", or say allow_public_credential = true if that is meant";
             return Err(conflict_error(service, (access_key, "public"), (upstream_key, "static"), valid));
         }
-        (Access::Public, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Identity) => {
+        (Access::Public, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Stored | UpstreamKind::Identity) => {
             let valid = "with access = \"public\" use upstream = \"none\", or \"static\" with allow_public_credential = true";
             return Err(conflict_error(
                 service,
@@ -111,6 +111,38 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
         }
     }
     Ok((access, login, upstream_kind))
+}
+
+/// Users sign in only where they get tokens, and always do at a `local` service.
+fn check_login(service: &Section, access: Access, login: &Login) -> Result<(), ConfigError> {
+    let valid = match (access, *login == Login::None) {
+        (Access::OAuth, _) | (Access::Local, false) | (Access::Key | Access::Public, true) => return Ok(()),
+        (Access::Local, true) => "with access = \"local\" use login = \"password\" or \"idp:<name>\"",
+        (Access::Key | Access::Public, false) => "nobody signs in there: take `login` out, or use access = \"oauth\"",
+    };
+    let (access, login) = (access_word(access), login_word(login));
+    Err(conflict_error(
+        service,
+        (&key::ACCESS.info, access),
+        (&key::LOGIN.info, &login),
+        valid,
+    ))
+}
+
+/// `access = "local"` and `upstream = "stored"` go only with each other.
+fn check_stored(service: &Section, access: Access, upstream_kind: UpstreamKind) -> Result<(), ConfigError> {
+    let valid = match (access == Access::Local, upstream_kind == UpstreamKind::Stored) {
+        (true, true) | (false, false) => return Ok(()),
+        (true, false) => "with access = \"local\" use upstream = \"stored\"",
+        (false, true) => "with upstream = \"stored\" use access = \"local\"",
+    };
+    let access = (&key::ACCESS.info, access_word(access));
+    Err(conflict_error(
+        service,
+        access,
+        (&key::UPSTREAM.info, upstream_kind.as_str()),
+        valid,
+    ))
 }
 
 /// A key and its value.
@@ -138,6 +170,7 @@ fn access(service: &Section) -> Result<Access, ConfigError> {
     };
     match spanned.value {
         "key" => Ok(Access::Key),
+        "local" => Ok(Access::Local),
         "public" => Ok(Access::Public),
         _ => Ok(Access::OAuth),
     }
@@ -175,6 +208,7 @@ fn way(service: &Section) -> Result<UpstreamKind, ConfigError> {
     match spanned.value {
         "paste" => Ok(UpstreamKind::Paste),
         "static" => Ok(UpstreamKind::Static),
+        "stored" => Ok(UpstreamKind::Stored),
         "identity" => Ok(UpstreamKind::Identity),
         "none" => Ok(UpstreamKind::None),
         _ => Ok(UpstreamKind::OAuth),

@@ -76,6 +76,7 @@ fn credential_header(upstream: &Upstream) -> Option<&HeaderName> {
     match upstream {
         Upstream::Paste(settings) => Some(settings.header.name()),
         Upstream::Static(credential) => Some(credential.name()),
+        Upstream::Stored(settings) => Some(settings.header.name()),
         Upstream::OAuth(_) | Upstream::Identity(_) | Upstream::None => None,
     }
 }

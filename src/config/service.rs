@@ -55,9 +55,9 @@ pub struct Described {
     pub tokens: ConfiguredTokenMode,
 }
 
-/// Reads a key that has an effect only at a service with OAuth. A key that is not read is refused.
+/// Reads a key that has an effect only where clients get tokens. A key that is not read is refused.
 fn only_oauth<T>(access: Access, read: impl FnOnce() -> Result<T, ConfigError>) -> Result<Option<T>, ConfigError> {
-    (access == Access::OAuth).then(read).transpose()
+    access.issues_tokens().then(read).transpose()
 }
 
 fn upstream_url(section: &Section) -> Result<ExactUrl, ConfigError> {
@@ -111,7 +111,11 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             parallel_limit: parallel_limit(section, access, context.is_loopback)?,
             reauth_after: only_oauth(access, || reauth_after(section, &login, upstream_kind))?.flatten(),
             scopes: only_oauth(access, || scopes(section, &key::SCOPES))?.unwrap_or_default(),
-            optional_scopes: only_oauth(access, || scopes(section, &key::OPTIONAL_SCOPES))?.unwrap_or_default(),
+            optional_scopes: if access == Access::OAuth {
+                scopes(section, &key::OPTIONAL_SCOPES)?
+            } else {
+                Scopes::default()
+            },
             required_scopes: if access == Access::Public {
                 Scopes::default()
             } else {
@@ -122,7 +126,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             max_streams: section.get(&key::MAX_STREAMS)?.unwrap_or(access.default_max_streams()),
             forward_response_headers: forward_headers::response_headers(section)?,
             upstream,
-            remember_consent: access == Access::OAuth && remember_consent(section, &login, upstream_kind)?,
+            remember_consent: access.issues_tokens() && remember_consent(section, &login, upstream_kind)?,
             login,
             tools: tools::tool_policy(section, access, token_mode == ConfiguredTokenMode::Raw)?.map(Box::new),
             name,
@@ -157,7 +161,10 @@ fn reauth_after(section: &Section, login: &Login, upstream_kind: UpstreamKind) -
                 .wrong(what, "take it out, or use login = \"idp:<name>\""));
         }
         (Login::Password | Login::None, _) | (Login::Idp(_), UpstreamKind::OAuth) => 0,
-        (Login::Idp(_), UpstreamKind::Paste | UpstreamKind::Static | UpstreamKind::Identity | UpstreamKind::None) => REAUTH_SECONDS,
+        (
+            Login::Idp(_),
+            UpstreamKind::Paste | UpstreamKind::Static | UpstreamKind::Stored | UpstreamKind::Identity | UpstreamKind::None,
+        ) => REAUTH_SECONDS,
     };
     Ok(Some(configured.unwrap_or(default)).filter(|seconds| *seconds > 0))
 }
@@ -189,14 +196,15 @@ fn remember_consent(section: &Section, login: &Login, upstream_kind: UpstreamKin
             "with upstream = \"paste\" the page asks for the user's key each time",
             "take it out",
         )),
-        (Login::Password | Login::Idp(_), UpstreamKind::OAuth | UpstreamKind::Static | UpstreamKind::Identity | UpstreamKind::None) => {
-            Ok(true)
-        }
+        (
+            Login::Password | Login::Idp(_),
+            UpstreamKind::OAuth | UpstreamKind::Static | UpstreamKind::Stored | UpstreamKind::Identity | UpstreamKind::None,
+        ) => Ok(true),
     }
 }
 
 fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) -> Result<ConfiguredTokenMode, ConfigError> {
-    if access != Access::OAuth {
+    if !access.issues_tokens() {
         return Ok(ConfiguredTokenMode::Sealed);
     }
     let allows_passthrough = section.is_on(&key::ALLOW_TOKEN_PASSTHROUGH)?;
@@ -237,7 +245,12 @@ fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) ->
         "reference" => check_kind(ConfiguredTokenMode::Reference, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
         "jwt" => check_kind(
             ConfiguredTokenMode::Jwt,
-            &[UpstreamKind::Identity, UpstreamKind::None, UpstreamKind::Static],
+            &[
+                UpstreamKind::Identity,
+                UpstreamKind::None,
+                UpstreamKind::Static,
+                UpstreamKind::Stored,
+            ],
         ),
         _ => Ok(ConfiguredTokenMode::Sealed),
     }
@@ -245,7 +258,7 @@ fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) ->
 
 fn ttl(section: &Section, access: Access) -> Result<Ttl, ConfigError> {
     let default = Ttl::default();
-    if access != Access::OAuth {
+    if !access.issues_tokens() {
         return Ok(default);
     }
     let ttl = Ttl {

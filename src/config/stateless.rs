@@ -45,6 +45,13 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
             "use access = \"oauth\", or another store",
         );
     }
+    if service.access == Access::Local {
+        return conflict(
+            &key::ACCESS.info,
+            "the stored credential would have to be kept",
+            "use access = \"oauth\", or another store",
+        );
+    }
     if service.remember_consent {
         return conflict(
             &key::REMEMBER_CONSENT.info,
@@ -67,7 +74,13 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
             "take it out, or use another store",
         );
     }
-    match &service.upstream {
+    check_upstream(section, &service.upstream)
+}
+
+/// Fails if the upstream credential would have to be stored.
+fn check_upstream(section: &Section, upstream: &Upstream) -> Result<(), ConfigError> {
+    let conflict = |key: &'static KeyInfo, what: &str, valid: &str| conflict(section, key, what, valid);
+    match upstream {
         Upstream::OAuth(config) if config.client_id.is_none() => conflict(
             &key::CLIENT_ID.info,
             "our registration at the upstream would have to be kept",
@@ -78,7 +91,7 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
             "what a user pastes would have to travel in an address",
             "use upstream = \"oauth\", \"static\", \"identity\" or \"none\", or another store",
         ),
-        Upstream::OAuth(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => Ok(()),
+        Upstream::OAuth(_) | Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => Ok(()),
     }
 }
 

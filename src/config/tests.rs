@@ -432,10 +432,10 @@ fn errors_outside_the_services_name_place_and_cause() {
 
 /// A line of a service, the key in the message, and a word of the message.
 const WITHIN: &[(&str, &str, &str)] = &[
-    ("access = \"opn\"", "access", "oauth, key, public"),
-    ("access = \"local\"", "access", "oauth, key, public"),
-    ("access = \"introspect\"", "access", "oauth, key, public"),
-    ("upstream = \"stored\"", "upstream", "oauth, paste, static, identity, none"),
+    ("access = \"opn\"", "access", "oauth, key, local, public"),
+    ("access = \"none\"", "access", "oauth, key, local, public"),
+    ("access = \"introspect\"", "access", "oauth, key, local, public"),
+    ("upstream = \"kept\"", "upstream", "oauth, paste, static, stored, identity, none"),
     ("login = \"pasword\"", "login", "\"password\""),
     ("tools = { default = \"maybe\" }", "tools.default", "allow, ask, deny"),
     ("tools = { rules = { a = \"maybe\" } }", "tools.rules", "'maybe', the rule for 'a'"),
@@ -642,6 +642,28 @@ fn incompatible_choices_name_service_both_keys_and_valid_values() {
 }
 
 #[test]
+fn local_access_and_a_stored_credential_go_only_together() {
+    for (line, key, valid) in [
+        ("access = \"local\"", "upstream", "upstream = \"stored\""),
+        ("upstream = \"stored\"", "upstream", "access = \"local\""),
+        ("access = \"key\"\nupstream = \"stored\"", "upstream", "access = \"local\""),
+        ("access = \"public\"\nupstream = \"stored\"", "upstream", "access = \"local\""),
+        (
+            "access = \"local\"\nupstream = \"stored\"\nlogin = \"none\"",
+            "login",
+            "\"password\" or \"idp:<name>\"",
+        ),
+    ] {
+        let error = refused(&service(line));
+        let names = error.contains("'one'") && error.contains("access = ") && error.contains(&format!("{key} = "));
+        assert!(
+            names && error.contains("do not go together") && error.contains(valid),
+            "{line}\n→ {error}"
+        );
+    }
+}
+
+#[test]
 fn all_other_combinations_of_choices_are_valid() {
     for line in [
         "",
@@ -655,6 +677,8 @@ fn all_other_combinations_of_choices_are_valid() {
         "access = \"key\"\nupstream = \"identity\"",
         "access = \"key\"\nlogin = \"none\"\nupstream = \"none\"",
         "access = \"public\"\nupstream = \"none\"",
+        "access = \"local\"\nupstream = \"stored\"",
+        "access = \"local\"\nupstream = \"stored\"\nlogin = \"password\"\nauth_header = { name = \"X-Api-Key\" }",
         "access = \"public\"\nupstream = \"static\"\ncredential = \"x\"\nallow_public_credential = true",
     ] {
         if let Err(error) = written(&service(line)) {

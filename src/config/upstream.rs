@@ -11,6 +11,7 @@ use crate::service::auth_header::{AuthHeader, AuthHeaderError, CredentialSyntaxE
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::{IdentityFieldsError, IdentityHeaders};
 use crate::service::static_credential::StaticCredential;
+use crate::service::stored_settings::StoredSettings;
 use crate::upstream::quirks;
 
 /// Reads the settings of this kind of upstream credential.
@@ -33,6 +34,10 @@ pub fn upstream(service: &Section, upstream_kind: UpstreamKind) -> Result<Upstre
             };
             Ok(Upstream::Static(static_credential.map_err(to_error)?))
         }
+        UpstreamKind::Stored => Ok(Upstream::Stored(Box::new(StoredSettings {
+            auth_server: authorization(service)?,
+            header: auth_header(service)?,
+        }))),
         UpstreamKind::Identity => {
             let fields = service.get(&key::IDENTITY_HEADERS)?;
             let default = (!service.contains(&key::IDENTITY_HEADERS)).then_some("id");
@@ -59,6 +64,7 @@ pub fn kind(upstream: &Upstream) -> UpstreamKind {
         Upstream::OAuth(_) => UpstreamKind::OAuth,
         Upstream::Paste(_) => UpstreamKind::Paste,
         Upstream::Static(_) => UpstreamKind::Static,
+        Upstream::Stored(_) => UpstreamKind::Stored,
         Upstream::Identity(_) => UpstreamKind::Identity,
         Upstream::None => UpstreamKind::None,
     }

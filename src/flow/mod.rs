@@ -17,6 +17,8 @@ pub mod login;
 pub mod refresh;
 pub mod refresh_rules;
 pub mod stateless_code;
+pub mod stored_credential;
+pub mod stored_token;
 pub mod superseded;
 pub mod user;
 pub mod user_check;
@@ -39,8 +41,8 @@ const fn transition(source: &'static str, event: &'static str, target: &'static 
     }
 }
 
-/// All transitions: of the authorization flow, of the grant, and of an API key.
-pub const TRANSITIONS: [Transition; 42] = [
+/// All transitions: of the authorization flow, of the grant, of an API key, and of a stored credential.
+pub const TRANSITIONS: [Transition; 51] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -83,6 +85,15 @@ pub const TRANSITIONS: [Transition; 42] = [
     transition("Refreshing", "ended", "Ended"),
     transition("[*]", "new", "Usable"),
     transition("Usable", "revoked", "Revoked"),
+    transition("[*]", "new", "SignedIn"),
+    transition("SignedIn", "credential_renewal_started", "Renewing"),
+    transition("SignedIn", "replaced", "SignedIn"),
+    transition("Renewing", "credential_renewal_started", "Renewing"),
+    transition("Renewing", "renewed", "SignedIn"),
+    transition("Renewing", "renewal_failed", "SignedIn"),
+    transition("Renewing", "renewal_refused", "NeedsLogin"),
+    transition("Renewing", "replaced", "SignedIn"),
+    transition("NeedsLogin", "replaced", "SignedIn"),
 ];
 
 /// The state machines as a Mermaid state diagram.

@@ -3,6 +3,7 @@
 //! A name that is resolved again can have another address (DNS rebinding), so nothing here goes
 //! back from an address to a name. An IP literal in a URL is checked like an address from DNS.
 
+use crate::base::endpoint_network::EndpointNetwork;
 use crate::base::special_ip::{self, AddressKind, Cidr};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -56,6 +57,45 @@ impl AddressPolicy {
             private: are_all(AddressKind::is_private),
             plain_http,
             extra,
+        }
+    }
+
+    /// The policy for endpoints in this network. `None`: the operator named them.
+    pub fn in_network(network: Option<EndpointNetwork>, extra: Arc<[Cidr]>) -> AddressPolicy {
+        match network {
+            None => Self::Anything,
+            Some(EndpointNetwork {
+                loopback,
+                private,
+                plain_http,
+            }) => Self::AsUpstream {
+                loopback,
+                private,
+                plain_http,
+                extra,
+            },
+        }
+    }
+
+    /// The network of endpoints with this policy. `None`: any.
+    pub fn network(&self) -> Option<EndpointNetwork> {
+        match self {
+            Self::Anything => None,
+            Self::Public { loopback } => Some(EndpointNetwork {
+                loopback: *loopback,
+                private: false,
+                plain_http: false,
+            }),
+            Self::AsUpstream {
+                loopback,
+                private,
+                plain_http,
+                extra: _,
+            } => Some(EndpointNetwork {
+                loopback: *loopback,
+                private: *private,
+                plain_http: *plain_http,
+            }),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod identity_headers;
 pub mod password_user;
 pub mod public_urls;
 pub mod static_credential;
+pub mod stored_settings;
 pub mod tool_policy;
 
 use http::HeaderValue;
@@ -26,6 +27,7 @@ use crate::service::auth_header::PasteSettings;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::IdentityHeaders;
 use crate::service::static_credential::StaticCredential;
+use crate::service::stored_settings::StoredSettings;
 use crate::service::tool_policy::ToolPolicy;
 use crate::token::header::{PayloadKind, ServiceDigest, TokenMode};
 use crate::token::lifetime::{ReuseWindow, Ttl};
@@ -113,6 +115,8 @@ pub enum Access {
     OAuth,
     /// An API key that the operator made.
     Key,
+    /// The local key of this machine's user, or a token of this gateway's authorization server.
+    Local,
     /// Nothing.
     Public,
 }
@@ -137,6 +141,8 @@ pub enum Upstream {
     Paste(PasteSettings),
     /// A credential of the service, the same for every user.
     Static(StaticCredential),
+    /// A credential of the service that the operator obtained with a command. The store has it.
+    Stored(Box<StoredSettings>),
     /// Identity headers, for a backend that trusts the gateway.
     Identity(IdentityHeaders),
     /// Nothing.
@@ -180,8 +186,24 @@ impl Access {
     /// The most open streams of one grant or API key, or of one source, unless configured.
     pub fn default_max_streams(self) -> usize {
         match self {
-            Self::OAuth | Self::Key => 64,
+            Self::OAuth | Self::Key | Self::Local => 64,
             Self::Public => 16,
+        }
+    }
+
+    /// Whether programs of this machine may call with the local key.
+    pub fn accepts_local_key(self) -> bool {
+        match self {
+            Self::Local => true,
+            Self::OAuth | Self::Key | Self::Public => false,
+        }
+    }
+
+    /// Whether clients get tokens of this gateway's authorization server.
+    pub fn issues_tokens(self) -> bool {
+        match self {
+            Self::OAuth | Self::Local => true,
+            Self::Key | Self::Public => false,
         }
     }
 }
@@ -197,7 +219,7 @@ impl Service {
     pub fn token_service_digest(&self) -> ServiceDigest {
         match self.upstream {
             Upstream::OAuth(_) | Upstream::Paste(_) => ServiceDigest::of(&format!("{} {}", self.name, self.mcp.origin())),
-            Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => ServiceDigest::of(&self.name),
+            Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => ServiceDigest::of(&self.name),
         }
     }
 
@@ -227,6 +249,10 @@ impl Service {
     fn endpoints_without_metadata(&self) -> Option<(&AuthServerConfig, &'static KnownEndpoints)> {
         match &self.upstream {
             Upstream::OAuth(config) => Some((config, config.profile_of(&self.mcp).endpoints.as_ref()?)),
+            Upstream::Stored(settings) => {
+                let config = &settings.auth_server;
+                Some((config, config.profile_of(&self.mcp).endpoints.as_ref()?))
+            }
             Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
         }
     }
@@ -252,14 +278,14 @@ impl Upstream {
         match self {
             Self::OAuth(_) => AfterConsent::Upstream,
             Self::Paste(paste) => AfterConsent::Form(paste),
-            Self::Static(_) | Self::Identity(_) | Self::None => AfterConsent::Nowhere,
+            Self::Static(_) | Self::Stored(_) | Self::Identity(_) | Self::None => AfterConsent::Nowhere,
         }
     }
 
     /// Whether the upstream cannot tell users apart, so any user could use another user's session.
     pub fn is_shared_identity(&self) -> bool {
         match self {
-            Self::Static(_) | Self::None => true,
+            Self::Static(_) | Self::Stored(_) | Self::None => true,
             Self::OAuth(_) | Self::Paste(_) | Self::Identity(_) => false,
         }
     }
@@ -270,7 +296,7 @@ impl Upstream {
         match self {
             Self::OAuth(_) => matches!(kind, PayloadKind::Refresh | PayloadKind::Access | PayloadKind::Reference),
             Self::Paste(_) => matches!(kind, PayloadKind::Access | PayloadKind::Reference),
-            Self::Static(_) | Self::Identity(_) | Self::None => kind == PayloadKind::Nothing,
+            Self::Static(_) | Self::Stored(_) | Self::Identity(_) | Self::None => kind == PayloadKind::Nothing,
         }
     }
 
@@ -285,8 +311,9 @@ impl Upstream {
             )])),
             (Self::Static(credential), PayloadKind::Nothing) => Some(UpstreamHeaders::One([credential.header()])),
             (Self::Identity(identity), PayloadKind::Identity) => Some(UpstreamHeaders::Many(identity.headers(payload)?)),
-            (Self::None, PayloadKind::Nothing) => Some(UpstreamHeaders::Nothing),
-            (Self::OAuth(_) | Self::Paste(_) | Self::Static(_) | Self::Identity(_) | Self::None, _) => None,
+            // The stored credential is put on the request once the caller is authenticated.
+            (Self::Stored(_) | Self::None, PayloadKind::Nothing) => Some(UpstreamHeaders::Nothing),
+            (Self::OAuth(_) | Self::Paste(_) | Self::Static(_) | Self::Stored(_) | Self::Identity(_) | Self::None, _) => None,
         }
     }
 }
@@ -309,7 +336,7 @@ mod tests {
         PayloadKind::Nothing,
     ];
 
-    fn every_way() -> [(Upstream, PayloadKind, &'static str); 5] {
+    fn every_way() -> [(Upstream, PayloadKind, &'static str); 6] {
         let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
         let credential = StaticCredential::new(&header, &Secret::from("fixed")).unwrap();
         let settings = PasteSettings {
@@ -326,6 +353,7 @@ mod tests {
             (Upstream::Paste(settings), PayloadKind::Access, "x-api-key: carried"),
             (Upstream::Static(credential), PayloadKind::Nothing, "x-api-key: fixed"),
             (Upstream::Identity(identity), PayloadKind::Identity, "x-user-id: 4711"),
+            (Upstream::Stored(Box::default()), PayloadKind::Nothing, ""),
             (Upstream::None, PayloadKind::Nothing, ""),
         ]
     }
@@ -356,7 +384,7 @@ mod tests {
             let expected = match &upstream {
                 Upstream::OAuth(_) => [true, true, false, false],
                 Upstream::Paste(_) => [true, false, false, false],
-                Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => [false, false, false, true],
+                Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => [false, false, false, true],
             };
             assert_eq!(accepted(&upstream), expected, "{upstream:?}");
         }

@@ -2,5 +2,6 @@
 
 pub mod header;
 pub mod lifetime;
+pub mod local_key;
 pub mod pair;
 pub mod signing_keys;

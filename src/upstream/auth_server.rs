@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::endpoint_network::EndpointNetwork;
 use crate::base::secret::Secret;
+use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
 use crate::net::dial::AddressPolicy;
 use crate::upstream::quirks::Profile;
@@ -84,6 +86,13 @@ pub struct AuthServer {
     pub scopes_known: Vec<String>,
     /// Whether the server lists `offline_access`. Then it is requested, if the profile allows it.
     pub offline_access: bool,
+}
+
+impl AuthServer {
+    /// The addresses that endpoints in this network may have, and the operator's `allow_addresses`.
+    pub fn addresses_in(network: Option<EndpointNetwork>, allowed: &[Cidr]) -> AddressPolicy {
+        AddressPolicy::in_network(network, allowed.into())
+    }
 }
 
 /// The gateway's credentials at an authorization server, configured or registered.

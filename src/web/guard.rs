@@ -81,13 +81,14 @@ pub enum CorsPolicy {
 /// request. `allowed` are the configured origins, compared byte for byte.
 ///
 /// Without them, a page needs a credential that no browser sends by itself. So a service that requires
-/// none (`needs_credential` is false) serves no page: every page could use what the gateway reaches.
-pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &str, needs_credential: bool) -> Option<CorsPolicy> {
+/// none, or that has the user's own credential, serves no page (`serves_pages` is false): every page could
+/// use what the gateway reaches.
+pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &str, serves_pages: bool) -> Option<CorsPolicy> {
     let only = || Some(CorsPolicy::Only(origin.to_owned()));
     if allowed.iter().any(|allowed| allowed == "*") {
         return Some(CorsPolicy::Everyone);
     }
-    match (allowed, needs_credential) {
+    match (allowed, serves_pages) {
         ([], false) => None,
         ([], true) if !site.is_loopback() => Some(CorsPolicy::Everyone),
         ([], true) => only().filter(|_| is_loopback(origin)),

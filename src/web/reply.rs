@@ -89,6 +89,10 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
             "bad_gateway",
             "the upstream wants a credential that this service does not have".to_owned(),
         ),
+        ProxyError::NeedsLogin => ("bad_gateway", {
+            let name = &endpoint.service.service.name;
+            format!("the gateway is not signed in at the upstream of this service; its operator must run: mcp-oauth-gateway login {name}")
+        }),
         ProxyError::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
         ProxyError::UpstreamDown(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
         ProxyError::UpstreamTimeout => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
@@ -105,6 +109,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         | ProxyError::RateLimited
         | ProxyError::TooManyStreams
         | ProxyError::CredentialRefused
+        | ProxyError::NeedsLogin
         | ProxyError::Redirected(_)
         | ProxyError::UpstreamDown(_)
         | ProxyError::UpstreamTimeout
@@ -160,6 +165,7 @@ fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String
         | ProxyError::RateLimited
         | ProxyError::TooManyStreams
         | ProxyError::CredentialRefused
+        | ProxyError::NeedsLogin
         | ProxyError::Redirected(_)
         | ProxyError::UpstreamDown(_)
         | ProxyError::UpstreamTimeout

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::app::endpoint::{PathStyle, ServiceEndpoint};
+use crate::app::proxy::caller::CallerAddress;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::service_list;
 use crate::net::body::{BodyError, read_limited};
@@ -53,8 +54,8 @@ struct RequestContext<'a> {
     config: &'a RuntimeConfig,
     /// The base URL of the host name that the request used.
     base_url: &'a BaseUrl,
-    /// The caller's address, for limits only.
-    source: IpAddr,
+    /// Where the request comes from.
+    address: CallerAddress,
 }
 
 impl Router {
@@ -96,7 +97,7 @@ impl Router {
             http,
             config: &config,
             base_url,
-            source,
+            address: CallerAddress { peer, source },
         };
         let Some(cors) = self.cors_policy(&endpoint, context, request.headers()) else {
             return origin_denied();
@@ -122,8 +123,7 @@ impl Router {
                 let response = match find_oauth(context, &service) {
                     // Boxed, as below: rare, and otherwise the largest part of the future of every request.
                     Some(service_endpoint) => {
-                        let origin = RequestOrigin::of(source, request.headers());
-                        origin
+                        origin()
                             .scoped(self.oauth_endpoint(context, endpoint, service_endpoint, request))
                             .await
                     }
@@ -144,8 +144,8 @@ impl Router {
                 let Origin::Other(origin) = guard::origin(context.base_url, headers) else {
                     return Some(CorsPolicy::Own);
                 };
-                let is_public = find(context, service).is_some_and(|endpoint| endpoint.is_public());
-                guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, !is_public)
+                let serves_pages = find(context, service).is_none_or(|endpoint| endpoint.serves_foreign_pages());
+                guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, serves_pages)
             }
             Endpoint::Document(_) | Endpoint::OAuth(..) | Endpoint::Browser(_) | Endpoint::Style | Endpoint::Home => {
                 Some(CorsPolicy::Everyone)
@@ -178,7 +178,7 @@ impl Router {
         if guard::is_opaque_request(request.headers()) {
             return origin_denied();
         }
-        let forwarded = self.app.proxy.forward(context.http, endpoint.service, request, context.source);
+        let forwarded = self.app.proxy.forward(context.http, endpoint.service, request, context.address);
         forwarded.await.unwrap_or_else(|error| reply::proxy_error(&error, endpoint))
     }
 
@@ -189,7 +189,7 @@ impl Router {
         service_endpoint: ServiceEndpoint<'_>,
         request: PendingRequest<'_>,
     ) -> HttpResponse {
-        let (parts, body) = request.into_parts();
+        let (source, (parts, body)) = (context.address.source, request.into_parts());
         let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let expected = match endpoint {
             OAuthEndpoint::Register => JSON,
@@ -214,19 +214,19 @@ impl Router {
                     Form::parse(&body)
                 };
                 match form {
-                    Ok(form) => token_endpoint.respond(context.source, service_endpoint, authorization, &form).await,
+                    Ok(form) => token_endpoint.respond(source, service_endpoint, authorization, &form).await,
                     Err(error) => Err(error.into()),
                 }
                 .map(|document| (StatusCode::OK, document))
             }
             OAuthEndpoint::Revoke => token_endpoint
-                .revoke(context.source, service_endpoint.service, authorization, &body)
+                .revoke(source, service_endpoint.service, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
             OAuthEndpoint::Register => self
                 .app
                 .clients
-                .register(&body, context.source)
+                .register(&body, source)
                 .map(|document| (StatusCode::CREATED, document)),
         };
         match result {
@@ -256,7 +256,7 @@ impl Router {
             headers: &parts.headers,
             query,
             body,
-            source: context.source,
+            source: context.address.source,
         };
         let is_post = parts.method == Method::POST;
         if is_post && !guard::is_own_post(context.base_url, &parts.headers) {

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 pub(crate) const NOT_LISTED: &[(&str, &str, &str)] = &[
     ("GrantRecord", "used", "it keeps its state; the effect says what the use means"),
     ("GrantRecord", "upstream_401_seen", "it keeps its state, or ends by `ended`"),
+    ("StoredCredentialRecord", "failed", "it keeps its state, and notes a failure"),
     ("Ended", "without_grant", "it ends a grant that does not exist yet"),
 ];
 
@@ -71,7 +72,7 @@ signing_keys revocations
 clients discovery
 tokens
 grants
-api_keys grant_admin
+api_keys grant_admin stored
 token_endpoint authorize proxy
 mod
 reseal

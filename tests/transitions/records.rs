@@ -19,7 +19,9 @@ use mcp_oauth_gateway::flow::TRANSITIONS;
 use mcp_oauth_gateway::flow::api_key::ApiKeyRecord;
 use mcp_oauth_gateway::flow::branches::AbandonedRecord;
 use mcp_oauth_gateway::flow::flow_record::FlowRecord;
-use mcp_oauth_gateway::flow::grant::GrantRecord;
+use mcp_oauth_gateway::flow::grant::{GrantRecord, RefreshAttempt};
+use mcp_oauth_gateway::flow::stored_credential::{CredentialFailure, Renewing, SignedIn, StoredCredential, StoredCredentialRecord};
+use mcp_oauth_gateway::flow::stored_token::CredentialKind;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Backend, Export, Memory, Sqlite, Store};
 use mcp_oauth_gateway::token::header::TokenMode;
@@ -36,13 +38,14 @@ const DAY: u64 = 86_400;
 
 /// The longest life of a record of each kind in seconds, with the default lifetimes. `None` means
 /// no limit: the operator bounds their number, and a request alone never creates one.
-const LIES: [(&str, Option<u64>); 8] = [
+const LIES: [(&str, Option<u64>); 9] = [
     ("abandoned-branches", Some(3_600 + 300)),
     ("api-key", None),
     ("consent", Some(90 * DAY)),
     ("flow", Some(1_800)),
     ("grant", Some(90 * DAY)),
     ("signing-keys", None),
+    ("stored-credential", None),
     ("upstream-client", None),
     ("upstream-issuer", None),
 ];
@@ -59,6 +62,7 @@ macro_rules! kinds {
         $each::<ApiKeyRecord>($($argument),*).await;
         $each::<ConsentRecord>($($argument),*).await;
         $each::<SigningRecord>($($argument),*).await;
+        $each::<StoredCredentialRecord>($($argument),*).await;
         $each::<UpstreamClientRecord>($($argument),*).await;
         $each::<UpstreamIssuerRecord>($($argument),*).await;
     }};
@@ -301,6 +305,60 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let given = json!({ "scopes": ["read", "write"], "issuer": "https://upstream.example", "expires": now.plus_seconds(90 * DAY) });
     let ConsentRecord::Consent(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
+    stored_credentials(all).await;
+}
+
+/// Adds an API key, and tokens in each state.
+async fn stored_credentials(all: &Store) {
+    let now = UnixTime(THEN);
+    let tokens = json!({ "access": "a token", "refresh": "another token", "expires": now, "refresh_expires": 2_000_000, "scope": "read" });
+    let oauth = json!({
+        "type": "oauth", "issuer": "https://upstream.example", "token_endpoint": "https://upstream.example/token",
+        "revocation_endpoint": "https://upstream.example/revoke", "scopes": "read", "resource": "https://mcp.example", "tokens": tokens,
+        "network": { "loopback": false, "private": true, "plain_http": false },
+        "client": { "id": "gateway", "secret": "a secret", "auth_method": "client_secret_basic" },
+    });
+    let credential = |name: &str, kind: &Value| {
+        let kind: CredentialKind = serde_json::from_value(kind.clone()).unwrap();
+        SignedIn::new(StoredCredential::new(name, "https://mcp.example", kind, now))
+    };
+    let insert = |name: &'static str, kind| all.insert(StoredCredential::id_of(name), credential(name, kind));
+    let key = json!({ "type": "api_key", "key": "a key" });
+    insert("key", &key).await.unwrap();
+    for name in ["signed-in", "renewing", "failed", "renewed", "refused"] {
+        let handle = insert(name, &oauth).await.unwrap();
+        if name == "signed-in" {
+            continue;
+        }
+        let (id, owner) = (Id([1; 16]), Id([2; 16]));
+        let attempt = RefreshAttempt {
+            id,
+            owner,
+            is_exclusive: true,
+        };
+        let start = |record: StoredCredentialRecord| record.credential_renewal_started(None, attempt, now);
+        let renewal = all.update(&handle, start).await.unwrap().1;
+        let new = renewal.credential.oauth().unwrap().tokens.clone();
+        let failure = CredentialFailure::new("the upstream does not answer", now);
+        match name {
+            "failed" => drop(
+                all.transition(&handle, |s: Renewing| s.renewal_failed(id, failure.clone()))
+                    .await
+                    .unwrap(),
+            ),
+            "renewed" => drop(
+                all.transition(&handle, |s: Renewing| s.renewed(id, new.clone(), now))
+                    .await
+                    .unwrap(),
+            ),
+            "refused" => drop(
+                all.transition(&handle, |s: Renewing| s.renewal_refused(id, failure.clone()))
+                    .await
+                    .unwrap(),
+            ),
+            _ => {}
+        }
+    }
 }
 
 fn read<R: Record>(said: &Value) -> R {

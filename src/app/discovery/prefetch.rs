@@ -13,7 +13,7 @@ impl Discovery {
             }
         }
         for active in config.services() {
-            if active.auth_server_config().is_none() {
+            if !active.has_upstream_leg() {
                 continue;
             }
             if let Ok(server) = self.auth_server(http, active).await {

@@ -72,7 +72,7 @@ impl Discovery {
     /// Looks the upstream up where a result is useful and not needed. After a failure it waits, so that
     /// new flows do not cause a request each.
     pub(in crate::app) async fn discover_if_due(&self, http: &HttpClient, active: &ActiveService) {
-        if active.auth_server_config().is_some() && active.discovery.server.is_lookup_due(self.core.clock.now()) {
+        if active.has_upstream_leg() && active.discovery.server.is_lookup_due(self.core.clock.now()) {
             // A failure is logged, and approving reports it.
             let _ = self.auth_server(http, active).await;
         }

@@ -6,7 +6,6 @@ use crate::app::revocations::list::TokenStatus;
 use crate::app::runtime_config::ActiveService;
 use crate::flow::grant::GrantRecord;
 use crate::oauth::scope::Scopes;
-use crate::service::Access;
 use crate::store::Handle;
 use crate::token::header::{PairHeader, TokenKind};
 
@@ -29,7 +28,7 @@ impl Grants {
         if header.kind != TokenKind::Access {
             return StreamCheck::MustEnd("the API key has expired");
         }
-        if service.access != Access::OAuth || service.digest != header.service {
+        if !service.access.issues_tokens() || service.digest != header.service {
             return StreamCheck::MustEnd("the service is another one now");
         }
         if !service.required_scopes.is_empty() && !Scopes::parse(&header.scopes).contains_all(&service.required_scopes) {

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::app::proxy::Proxy;
-use crate::app::proxy::caller::{AuthenticatedRequest, Caller};
+use crate::app::proxy::caller::{AuthenticatedRequest, Caller, CallerAddress};
 use crate::app::proxy::error::ProxyError;
 #[cfg(feature = "raw")]
 use crate::app::proxy::raw_bearer::raw_bearer;
@@ -18,24 +18,46 @@ use crate::oauth::scope::Scopes;
 use crate::service::identity_headers::{IdentityHeaders, IdentityPayload};
 use crate::service::{Access, Service, Upstream, UpstreamHeaders};
 use crate::token::header::{PairHeader, PayloadKind, TokenKind, TokenMode};
+use crate::token::local_key::LocalKeyKind;
 use crate::token::pair::OpenedPair;
 
 /// The pair is for another kind of upstream credential.
 pub(super) const WRONG_PAYLOAD: ProxyError = ProxyError::BadToken("the token carries something else than this service needs");
 
 impl Proxy {
-    /// Authenticates a request. `source` is the caller's address, for limits only.
+    /// Authenticates a request.
     pub(super) fn authenticate(
         &self,
         active: &ActiveService,
         headers: &HeaderMap,
-        source: IpAddr,
+        address: CallerAddress,
     ) -> Result<AuthenticatedRequest, ProxyError> {
         match active.service.access {
-            Access::Public => self.anonymous(&active.service, source),
+            Access::Public => self.anonymous(&active.service, address.source),
             Access::OAuth => self.token_holder(active, TokenKind::Access, headers),
+            Access::Local => match bearer_token(headers)? {
+                key if key.starts_with(LocalKeyKind::Local.prefix()) => {
+                    self.local_key_holder(&active.service, key, address.is_this_machine(headers))
+                }
+                _ => self.token_holder(active, TokenKind::Access, headers),
+            },
             Access::Key => self.token_holder(active, TokenKind::Key, headers),
         }
+    }
+
+    /// A program of this machine, which can read the file with the local key.
+    fn local_key_holder(&self, service: &Service, key: &str, is_this_machine: bool) -> Result<AuthenticatedRequest, ProxyError> {
+        if !is_this_machine || !self.core.urls.is_loopback() {
+            return Err(ProxyError::BadToken("the local key is accepted only from programs of this machine"));
+        }
+        let Some(id) = self.core.local_keys.identify(LocalKeyKind::Local, key) else {
+            return Err(ProxyError::BadToken("this is not the local key of this gateway, or it was rotated"));
+        };
+        let credential = service.upstream.headers(PayloadKind::Nothing, &Secret::from(""));
+        Ok(AuthenticatedRequest {
+            caller: Caller::LocalKey(id),
+            credential: credential.ok_or(ProxyError::CredentialRefused)?,
+        })
     }
 
     /// A token in the request is neither read nor forwarded.
@@ -92,7 +114,7 @@ impl Proxy {
                 Some(identity) => Some(self.identity_headers(active, configured, &identity, &header)?),
                 None => None,
             },
-            Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::None => {
+            Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::Stored(_) | Upstream::None => {
                 service.upstream.headers(header.carried, &upstream)
             }
         };

@@ -1,15 +1,53 @@
 //! Who sends a proxied request.
 
+use std::net::IpAddr;
+
+use http::HeaderMap;
+
+use crate::app::local_keys::LocalKeyId;
 use crate::app::proxy::mcp_sessions::SessionOwner;
 use crate::base::ids::Id;
 use crate::service::{Service, UpstreamHeaders};
 use crate::token::header::{PairHeader, PayloadKind, TokenKind};
+
+/// The subject of calls with the local key. No user has it: names of users have no colon.
+const LOCAL_KEY_SUBJECT: &str = ":local-key";
+
+/// The headers by which proxies report their caller.
+const PROXY_HEADERS: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "via",
+];
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct CallerAddress {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The caller's address, for limits only: a proxy may have reported it.
+    pub source: IpAddr,
+}
+
+impl CallerAddress {
+    /// Whether the caller is a program of this machine. A proxy or a tunnel on this machine is a loopback
+    /// peer too, so a header by which such programs report their caller counts as a remote caller.
+    pub(super) fn is_this_machine(self, headers: &HeaderMap) -> bool {
+        let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+        is_loopback(self.peer) && is_loopback(self.source) && !PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
+    }
+}
 
 /// An authenticated caller.
 #[derive(Debug)]
 pub(super) enum Caller {
     /// Anybody: a public service requires no token.
     Anonymous,
+    /// A program of this machine's user, which holds the local key.
+    LocalKey(LocalKeyId),
     /// The holder of a token or API key with this header.
     TokenHolder(PairHeader),
     /// The holder of a bearer that may be a token of the upstream.
@@ -30,7 +68,7 @@ impl Caller {
     /// Whether a refresh or a new login could change the upstream's decision.
     pub(super) fn can_reauthenticate(&self) -> bool {
         match self {
-            Self::Anonymous => false,
+            Self::Anonymous | Self::LocalKey(_) => false,
             // A credential of the service is the same for every user.
             Self::TokenHolder(header) => {
                 header.kind != TokenKind::Key && matches!(header.carried, PayloadKind::Access | PayloadKind::Reference)
@@ -47,7 +85,11 @@ impl Caller {
                 service: service.digest,
                 subject: &header.subject,
             }),
-            Self::TokenHolder(_) | Self::Anonymous => None,
+            Self::LocalKey(_) if service.upstream.is_shared_identity() => Some(SessionOwner {
+                service: service.digest,
+                subject: LOCAL_KEY_SUBJECT,
+            }),
+            Self::TokenHolder(_) | Self::LocalKey(_) | Self::Anonymous => None,
             #[cfg(feature = "raw")]
             Self::RawBearer => None,
         }
@@ -56,7 +98,7 @@ impl Caller {
     /// The grant or API key whose end ends the responses to the caller.
     pub(super) fn grant_id(&self) -> Option<Id> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::LocalKey(_) => None,
             Self::TokenHolder(header) => Some(header.grant),
             #[cfg(feature = "raw")]
             Self::RawBearer => None,

@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use crate::app::grants::error::UpstreamTokenError;
+use crate::app::stored::error::StoredCredentialError;
 use crate::app::tokens::verify::OpenError;
 
 /// Why the upstream does not answer a proxied request.
@@ -36,6 +37,8 @@ pub enum ProxyError {
     UpstreamDown(String),
     /// The upstream took too long.
     UpstreamTimeout,
+    /// The service has no stored credential, or it has ended: the operator must sign in.
+    NeedsLogin,
     /// The upstream token of a reference pair cannot be read or refreshed now.
     TryLater,
 }
@@ -58,6 +61,16 @@ impl From<UpstreamTokenError> for ProxyError {
     }
 }
 
+impl From<StoredCredentialError> for ProxyError {
+    fn from(error: StoredCredentialError) -> Self {
+        match error {
+            StoredCredentialError::NotSignedIn | StoredCredentialError::NeedsLogin => Self::NeedsLogin,
+            StoredCredentialError::Refused => Self::CredentialRefused,
+            StoredCredentialError::TryLater => Self::TryLater,
+        }
+    }
+}
+
 impl ProxyError {
     /// The status of the response.
     pub fn status(&self) -> StatusCode {
@@ -69,7 +82,7 @@ impl ProxyError {
             Self::MissingScopes | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::HeadNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited | Self::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
-            Self::CredentialRefused | Self::Redirected(_) | Self::UpstreamDown(_) => StatusCode::BAD_GATEWAY,
+            Self::CredentialRefused | Self::NeedsLogin | Self::Redirected(_) | Self::UpstreamDown(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -8,10 +8,11 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::proxy::Proxy;
-use crate::app::proxy::caller::{AuthenticatedRequest, Caller};
+use crate::app::proxy::caller::{AuthenticatedRequest, Caller, CallerAddress};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionRequest};
 use crate::app::proxy::send::{send, stream_body};
+use crate::app::proxy::stored_token::token_source;
 use crate::app::runtime_config::ActiveService;
 use crate::net::body::{EarlyEnd, ResponseBody, StreamBody, is_event_stream};
 use crate::net::http_client::HttpClient;
@@ -36,7 +37,7 @@ struct RelayedStream {
 
 impl Proxy {
     /// Forwards a request to the upstream MCP server. The body is taken only from an authenticated
-    /// caller. `source` is the caller's address, for limits only.
+    /// caller.
     ///
     /// # Errors
     /// If the caller is refused, or the upstream does not answer or refuses its credential.
@@ -45,14 +46,15 @@ impl Proxy {
         http: &HttpClient,
         active: &Arc<ActiveService>,
         request: Request<&mut Option<Incoming>>,
-        source: IpAddr,
+        address: CallerAddress,
     ) -> Result<Response<ResponseBody>, ProxyError> {
+        let source = address.source;
         if !self.revocations.is_loaded() && !self.revocations.wait_loaded(LOAD_TIMEOUT).await {
             return Err(ProxyError::NotReady);
         }
         let (head, body) = request.into_parts();
         let service = &active.service;
-        let AuthenticatedRequest { caller, credential } = self.authenticate(active, &head.headers, source)?;
+        let AuthenticatedRequest { caller, credential } = self.authenticate(active, &head.headers, address)?;
         if head.method == Method::HEAD {
             return Err(ProxyError::HeadNotAllowed);
         }
@@ -81,14 +83,10 @@ impl Proxy {
         }
         let stream = self.open_endless_stream(service, &caller, source, &head)?;
         let body = body.take();
-        let response = match &caller {
+        let response = match token_source(&caller, service) {
             // Boxed, so that the common case does not have the size of the rare one.
-            Caller::TokenHolder(header) if header.carried == PayloadKind::Reference => {
-                Box::pin(self.send_with_reference(http, active, header, Request::from_parts(head, body))).await?
-            }
-            Caller::TokenHolder(_) | Caller::Anonymous => send(http, service, &head, &credential, stream_body(body)).await?,
-            #[cfg(feature = "raw")]
-            Caller::RawBearer => send(http, service, &head, &credential, stream_body(body)).await?,
+            Some(source) => Box::pin(self.send_with_retry(http, active, source, Request::from_parts(head, body))).await?,
+            None => send(http, service, &head, &credential, stream_body(body)).await?,
         };
         if let Some((owner, method, id)) = session.map(|session| *session) {
             let request = SessionRequest {

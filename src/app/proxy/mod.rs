@@ -1,6 +1,7 @@
 //! Proxied MCP requests. A request reads no store and writes nothing, holds no lock while it waits, and
 //! buffers no body: the caller is authenticated, the request streams on with the upstream's own
-//! credential, and the response streams back. A reference pair is the exception, see [`retry`].
+//! credential, and the response streams back. A reference pair and a stored credential
+//! are the exception, see [`retry`].
 
 pub mod authenticate;
 pub mod caller;
@@ -13,6 +14,7 @@ pub mod mcp_sessions;
 pub mod raw_bearer;
 pub mod retry;
 pub mod send;
+mod stored_token;
 pub mod streams;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::app::proxy::known_keys::KnownKeys;
 use crate::app::proxy::mcp_sessions::McpSessions;
 use crate::app::rate_limit::AnonymousLimit;
 use crate::app::revocations::Revocations;
+use crate::app::stored::StoredCredentials;
 use crate::app::tokens::Tokens;
 use crate::base::time::UnixTime;
 use crate::net::body::HasEnded;
@@ -34,6 +37,7 @@ pub struct Proxy {
     revocations: Arc<Revocations>,
     tokens: Arc<Tokens>,
     grants: Arc<Grants>,
+    stored: Arc<StoredCredentials>,
     sessions: McpSessions,
     anonymous_limit: AnonymousLimit,
     /// Whether a grant or API key has ended, for long responses.
@@ -43,13 +47,20 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub(in crate::app) fn new(core: Arc<Core>, revocations: Arc<Revocations>, tokens: Arc<Tokens>, grants: Arc<Grants>) -> Self {
+    pub(in crate::app) fn new(
+        core: Arc<Core>,
+        revocations: Arc<Revocations>,
+        tokens: Arc<Tokens>,
+        grants: Arc<Grants>,
+        stored: Arc<StoredCredentials>,
+    ) -> Self {
         let list = Arc::clone(&revocations);
         Self {
             core,
             revocations,
             tokens,
             grants,
+            stored,
             has_ended: Arc::new(move |id| list.is_revoked(id)),
             sessions: McpSessions::default(),
             anonymous_limit: AnonymousLimit::default(),

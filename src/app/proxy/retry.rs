@@ -1,5 +1,5 @@
-//! A proxied request whose pair refers to a stored upstream token. If the upstream refuses the token,
-//! the request is sent once more with a newer one, if its body is absent or short enough to buffer.
+//! A proxied request with a stored upstream token, of its grant or of its service. If the upstream refuses
+//! the token, the request is sent once more with a newer one, if its body is absent or short enough to buffer.
 
 use std::sync::Arc;
 
@@ -7,18 +7,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
-use crate::app::grants::error::UpstreamTokenError;
-use crate::app::grants::token_cache::CachedToken;
 use crate::app::proxy::Proxy;
-use crate::app::proxy::authenticate::WRONG_PAYLOAD;
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::send::{FIRST_BYTE_TIMEOUT, send, stream_body};
+use crate::app::proxy::stored_token::TokenSource;
 use crate::app::runtime_config::ActiveService;
-use crate::base::secret::Secret;
 use crate::net::body::{BodyError, RequestBody, read_limited};
 use crate::net::http_client::HttpClient;
-use crate::service::{Service, UpstreamHeaders};
-use crate::token::header::{PairHeader, PayloadKind};
 use crate::upstream::forward_rules::{self, ResponseVerdict};
 
 /// The longest body that is buffered for a retry, in bytes.
@@ -33,41 +28,37 @@ enum BufferedBody {
 }
 
 impl Proxy {
-    /// Sends a request with the upstream token of its grant.
-    pub(super) async fn send_with_reference(
+    /// Sends a request with a credential from `source`.
+    pub(super) async fn send_with_retry(
         &self,
         http: &HttpClient,
         active: &Arc<ActiveService>,
-        header: &PairHeader,
+        source: TokenSource<'_>,
         request: Request<Option<Incoming>>,
     ) -> Result<Response<Incoming>, ProxyError> {
-        let (service, grant) = (&active.service, header.grant);
+        let service = &active.service;
         let (head, body) = request.into_parts();
         let body = buffer(body).await?;
-        let first_use = self.grants.note_use(header);
-        let token = self.grants.upstream_token(active, grant).await?;
-        drop(first_use);
-        let headers = credential(service, &token)?;
+        let credential = self.credential(active, source).await?;
         let bytes = match body {
             BufferedBody::Streaming(body) => {
-                let response = send(http, service, &head, &headers, stream_body(Some(body))).await?;
+                let response = send(http, service, &head, credential.upstream_headers(), stream_body(Some(body))).await?;
                 if is_unauthorized(&response) {
                     // Too late for this request. The next one gets a newer token.
-                    self.grants.renew_in_background(active, grant, Some(&token.access));
+                    self.renew_for_next(active, source, &credential);
                 }
                 return Ok(response);
             }
             BufferedBody::Buffered(bytes) => bytes,
         };
-        let response = send(http, service, &head, &headers, buffered(bytes.clone())).await?;
+        let response = send(http, service, &head, credential.upstream_headers(), buffered(bytes.clone())).await?;
         if !is_unauthorized(&response) {
             return Ok(response);
         }
-        match self.grants.renew(active, grant, Some(&token.access)).await {
-            Ok(newer) => send(http, service, &head, &credential(service, &newer)?, buffered(bytes)).await,
+        match self.newer_credential(active, source, &credential).await? {
+            Some(newer) => send(http, service, &head, newer.upstream_headers(), buffered(bytes)).await,
             // There is no newer token. The first response counts.
-            Err(UpstreamTokenError::GrantEnded) => Ok(response),
-            Err(error @ UpstreamTokenError::TryLater) => Err(error.into()),
+            None => Ok(response),
         }
     }
 }
@@ -77,11 +68,6 @@ fn is_unauthorized(response: &Response<Incoming>) -> bool {
         forward_rules::classify(response.status(), response.headers()),
         ResponseVerdict::Unauthorized
     )
-}
-
-fn credential(service: &Service, token: &CachedToken) -> Result<UpstreamHeaders, ProxyError> {
-    let access = Secret::from(token.access.expose());
-    service.upstream.headers(PayloadKind::Access, &access).ok_or(WRONG_PAYLOAD)
 }
 
 fn buffered(bytes: Bytes) -> RequestBody {

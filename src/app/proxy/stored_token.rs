@@ -1,0 +1,120 @@
+//! The upstream credential that a request does not bring along: the token of its grant, or the stored
+//! credential of its service.
+
+use std::sync::Arc;
+
+use crate::app::grants::error::UpstreamTokenError;
+use crate::app::grants::token_cache::CachedToken;
+use crate::app::proxy::Proxy;
+use crate::app::proxy::authenticate::WRONG_PAYLOAD;
+use crate::app::proxy::caller::Caller;
+use crate::app::proxy::error::ProxyError;
+use crate::app::runtime_config::ActiveService;
+use crate::app::stored::cache::CurrentCredential;
+use crate::app::stored::error::StoredCredentialError;
+use crate::base::secret::Secret;
+use crate::oauth::token_response::UpstreamAccessToken;
+use crate::service::{Service, Upstream, UpstreamHeaders};
+use crate::token::header::{PairHeader, PayloadKind};
+
+/// Where the upstream credential of a request comes from.
+#[derive(Clone, Copy)]
+pub(super) enum TokenSource<'a> {
+    /// From the grant of a reference pair.
+    Grant(&'a PairHeader),
+    /// From the stored credential of the service.
+    Service,
+}
+
+/// A credential for one request.
+pub(super) enum RequestCredential {
+    /// The token of a grant, and its headers.
+    Grant(Arc<CachedToken>, UpstreamHeaders),
+    /// The stored credential of a service.
+    Service(Arc<CurrentCredential>),
+}
+
+/// Where the upstream credential comes from. `None`: the request brought it along, or needs none.
+pub(super) fn token_source<'a>(caller: &'a Caller, service: &Service) -> Option<TokenSource<'a>> {
+    match caller {
+        Caller::TokenHolder(header) if header.carried == PayloadKind::Reference => Some(TokenSource::Grant(header)),
+        Caller::TokenHolder(_) | Caller::LocalKey(_) if matches!(service.upstream, Upstream::Stored(_)) => Some(TokenSource::Service),
+        Caller::TokenHolder(_) | Caller::LocalKey(_) | Caller::Anonymous => None,
+        #[cfg(feature = "raw")]
+        Caller::RawBearer => None,
+    }
+}
+
+impl RequestCredential {
+    /// The headers of the forwarded request.
+    pub(super) fn upstream_headers(&self) -> &UpstreamHeaders {
+        match self {
+            Self::Grant(_, headers) => headers,
+            Self::Service(credential) => credential.headers(),
+        }
+    }
+
+    /// The access token. `None`: it is an API key, which cannot be renewed.
+    pub(super) fn access(&self) -> Option<&UpstreamAccessToken> {
+        match self {
+            Self::Grant(token, _) => Some(&token.access),
+            Self::Service(credential) => credential.access.as_ref(),
+        }
+    }
+
+    fn of_grant(service: &Service, token: Arc<CachedToken>) -> Result<Self, ProxyError> {
+        let access = Secret::from(token.access.expose());
+        let headers = service.upstream.headers(PayloadKind::Access, &access).ok_or(WRONG_PAYLOAD)?;
+        Ok(Self::Grant(token, headers))
+    }
+}
+
+impl Proxy {
+    /// The credential for a request.
+    pub(super) async fn credential(&self, active: &Arc<ActiveService>, source: TokenSource<'_>) -> Result<RequestCredential, ProxyError> {
+        match source {
+            TokenSource::Grant(header) => {
+                let first_use = self.grants.note_use(header);
+                let token = self.grants.upstream_token(active, header.grant).await?;
+                drop(first_use);
+                RequestCredential::of_grant(&active.service, token)
+            }
+            TokenSource::Service => Ok(RequestCredential::Service(self.stored.current(active).await?)),
+        }
+    }
+
+    /// A newer credential than the one that the upstream refused. `None`: there is no newer one, and the
+    /// upstream's first response counts.
+    pub(super) async fn newer_credential(
+        &self,
+        active: &Arc<ActiveService>,
+        source: TokenSource<'_>,
+        refused: &RequestCredential,
+    ) -> Result<Option<RequestCredential>, ProxyError> {
+        let Some(access) = refused.access() else {
+            self.stored.note_refused(active);
+            return Ok(None);
+        };
+        match source {
+            TokenSource::Grant(header) => match self.grants.renew(active, header.grant, Some(access)).await {
+                Ok(token) => RequestCredential::of_grant(&active.service, token).map(Some),
+                Err(UpstreamTokenError::GrantEnded) => Ok(None),
+                Err(error @ UpstreamTokenError::TryLater) => Err(error.into()),
+            },
+            TokenSource::Service => match self.stored.renew(active, Some(access)).await {
+                Ok(credential) => Ok(Some(RequestCredential::Service(credential))),
+                Err(StoredCredentialError::Refused) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Renews a refused credential for the next request: this one cannot be repeated.
+    pub(super) fn renew_for_next(&self, active: &Arc<ActiveService>, source: TokenSource<'_>, refused: &RequestCredential) {
+        match (source, refused.access()) {
+            (TokenSource::Grant(header), Some(access)) => self.grants.renew_in_background(active, header.grant, Some(access)),
+            (TokenSource::Service, Some(access)) => self.stored.renew_in_background(active, Some(access)),
+            (TokenSource::Grant(_) | TokenSource::Service, None) => self.stored.note_refused(active),
+        }
+    }
+}

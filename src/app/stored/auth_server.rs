@@ -1,0 +1,56 @@
+//! The authorization server of a stored credential, as the login found it. A refresh and a revocation
+//! ask no metadata document, so they never go to another issuer.
+
+use crate::app::runtime_config::ActiveService;
+use crate::base::url::ExactUrl;
+use crate::flow::stored_token::{LoginClient, OAuthCredential};
+use crate::oauth::token_response::UpstreamTokens;
+use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
+
+/// What is stored of a login at `server`, which issued `tokens` for these scopes.
+pub fn oauth_credential(server: &AuthServer, scopes: &str, tokens: UpstreamTokens) -> OAuthCredential {
+    OAuthCredential {
+        issuer: server.issuer.clone(),
+        token_endpoint: server.token_endpoint.as_str().to_owned(),
+        revocation_endpoint: server.revocation_endpoint.as_ref().map(|url| url.as_str().to_owned()),
+        network: server.addresses.network(),
+        client: LoginClient {
+            id: server.client_id.clone(),
+            secret: server.client_secret.clone(),
+            auth_method: server.auth_method.name().to_owned(),
+        },
+        scopes: scopes.to_owned(),
+        resource: server.resource.clone(),
+        tokens,
+    }
+}
+
+/// The authorization server of a stored login.
+///
+/// # Errors
+/// If the service does not use stored credentials, or the record has a URL or a method that this version
+/// does not know.
+pub fn auth_server(active: &ActiveService, oauth: &OAuthCredential) -> Result<AuthServer, String> {
+    let config = active.auth_server_config().ok_or("the service has no stored credential")?;
+    let url = |text: &str| ExactUrl::parse(text).map_err(|error| format!("the stored endpoint cannot be used: {error}"));
+    let token_endpoint = url(&oauth.token_endpoint)?;
+    let auth_method = TokenEndpointAuth::parse(&oauth.client.auth_method)
+        .ok_or_else(|| format!("the stored method {:?} is not known", oauth.client.auth_method))?;
+    Ok(AuthServer {
+        mcp: active.service.mcp.clone(),
+        issuer: oauth.issuer.clone(),
+        iss_promised: false,
+        authorization_endpoint: token_endpoint.clone(),
+        revocation_endpoint: oauth.revocation_endpoint.as_deref().map(url).transpose()?,
+        token_endpoint,
+        client_id: oauth.client.id.clone(),
+        client_secret: oauth.client.secret.clone(),
+        auth_method,
+        resource: oauth.resource.clone(),
+        profile: config.profile_of(&active.service.mcp),
+        extra_authorize: Vec::new(),
+        addresses: AuthServer::addresses_in(oauth.network, &config.allow_addresses),
+        scopes_known: Vec::new(),
+        offline_access: false,
+    })
+}

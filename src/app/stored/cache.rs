@@ -1,0 +1,121 @@
+//! The current stored credentials, cached in front of the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use quick_cache::sync::Cache;
+
+use crate::app::runtime_config::ActiveService;
+use crate::app::stored::error::StoredCredentialError;
+use crate::base::ids::Id;
+use crate::base::secret::Secret;
+use crate::base::time::UnixTime;
+use crate::oauth::token_response::{UpstreamAccessToken, UpstreamTokens};
+use crate::service::{Upstream, UpstreamHeaders};
+
+/// The most services whose credential is cached. Another one costs a read of the store.
+const MAX_SERVICES: usize = 1_000;
+
+/// The credential of one service, ready to be sent.
+#[derive(Debug)]
+pub struct CurrentCredential {
+    /// The configuration for which it was read. A reload reads the credential again.
+    active: Arc<ActiveService>,
+    /// The access token. `None`: it is an API key.
+    pub(in crate::app) access: Option<UpstreamAccessToken>,
+    /// When it ends; [`UnixTime::NEVER`] if the upstream did not say.
+    pub(super) ends: UnixTime,
+    /// The header of the request.
+    headers: UpstreamHeaders,
+    is_renewal_started: AtomicBool,
+}
+
+impl CurrentCredential {
+    /// An OAuth access token, which goes as a bearer token (RFC 6750 §2.1).
+    pub(super) fn of_tokens(active: &Arc<ActiveService>, tokens: &UpstreamTokens) -> Result<Arc<Self>, StoredCredentialError> {
+        let bearer = Secret::from(format!("Bearer {}", tokens.access.expose()));
+        let mut value = HeaderValue::from_str(bearer.expose()).map_err(|_| StoredCredentialError::NeedsLogin)?;
+        value.set_sensitive(true);
+        Ok(Arc::new(Self {
+            active: Arc::clone(active),
+            access: Some(tokens.access.clone()),
+            ends: tokens.expires.unwrap_or(UnixTime::NEVER),
+            headers: UpstreamHeaders::One([(AUTHORIZATION, value)]),
+            is_renewal_started: AtomicBool::new(false),
+        }))
+    }
+
+    /// An API key, in the configured header.
+    pub(super) fn of_key(active: &Arc<ActiveService>, key: &Secret) -> Result<Arc<Self>, StoredCredentialError> {
+        let Upstream::Stored(settings) = &active.service.upstream else {
+            return Err(StoredCredentialError::NotSignedIn);
+        };
+        let value = settings.header.value(key).ok_or(StoredCredentialError::NeedsLogin)?;
+        Ok(Arc::new(Self {
+            active: Arc::clone(active),
+            access: None,
+            ends: UnixTime::NEVER,
+            headers: UpstreamHeaders::One([(settings.header.name().clone(), value)]),
+            is_renewal_started: AtomicBool::new(false),
+        }))
+    }
+
+    /// The headers of a request with this credential.
+    pub(in crate::app) fn headers(&self) -> &UpstreamHeaders {
+        &self.headers
+    }
+
+    /// Returns true to the first caller only, which starts the renewal.
+    pub(super) fn start_renewal(&self) -> bool {
+        !self.is_renewal_started.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The credentials that were used lately, one for each service.
+#[derive(Debug)]
+pub(super) struct CredentialCache(Cache<Id, Arc<CurrentCredential>>);
+
+impl Default for CredentialCache {
+    fn default() -> Self {
+        Self(Cache::new(MAX_SERVICES))
+    }
+}
+
+impl CredentialCache {
+    /// The cached credential, or the one that `load` reads. One caller loads, and the others wait for it.
+    ///
+    /// # Errors
+    /// That of `load`.
+    pub(super) async fn get_or_load(
+        &self,
+        id: Id,
+        active: &Arc<ActiveService>,
+        load: impl Future<Output = Result<Arc<CurrentCredential>, StoredCredentialError>>,
+    ) -> Result<Arc<CurrentCredential>, StoredCredentialError> {
+        if let Some(cached) = self.0.get(&id) {
+            if Arc::ptr_eq(&cached.active, active) {
+                return Ok(cached);
+            }
+            self.0.remove(&id);
+        }
+        let credential = self.0.get_or_insert_async(&id, load).await?;
+        if Arc::ptr_eq(&credential.active, active) {
+            return Ok(credential);
+        }
+        // A request with the configuration before a reload was faster. The next request reads again.
+        self.0.remove(&id);
+        Err(StoredCredentialError::TryLater)
+    }
+
+    /// Forgets the credential of a service, also one that is being loaded now.
+    pub(super) fn remove(&self, id: Id) {
+        self.0.remove(&id);
+    }
+
+    /// Forgets all credentials.
+    pub(super) fn clear(&self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,58 @@
+//! Stored credentials: of the services whose upstream credential the operator obtained with a command.
+//! The gateway puts it on each request, and refreshes it.
+
+pub mod auth_server;
+pub mod cache;
+pub mod current;
+pub mod error;
+mod lookup;
+pub mod records;
+pub mod renew;
+pub mod revoke;
+
+use std::sync::Arc;
+
+use crate::app::core::Core;
+use crate::app::grants::lease::RefreshLocks;
+use crate::app::runtime_config::ActiveService;
+use crate::app::stored::cache::CredentialCache;
+use crate::base::ids::Id;
+use crate::flow::grant::RefreshAttempt;
+use crate::flow::stored_credential::{StoredCredential, StoredCredentialRecord};
+use crate::store::Handle;
+
+/// Reads, stores and refreshes stored credentials.
+pub struct StoredCredentials {
+    core: Arc<Core>,
+    cache: CredentialCache,
+    locks: RefreshLocks,
+    /// The owner of this process's leases.
+    owner: Id,
+}
+
+impl StoredCredentials {
+    pub(in crate::app) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            cache: CredentialCache::default(),
+            locks: RefreshLocks::default(),
+            owner: Id::random(),
+        }
+    }
+
+    fn new_attempt(&self) -> RefreshAttempt {
+        RefreshAttempt {
+            id: Id::random(),
+            owner: self.owner,
+            is_exclusive: self.core.store.is_single(),
+        }
+    }
+
+    fn handle(service: &str) -> Handle<StoredCredentialRecord> {
+        Handle::new(StoredCredential::id_of(service))
+    }
+
+    fn record_id(active: &ActiveService) -> Id {
+        StoredCredential::id_of(&active.service.name)
+    }
+}
