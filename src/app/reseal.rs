@@ -10,6 +10,7 @@ use crate::app::discovery::upstream::UpstreamClientRecord;
 use crate::base::record::Record;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::flow::grant::GrantRecord;
+use crate::flow::pins::PinsRecord;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, StoreError};
@@ -39,6 +40,7 @@ impl App {
         if let Some(key) = store.key_for_reseal().await? {
             reseal_all::<SigningRecord>(store).await?;
             reseal_all::<ApiKeyRecord>(store).await?;
+            reseal_all::<PinsRecord>(store).await?;
             reseal_all::<ConsentRecord>(store).await?;
             reseal_all::<UpstreamClientRecord>(store).await?;
             reseal_all::<UpstreamIssuerRecord>(store).await?;

@@ -3,6 +3,7 @@
 //! A test compares [`TRANSITIONS`] with the code, and `mcp-oauth-gateway flow` prints it.
 
 pub mod api_key;
+pub mod approval;
 pub mod authorize;
 pub mod branches;
 pub mod client;
@@ -13,13 +14,16 @@ pub mod error;
 pub mod flow_record;
 pub mod grant;
 pub mod grant_data;
+pub mod latest_approval;
 pub mod login;
+pub mod pins;
 pub mod refresh;
 pub mod refresh_rules;
 pub mod stateless_code;
 pub mod stored_credential;
 pub mod stored_token;
 pub mod superseded;
+pub mod tool_call;
 pub mod user;
 pub mod user_check;
 
@@ -41,8 +45,8 @@ const fn transition(source: &'static str, event: &'static str, target: &'static 
     }
 }
 
-/// All transitions: of the authorization flow, of the grant, of an API key, and of a stored credential.
-pub const TRANSITIONS: [Transition; 51] = [
+/// All transitions of all state machines.
+pub const TRANSITIONS: [Transition; 68] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -94,6 +98,23 @@ pub const TRANSITIONS: [Transition; 51] = [
     transition("Renewing", "renewal_refused", "NeedsLogin"),
     transition("Renewing", "replaced", "SignedIn"),
     transition("NeedsLogin", "replaced", "SignedIn"),
+    transition("[*]", "new", "Proposed"),
+    transition("Proposed", "approved", "Approved"),
+    transition("Proposed", "denied", "Denied"),
+    transition("Proposed", "expired", "Expired"),
+    transition("Approved", "started", "Executing"),
+    transition("Approved", "expired", "Expired"),
+    transition("Executing", "extended", "Executing"),
+    transition("Executing", "finished", "Executed"),
+    transition("Executing", "input_requested", "AwaitingInput"),
+    transition("Executing", "lost", "Executed"),
+    transition("AwaitingInput", "input_given", "Executing"),
+    transition("[*]", "new", "Latest"),
+    transition("Latest", "replaced", "Latest"),
+    transition("[*]", "new", "Pinned"),
+    transition("Pinned", "listed", "Pinned"),
+    transition("Pinned", "approved", "Pinned"),
+    transition("Pinned", "all_approved", "Pinned"),
 ];
 
 /// The state machines as a Mermaid state diagram.

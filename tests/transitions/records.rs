@@ -17,9 +17,13 @@ use mcp_oauth_gateway::base::signing_key;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::TRANSITIONS;
 use mcp_oauth_gateway::flow::api_key::ApiKeyRecord;
+use mcp_oauth_gateway::flow::approval::ApprovalRecord;
 use mcp_oauth_gateway::flow::branches::AbandonedRecord;
 use mcp_oauth_gateway::flow::flow_record::FlowRecord;
+use mcp_oauth_gateway::flow::grant::GrantRecord;
 use mcp_oauth_gateway::flow::grant::{GrantRecord, RefreshAttempt};
+use mcp_oauth_gateway::flow::latest_approval::LatestApprovalRecord;
+use mcp_oauth_gateway::flow::pins::PinsRecord;
 use mcp_oauth_gateway::flow::stored_credential::{CredentialFailure, Renewing, SignedIn, StoredCredential, StoredCredentialRecord};
 use mcp_oauth_gateway::flow::stored_token::CredentialKind;
 use mcp_oauth_gateway::oauth::scope::Scopes;
@@ -38,14 +42,17 @@ const DAY: u64 = 86_400;
 
 /// The longest life of a record of each kind in seconds, with the default lifetimes. `None` means
 /// no limit: the operator bounds their number, and a request alone never creates one.
-const LIES: [(&str, Option<u64>); 9] = [
+const LIES: [(&str, Option<u64>); 12] = [
     ("abandoned-branches", Some(3_600 + 300)),
     ("api-key", None),
+    ("approval", Some(1_800 + 600)),
+    ("approval-latest", Some(1_800 + 600)),
     ("consent", Some(90 * DAY)),
     ("flow", Some(1_800)),
     ("grant", Some(90 * DAY)),
     ("signing-keys", None),
     ("stored-credential", None),
+    ("tool-pins", None),
     ("upstream-client", None),
     ("upstream-issuer", None),
 ];
@@ -60,6 +67,9 @@ macro_rules! kinds {
         $each::<GrantRecord>($($argument),*).await;
         $each::<AbandonedRecord>($($argument),*).await;
         $each::<ApiKeyRecord>($($argument),*).await;
+        $each::<ApprovalRecord>($($argument),*).await;
+        $each::<LatestApprovalRecord>($($argument),*).await;
+        $each::<PinsRecord>($($argument),*).await;
         $each::<ConsentRecord>($($argument),*).await;
         $each::<SigningRecord>($($argument),*).await;
         $each::<StoredCredentialRecord>($($argument),*).await;
@@ -275,6 +285,7 @@ async fn today() -> Store {
 
 /// Adds the records that no flow creates.
 async fn of_the_house(all: &Store, house: ApiKeys) {
+    crate::approvals::samples(all, UnixTime(THEN)).await;
     let wanted = ApiKeySpec {
         service: "batch".into(),
         name: Some("nightly".into()),
