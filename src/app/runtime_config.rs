@@ -66,6 +66,11 @@ impl ActiveService {
         }
     }
 
+    /// Whether the service has one credential for all its callers, which the operator obtained.
+    pub fn uses_stored_credential(&self) -> bool {
+        matches!(self.service.upstream, Upstream::Stored(_))
+    }
+
     /// Whether the browser goes to the upstream's authorization server after consent.
     pub(in crate::app) fn has_upstream_leg(&self) -> bool {
         self.service.upstream.after_consent() == AfterConsent::Upstream
@@ -74,7 +79,7 @@ impl ActiveService {
     /// The scopes for a client that asks for none: the configured ones, or those that the upstream
     /// names. Without either, the required scopes.
     pub fn scopes_offered(&self) -> Scopes {
-        if matches!(self.service.upstream, Upstream::Stored(_)) {
+        if self.uses_stored_credential() {
             // `scopes` are those of the stored credential, which no client gets.
             return self.service.required_scopes.clone();
         }

@@ -43,6 +43,7 @@ pub fn page(
         user: user.display_name(),
         token: &form_token(flow.form, flow.path),
         loopback_only: auth_request.is_loopback_only,
+        uses_stored_credential: active.uses_stored_credential(),
         key: Pasted::of(&active.service).map(|prompt| paste::credential_field(prompt, problem.as_deref())),
     };
     reply::page(status, pages::consent(&view))

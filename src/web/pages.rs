@@ -146,6 +146,8 @@ pub struct ConsentPage<'a> {
     pub token: &'a str,
     /// Whether all redirect URIs of the client are on this computer.
     pub loopback_only: bool,
+    /// Whether every app uses one credential of the service, which the gateway has.
+    pub uses_stored_credential: bool,
     /// The field for the upstream's key, if users paste one.
     pub key: Option<CredentialField<'a>>,
 }
@@ -404,6 +406,7 @@ mod tests {
             user: text,
             token: text,
             loopback_only: true,
+            uses_stored_credential: false,
             key: None,
         }
     }

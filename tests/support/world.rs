@@ -11,7 +11,7 @@ use mcp_oauth_gateway::app::core::AppParts;
 use mcp_oauth_gateway::app::tasks::Tasks;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
@@ -165,6 +165,11 @@ impl World {
     /// Advances the clock.
     pub(crate) fn pass(&self, seconds: u64) {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// The time of the gateway's clock.
+    pub(crate) fn now(&self) -> UnixTime {
+        UnixTime(self.hand.load(Ordering::SeqCst))
     }
 
     /// Waits until the upstream has revoked `count` tokens, and returns them.

@@ -1,7 +1,7 @@
 //! The current stored credentials, cached in front of the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
@@ -75,11 +75,17 @@ impl CurrentCredential {
 
 /// The credentials that were used lately, one for each service.
 #[derive(Debug)]
-pub(super) struct CredentialCache(Cache<Id, Arc<CurrentCredential>>);
+pub(super) struct CredentialCache {
+    credentials: Cache<Id, Arc<CurrentCredential>>,
+    reads: AtomicU64,
+}
 
 impl Default for CredentialCache {
     fn default() -> Self {
-        Self(Cache::new(MAX_SERVICES))
+        Self {
+            credentials: Cache::new(MAX_SERVICES),
+            reads: AtomicU64::new(0),
+        }
     }
 }
 
@@ -94,28 +100,37 @@ impl CredentialCache {
         active: &Arc<ActiveService>,
         load: impl Future<Output = Result<Arc<CurrentCredential>, StoredCredentialError>>,
     ) -> Result<Arc<CurrentCredential>, StoredCredentialError> {
-        if let Some(cached) = self.0.get(&id) {
+        if let Some(cached) = self.credentials.get(&id) {
             if Arc::ptr_eq(&cached.active, active) {
                 return Ok(cached);
             }
-            self.0.remove(&id);
+            self.credentials.remove(&id);
         }
-        let credential = self.0.get_or_insert_async(&id, load).await?;
+        let load = async {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            load.await
+        };
+        let credential = self.credentials.get_or_insert_async(&id, load).await?;
         if Arc::ptr_eq(&credential.active, active) {
             return Ok(credential);
         }
         // A request with the configuration before a reload was faster. The next request reads again.
-        self.0.remove(&id);
+        self.credentials.remove(&id);
         Err(StoredCredentialError::TryLater)
     }
 
     /// Forgets the credential of a service, also one that is being loaded now.
     pub(super) fn remove(&self, id: Id) {
-        self.0.remove(&id);
+        self.credentials.remove(&id);
     }
 
     /// Forgets all credentials.
     pub(super) fn clear(&self) {
-        self.0.clear();
+        self.credentials.clear();
+    }
+
+    /// How often a credential was loaded.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 }

@@ -32,6 +32,11 @@ impl StoredCredentials {
         Ok(credential)
     }
 
+    /// How often the store was read for proxied requests.
+    pub fn store_reads(&self) -> u64 {
+        self.cache.reads()
+    }
+
     async fn load(&self, active: &Arc<ActiveService>) -> Result<Arc<CurrentCredential>, StoredCredentialError> {
         let record = self.read_for(active).await?;
         let tokens = record.credential().oauth().map(|oauth| &oauth.tokens);
