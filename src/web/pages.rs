@@ -691,6 +691,7 @@ mod tests {
             user: "ada",
             token: "t0",
             loopback_only: false,
+            uses_stored_credential: false,
             key: None,
         });
         for part in [
