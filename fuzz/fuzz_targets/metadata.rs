@@ -46,7 +46,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for mcp in SERVERS.iter() {
-        match ProtectedResource::parse(bytes, mcp) {
+        match ProtectedResource::parse(bytes, mcp, None) {
             Ok(resource) => {
                 assert!(metadata::is_resource_of(&resource.resource, mcp));
                 assert!(!resource.authorization_servers.is_empty());

@@ -72,6 +72,14 @@ impl ExactUrl {
         })
     }
 
+    /// The URL as browsers write its origin: host in lower case, and no default port. The path stays.
+    #[must_use]
+    pub fn with_normalized_origin(&self) -> Self {
+        let rest = self.text.split_once("://").map_or("", |(_, rest)| rest);
+        let path = rest.find(['/', '?']).map_or("", |start| &rest[start..]);
+        Self::parse(&format!("{}{path}", self.origin())).unwrap_or_else(|_| self.clone())
+    }
+
     /// The text as written, byte for byte.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -192,6 +200,19 @@ mod tests {
             ("https:@evil.com/cb", UrlError::NotAbsolute),
         ] {
             assert_eq!(ExactUrl::parse(text).unwrap_err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_normalized_origin_is_written_as_browsers_write_it() {
+        for (text, expected) in [
+            ("https://Gw.Example:443/Base/?q=1", "https://gw.example/Base/?q=1"),
+            ("HTTPS://gw.example", "https://gw.example"),
+            ("http://gw.example:80", "http://gw.example"),
+            ("http://gw.example:443/", "http://gw.example:443/"),
+            ("http://[0:0::1]:8002", "http://[::1]:8002"),
+        ] {
+            assert_eq!(ExactUrl::parse(text).unwrap().with_normalized_origin().as_str(), expected);
         }
     }
 

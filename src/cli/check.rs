@@ -18,7 +18,7 @@ use crate::net::http_client::HttpClient;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::{Access, Login, Service, Upstream};
 use crate::upstream::discovery::discover;
-use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput, DiscoveryStep};
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryStep};
 use crate::upstream::fetch;
 
 /// Timeout for one request.
@@ -172,14 +172,7 @@ async fn probed(client: &HttpClient, service: &Service, out: &mut String) -> boo
 }
 
 async fn found(client: &HttpClient, service: &Service, config: &AuthServerConfig, out: &mut String) -> bool {
-    let input = DiscoveryInput {
-        mcp: service.mcp.clone(),
-        issuer: config.issuer.clone(),
-        endpoints: config.authorization_endpoint.clone().zip(config.token_endpoint.clone()),
-        profile: config.profile,
-        allow_addresses: config.allow_addresses.as_slice().into(),
-    };
-    match discover(client, &input).await {
+    match discover(client, &config.discovery_input(&service.mcp)).await {
         Ok(result) => {
             attempts(&result.attempts, out);
             server(&result, config, out)

@@ -8,6 +8,7 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::cli::terminal::print_stderr;
 use crate::config::flags::Serve;
+use crate::config::section::without_line_end;
 use crate::config::spanned::Location;
 use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
 
@@ -166,7 +167,7 @@ pub struct Users {
 
 /// The name of the user whose password is in the data directory or in `MCP_GATEWAY_PASSWORD`.
 pub fn user(flags: &Serve) -> &str {
-    flags.username.as_deref().unwrap_or("gateway")
+    flags.username.as_deref().map_or("gateway", without_line_end)
 }
 
 /// The password in `MCP_GATEWAY_PASSWORD`. Fails if the name is invalid or the password is weak.
@@ -176,10 +177,12 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
             "--username: {name:?} cannot be a user's name\n  use 1 to 200 characters, none of them a colon"
         ));
     }
-    let Some(password) = std::env::var("MCP_GATEWAY_PASSWORD").ok().filter(|text| !text.is_empty()) else {
+    let password = std::env::var("MCP_GATEWAY_PASSWORD").unwrap_or_default();
+    let password = without_line_end(&password);
+    if password.is_empty() {
         return Ok(None);
-    };
-    match password_user::password_weakness(name, &password) {
+    }
+    match password_user::password_weakness(name, password) {
         Some(weakness) => Err(format!(
             "MCP_GATEWAY_PASSWORD: the password {weakness}\n  choose one with 10 characters or more that nobody has used as an example"
         )),

@@ -8,7 +8,7 @@ use toml_edit::{Item, TableLike};
 use crate::config::interpolate::interpolate;
 use crate::config::lookup::{self, PathTarget};
 use crate::config::schema::{KeyInfo, ValueType};
-use crate::config::section::{Section, Value};
+use crate::config::section::{self, Section, Value};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 
 /// The largest configuration file, in bytes.
@@ -198,11 +198,7 @@ impl Reader<'_> {
     fn secret_file(&mut self, file_name: &str, location: &Location) -> Result<String, ConfigError> {
         let path = self.resolve_path(file_name);
         let contents = self.contents(&path, location)?;
-        let text = contents
-            .text
-            .strip_suffix('\n')
-            .map_or(contents.text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-        if text.is_empty() {
+        if section::without_line_end(&contents.text).is_empty() {
             return Err(location.wrong(format!("{path} is empty"), "put the secret into it"));
         }
         if contents.open_to_others {
@@ -210,7 +206,7 @@ impl Reader<'_> {
                 "{location}: everybody on this machine may read {path}; run: chmod 600 {path}"
             ));
         }
-        Ok(text.to_owned())
+        Ok(contents.text)
     }
 
     fn resolve_path(&self, file_name: &str) -> String {
@@ -306,7 +302,7 @@ impl Reader<'_> {
             let text = self.expanded(item, location)?;
             let text = text.ok_or_else(|| location.wrong(format!("the value of '{name}' is not a text"), instead))?;
             let (name, text) = match name.strip_suffix("_file").filter(|_| files) {
-                Some(name) => (name, self.secret_file(&text, location)?),
+                Some(name) => (name, section::without_line_end(&self.secret_file(&text, location)?).to_owned()),
                 None => (name, text),
             };
             if pairs.iter().any(|(other, _)| other == name) {

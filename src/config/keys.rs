@@ -19,6 +19,7 @@ const TOOL_RULES: &[&str] = crate::service::tool_policy::ToolRule::WORDS;
 const PIN_RULES: &[&str] = &["off", "warn", "ask", "deny"];
 const FIRST_SIGHTS: &[&str] = &["trust", "quarantine"];
 const MIXED_RULES: &[&str] = &["allow", "ask"];
+const TOKEN_AUTH_METHODS: &[&str] = &["basic", "post", "none"];
 const COMPAT_SWITCHES: &[&str] = &["json-token", "no-iss"];
 
 /// Declares the keys of each table, and [`ALL`].
@@ -101,11 +102,18 @@ keys! {
     /// `[idp.<name>]`.
     idp "idp.*" {
         PRESET: Word(PRESET_NAMES) = "preset", "`\"oidc\"`", "", "The kind of identity provider.";
-        ISSUER: Url = "issuer", "the issuer of the preset", "", "The issuer of the provider. `oidc` and `okta` require it.";
+        ISSUER: Url = "issuer", "the issuer of the preset", "", "The issuer of the provider. `oidc` and `okta` require it. `{tenantid}` in it stands for the tenant (`tid`) of the token.";
+        DISCOVERY_URL: Url = "discovery_url", "the well-known address of `issuer`", "", "The URL of the provider's OpenID configuration, if it is not at `issuer`: an internal address, or that of an issuer with `{tenantid}` in it.";
+        AUTHORIZATION_ENDPOINT: Url = "authorization_endpoint", "discovered", "", "The provider's authorization endpoint. With `token_endpoint` and `jwks_uri`, and without `discovery_url`, the gateway fetches no configuration.";
+        TOKEN_ENDPOINT: Url = "token_endpoint", "discovered", "", "The provider's token endpoint.";
+        JWKS_URI: Url = "jwks_uri", "discovered", "", "The provider's signing keys.";
+        USERINFO_ENDPOINT: Url = "userinfo_endpoint", "discovered", "", "The provider's userinfo endpoint.";
+        BASE_URL: Url = "base_url", "`https://github.com`", "", "With `preset = \"github\"`: the address of a GitHub Enterprise.";
         CLIENT_ID: Text = "client_id", "required", "", "The gateway's client id at the provider.";
         CLIENT_SECRET: Secret = "client_secret", "none; the gateway is a public client", "", "The gateway's client secret at the provider.";
         SCOPES: Texts = "scopes", "the scopes of the preset", "", "The scopes that the gateway requests at the provider.";
-        GROUPS_CLAIM: Text = "groups_claim", "`\"groups\"`", "", "The claim that lists a user's groups.";
+        GROUPS_CLAIM: Text = "groups_claim", "`\"groups\"`", "", "The claim that lists a user's groups: its name, or a path such as `realm_access.roles`. Of an object, the keys count.";
+        TRUST_EMAIL: Switch = "trust_email", "`false`", "", "Accepts e-mail addresses without `email_verified`, of a provider that never sends it and verifies all addresses. An address with `email_verified = false` never counts.";
         ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) beyond the provider's own network that the provider's metadata may name.";
         ALLOW: TableOr("idp.*.allow", "anyone") = "allow", "required", "", "The users that may sign in. One match is enough. `\"anyone\"` admits every account of the provider.";
     }
@@ -115,6 +123,8 @@ keys! {
         DOMAINS: Texts = "domains", "none", "", "Domains of verified e-mail addresses. At Google, domains of the organization that manages the account (the claim `hd`).";
         GROUPS: Texts = "groups", "none", "", "Groups, as the provider names them.";
         SUBJECTS: Texts = "subjects", "none", "", "Subjects, as the provider names them.";
+        ORGANIZATIONS: Texts = "organizations", "none", "", "At GitHub: organizations whose active members may sign in.";
+        TEAMS: Texts = "teams", "none", "", "At GitHub: teams whose active members may sign in, written as `organization/team`.";
     }
     /// `[clients.<id>]`.
     client "clients.*" {
@@ -140,7 +150,11 @@ keys! {
         PROFILE: Text = "profile", "the profile for the upstream's host", "", "The profile of the upstream: its known deviations from the standard.";
         AUTHORIZATION_ENDPOINT: Url = "authorization_endpoint", "discovered", "--upstream-authorize-endpoint", "The upstream's authorization endpoint, for upstreams without working discovery. It needs `token_endpoint` and `client_id`.";
         TOKEN_ENDPOINT: Url = "token_endpoint", "discovered", "--upstream-token-endpoint", "The upstream's token endpoint, where the gateway exchanges codes. It needs `authorization_endpoint`.";
-        AUTHORIZATION_SERVER: Url = "authorization_server", "discovered", "--upstream-as", "The issuer of the upstream's authorization server.";
+        ISSUER: Url = "issuer", "the profile's; else any `iss` at the origin of `authorization_endpoint` is accepted", "", "The issuer of configured endpoints, which the gateway compares with the `iss` of the upstream's answers. It needs both endpoints.";
+        AUTHORIZATION_SERVER: Url = "authorization_server", "discovered", "--upstream-as", "The issuer of the upstream's authorization server. Resource and scopes still come from the upstream's resource metadata.";
+        TOKEN_AUTH: Word(TOKEN_AUTH_METHODS) = "token_auth", "the method that the upstream lists, `basic` before `post`", "", "How the gateway authenticates at the upstream's token endpoint: the secret in the header (`basic`), in the body (`post`), or no secret (`none`).";
+        RESOURCE: Text = "resource", "the resource in the upstream's metadata, else `url`", "", "The `resource` (RFC 8707) that the gateway requests at the upstream, such as `api://crm` or `urn:crm`. `none` omits it.";
+        REGISTRATION_SCOPE: Text = "registration_scope", "`scopes` and `optional_scopes`, else the scopes that the upstream names", "", "The scopes that the gateway names when it registers itself at the upstream, separated by spaces.";
         PIN_ISSUER: Switch = "pin_issuer", "`true` with `client_id`, or if the profile knows the issuer; else `false`", "", "Refuses another issuer than the one that the upstream named first. With `false`, new sign-ins go to the new issuer, and the consent page shows the change. A configured secret never goes to another issuer.";
         EXTRA_AUTHORIZE: Pairs = "extra_authorize", "none", "", "Further parameters of the upstream's authorization request, such as `{ audience = \"…\" }`.";
         TOKEN_MODE: Word(TOKEN_MODES) = "token_mode", "`\"sealed\"`", "--token-mode", "The protection of tokens. `raw` exists only in builds with `--features raw`.";

@@ -160,7 +160,21 @@ fn public_url(top: &Section) -> Result<Option<ExactUrl>, ConfigError> {
             "write it like https://mcp.example.com or https://example.com/gateway",
         ));
     }
-    Ok(Some(url.value))
+    Ok(Some(url.value.with_normalized_origin()))
+}
+
+/// The warning for a public URL that browsers write in another way. The gateway uses theirs.
+pub fn respelled(top: &Section, urls: &PublicUrls) -> Result<Vec<String>, ConfigError> {
+    let Some(url) = top.get(&keys::top::PUBLIC_URL)? else {
+        return Ok(Vec::new());
+    };
+    let (written, used) = (url.value.as_str().trim_end_matches('/'), urls.public_url());
+    if written == used {
+        return Ok(Vec::new());
+    }
+    let what = format!("'{written}' is used as {used}, as browsers write it");
+    let instead = "write it so, and register callbacks in this form";
+    Ok(vec![url.wrong(what, instead).to_string()])
 }
 
 fn default_url(top: &Section, texts: &[Spanned<String>], listen: &[SocketAddr], has_tls: bool) -> Result<ExactUrl, ConfigError> {

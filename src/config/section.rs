@@ -153,10 +153,23 @@ impl Section {
         let Some(entry) = self.entry(key) else { return Ok(None) };
         match &entry.value {
             Value::Text(text) if text.trim().is_empty() => Err(entry.at.wrong("it is empty", "give it a value, or take the line out")),
-            Value::Text(text) => Ok(Some(Spanned {
+            Value::Text(text) if key.kind == ValueType::Contents => Ok(Some(Spanned {
                 value: text.clone(),
                 at: entry.at.clone(),
             })),
+            Value::Text(text) => {
+                let value = without_line_end(text);
+                // They go into headers and forms. A second line end is a copying mistake.
+                let is_sent = key.kind == ValueType::Secret || ["client_id", "role_id"].contains(&key.name);
+                if is_sent && value.contains(char::is_control) {
+                    let instead = "write it on one line; a single line end after it does no harm";
+                    return Err(entry.at.wrong("it has a line end or another control character in it", instead));
+                }
+                Ok(Some(Spanned {
+                    value: value.to_owned(),
+                    at: entry.at.clone(),
+                }))
+            }
             Value::Number(_) | Value::Switch(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => {
                 Err(entry.at.wrong("it is not a text", "write it in quotes"))
             }
@@ -337,6 +350,12 @@ read! {
         _ => None,
     });
     Tables: &'s [Section] = |section, key| Ok(section.tables(key));
+}
+
+/// A text of a variable or a file, without the line end and the byte-order mark that tools put around it.
+pub fn without_line_end(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
 }
 
 /// One of the words that the key allows.

@@ -1,17 +1,21 @@
 //! The upstream credential of a service. Each reader fails at the key that is missing or wrong.
 
 use crate::base::special_ip::Cidr;
+use crate::base::url::ExactUrl;
 use crate::config::choices::UpstreamKind;
 use crate::config::keys::{self, service as key};
 use crate::config::schema::{Key, KeyInfo, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
+use crate::oauth::scope::Scopes;
 use crate::service::Upstream;
 use crate::service::auth_header::{AuthHeader, AuthHeaderError, CredentialSyntaxError, PasteSettings};
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::{IdentityFieldsError, IdentityHeaders};
 use crate::service::static_credential::StaticCredential;
 use crate::service::stored_settings::StoredSettings;
+use crate::upstream::auth_server::TokenEndpointAuth;
+use crate::upstream::discovery_result::ResourceParam;
 use crate::upstream::quirks;
 
 /// Reads the settings of this kind of upstream credential.
@@ -72,13 +76,17 @@ pub fn kind(upstream: &Upstream) -> UpstreamKind {
 
 fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
     let url = |key: &'static Key<kind::Url>| Ok(service.get(key)?.map(|spanned| spanned.value));
+    let endpoint_issuer = url(&key::ISSUER)?;
     let config = AuthServerConfig {
-        issuer: url(&key::AUTHORIZATION_SERVER)?,
+        issuer: url(&key::AUTHORIZATION_SERVER)?.or_else(|| endpoint_issuer.clone()),
         client_id: service.get(&key::CLIENT_ID)?.map(|spanned| spanned.value),
         client_secret: service.get(&key::CLIENT_SECRET)?,
         authorization_endpoint: url(&key::AUTHORIZATION_ENDPOINT)?,
         token_endpoint: url(&key::TOKEN_ENDPOINT)?,
         profile: service.get(&key::PROFILE)?.map(|spanned| profile(&spanned)).transpose()?,
+        token_auth: token_auth(service)?,
+        resource: service.get(&key::RESOURCE)?.map(|spanned| resource(&spanned)).transpose()?,
+        registration_scope: registration_scope(service)?,
         extra_authorize: service.get(&key::EXTRA_AUTHORIZE)?,
         pin_issuer: service.get(&key::PIN_ISSUER)?.map(|switch| switch.value),
         allow_addresses: addresses(service, &key::ALLOW_ADDRESSES)?,
@@ -92,6 +100,9 @@ fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
         return Err(service
             .location(&key::CLIENT_SECRET)
             .wrong("a client secret without a client id", instead));
+    }
+    if endpoint_issuer.is_some() {
+        check_endpoint_issuer(service)?;
     }
     let instead = "give both endpoints, or neither and let them be discovered";
     let missing_endpoint = |key: &'static KeyInfo, other: &'static KeyInfo| {
@@ -108,6 +119,68 @@ fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
         )),
         (Some(_), Some(_)) | (None, None) => Ok(config),
     }
+}
+
+/// `issuer` is that of configured endpoints. Metadata has its own.
+fn check_endpoint_issuer(service: &Section) -> Result<(), ConfigError> {
+    let location = service.location(&key::ISSUER);
+    if service.contains(&key::AUTHORIZATION_SERVER) {
+        return Err(location.wrong("`authorization_server` is given too", "keep one of them"));
+    }
+    if service.contains(&key::AUTHORIZATION_ENDPOINT) && service.contains(&key::TOKEN_ENDPOINT) {
+        return Ok(());
+    }
+    let instead = "give `authorization_endpoint` and `token_endpoint` too, or write `authorization_server` instead of `issuer`";
+    Err(location.wrong("it names the issuer of configured endpoints, and there are none", instead))
+}
+
+fn token_auth(service: &Section) -> Result<Option<TokenEndpointAuth>, ConfigError> {
+    let Some(word) = service.get(&key::TOKEN_AUTH)? else {
+        return Ok(None);
+    };
+    let method = match word.value {
+        "basic" => TokenEndpointAuth::Basic,
+        "post" => TokenEndpointAuth::Post,
+        _ => TokenEndpointAuth::None,
+    };
+    let (has_id, has_secret) = (service.contains(&key::CLIENT_ID), service.contains(&key::CLIENT_SECRET));
+    match method {
+        TokenEndpointAuth::None if has_secret => Err(word.wrong(
+            "the client secret would not be used",
+            format!("take {} out, or use basic or post", service.key_label(&key::CLIENT_SECRET)),
+        )),
+        TokenEndpointAuth::Basic | TokenEndpointAuth::Post if has_id && !has_secret => Err(word.wrong(
+            format!("'{}' needs a client secret", word.value),
+            format!("add {}, or use \"none\"", service.key_label(&key::CLIENT_SECRET)),
+        )),
+        TokenEndpointAuth::None | TokenEndpointAuth::Basic | TokenEndpointAuth::Post => Ok(Some(method)),
+    }
+}
+
+fn resource(text: &Spanned<String>) -> Result<ResourceParam, ConfigError> {
+    match text.value.as_str() {
+        "none" => Ok(ResourceParam::Omitted),
+        resource if ExactUrl::parse(resource).is_ok() => Ok(ResourceParam::Named(resource.to_owned())),
+        resource => Err(text.wrong(
+            format!("'{resource}' is not a resource identifier: an absolute URI without a fragment (RFC 8707)"),
+            "write it like https://mcp.example.com/mcp, api://crm or urn:crm, or \"none\" to send none",
+        )),
+    }
+}
+
+/// The scopes in one text, as OAuth writes them.
+fn registration_scope(service: &Section) -> Result<Option<String>, ConfigError> {
+    let Some(text) = service.get(&key::REGISTRATION_SCOPE)? else {
+        return Ok(None);
+    };
+    let scopes = Scopes::parse(&text.value);
+    if service.contains(&key::CLIENT_ID) {
+        return Err(text.wrong("with a client id the gateway does not register itself", "take it out"));
+    }
+    if scopes.is_empty() || text.value.split_whitespace().count() != scopes.list().len() {
+        return Err(text.wrong(format!("'{}' has no scopes in it", text.value), "write it like \"openid profile\""));
+    }
+    Ok(Some(scopes.to_string()))
 }
 
 fn profile(name: &Spanned<String>) -> Result<&'static quirks::Profile, ConfigError> {

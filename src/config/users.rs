@@ -1,7 +1,7 @@
 //! Password users, identity providers and configured clients. Readers fail at the wrong key.
 
 use crate::base::ids::Digest;
-use crate::config::schema::{Key, kind};
+use crate::config::schema::{Key, KeyInfo, kind};
 use crate::config::section::{Section, TableOr};
 use crate::config::spanned::{ConfigError, Spanned};
 use crate::config::{keys, upstream};
@@ -11,8 +11,8 @@ use crate::oauth::registration::{ClientAuthMethod, ClientRegistration};
 use crate::service;
 use crate::service::client::{self, ConfiguredClient, PinnedDocument};
 use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
-use crate::upstream::allow_list::AllowList;
-use crate::upstream::idp::{self, Idp, IdpConfigError};
+use crate::upstream::allow_list::{AllowList, Team, is_github_name};
+use crate::upstream::idp::{self, ConfiguredEndpoints, Idp, IdpConfigError};
 
 /// The shortest client secret, in characters. Only a fast digest protects it, so it is long.
 const MIN_SECRET_CHARS: usize = 32;
@@ -80,6 +80,7 @@ pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
                 (&keys::idp::ISSUER.info, "for instance issuer = \"https://login.example.com\"")
             }
             IdpConfigError::IssuerGiven => (&keys::idp::ISSUER.info, "take it out"),
+            IdpConfigError::BaseUrl => (&keys::idp::BASE_URL.info, "write it like https://github.example.com"),
             IdpConfigError::ClientId => (
                 &keys::idp::CLIENT_ID.info,
                 "register the gateway there, and write its client id here",
@@ -97,6 +98,15 @@ pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
     if let Some(claim) = section.get(&keys::idp::GROUPS_CLAIM)? {
         idp.groups_claim = claim.value;
     }
+    idp.trust_email = section.is_on(&keys::idp::TRUST_EMAIL)?;
+    idp.endpoints = endpoints(section)?;
+    if let Some(base) = section.get(&keys::idp::BASE_URL)? {
+        if idp.plain.is_none() {
+            return Err(base.wrong("only preset = \"github\" has it", "take it out, and write `issuer`"));
+        }
+        let wrong = |error: IdpConfigError| base.wrong(error.to_string(), "write it like https://github.example.com");
+        idp = idp.at_base_url(&base.value).map_err(wrong)?;
+    }
     idp.allow_addresses = upstream::addresses(section, &keys::idp::ALLOW_ADDRESSES)?;
     idp.allow = allow.ok_or_else(|| {
         let what = "it is missing, and without it no user may sign in";
@@ -104,7 +114,67 @@ pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
             allow = \"anyone\" admits every account of the provider";
         section.missing(&keys::idp::ALLOW, what, instead)
     })?;
+    check_effect(section, &idp)?;
     Ok(idp)
+}
+
+fn endpoints(section: &Section) -> Result<ConfiguredEndpoints, ConfigError> {
+    let url = |key: &'static Key<kind::Url>| Ok(section.get(key)?.map(|spanned| spanned.value));
+    Ok(ConfiguredEndpoints {
+        discovery: url(&keys::idp::DISCOVERY_URL)?,
+        authorization: url(&keys::idp::AUTHORIZATION_ENDPOINT)?,
+        token: url(&keys::idp::TOKEN_ENDPOINT)?,
+        jwks: url(&keys::idp::JWKS_URI)?,
+        userinfo: url(&keys::idp::USERINFO_ENDPOINT)?,
+    })
+}
+
+/// Refuses keys that have no effect at this provider, or that do not go together.
+fn check_effect(section: &Section, idp: &Idp) -> Result<(), ConfigError> {
+    let no_effect = |key: &'static KeyInfo, why: &str, instead: &str| Err(section.location(key).wrong(why, instead));
+    let is_github = idp.plain.is_some();
+    let only_openid: [&'static KeyInfo; 7] = [
+        &keys::idp::DISCOVERY_URL.info,
+        &keys::idp::AUTHORIZATION_ENDPOINT.info,
+        &keys::idp::TOKEN_ENDPOINT.info,
+        &keys::idp::JWKS_URI.info,
+        &keys::idp::USERINFO_ENDPOINT.info,
+        &keys::idp::GROUPS_CLAIM.info,
+        &keys::idp::TRUST_EMAIL.info,
+    ];
+    if let Some(key) = only_openid.into_iter().find(|key| is_github && section.contains(*key)) {
+        return no_effect(key, "it has no effect at GitHub, which is no OpenID provider", "take it out");
+    }
+    if is_github && !idp.allow.groups.is_empty() {
+        return no_effect(
+            &keys::idp::ALLOW.info,
+            "`groups` has no effect at GitHub, which names no groups",
+            "use organizations = [\"…\"] or teams = [\"organization/team\"]",
+        );
+    }
+    if !is_github && idp.allow.needs_memberships() {
+        let instead = "use groups, or preset = \"github\"";
+        return no_effect(
+            &keys::idp::ALLOW.info,
+            "`organizations` and `teams` have an effect only at GitHub",
+            instead,
+        );
+    }
+    if idp.has_template_issuer() && idp.endpoints.discovery.is_none() {
+        return no_effect(
+            &keys::idp::ISSUER.info,
+            "an issuer with {tenantid} says not where its configuration is",
+            "add discovery_url = \"https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration\"",
+        );
+    }
+    if idp.has_template_issuer() && idp.trust_email {
+        return no_effect(
+            &keys::idp::TRUST_EMAIL.info,
+            "with {tenantid} in `issuer`, everybody can make a tenant and write any e-mail address there",
+            "take it out; addresses with xms_edov count without it",
+        );
+    }
+    Ok(())
 }
 
 fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
@@ -138,13 +208,39 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
         domains: plain(domains).iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         groups: plain(allow.get(&keys::allow::GROUPS)?),
         subjects: plain(allow.get(&keys::allow::SUBJECTS)?),
+        organizations: allow
+            .get(&keys::allow::ORGANIZATIONS)?
+            .iter()
+            .map(organization)
+            .collect::<Result<_, _>>()?,
+        teams: allow.get(&keys::allow::TEAMS)?.iter().map(team).collect::<Result<_, _>>()?,
         is_anyone: false,
     };
     if allowed == AllowList::default() {
-        let instead = "name emails, domains, groups or subjects; allow = \"anyone\" admits every account";
+        let instead =
+            "name emails, domains, groups, subjects, or at GitHub organizations or teams; allow = \"anyone\" admits every account";
         return Err(section.location(&keys::idp::ALLOW).wrong("nobody could sign in", instead));
     }
     Ok(Some(allowed))
+}
+
+fn organization(text: &Spanned<String>) -> Result<String, ConfigError> {
+    if is_github_name(&text.value) {
+        return Ok(text.value.to_ascii_lowercase());
+    }
+    Err(text.wrong(
+        format!("'{}' is not an organization", text.value),
+        "write its name in the address: my-org of https://github.com/my-org",
+    ))
+}
+
+fn team(text: &Spanned<String>) -> Result<Team, ConfigError> {
+    Team::parse(&text.value).ok_or_else(|| {
+        text.wrong(
+            format!("'{}' is not a team", text.value),
+            "write it like my-org/my-team, as in the team's address",
+        )
+    })
 }
 
 /// Reads the clients, `[clients.<id>]`. An id that is a URL is that of a pinned metadata document.
@@ -202,9 +298,9 @@ fn redirect_uris(section: &Section) -> Result<Vec<RedirectUri>, ConfigError> {
         return Err(section.missing(&keys::client::REDIRECT_URIS, "a client needs an address for its answers", instead));
     }
     let parse_uri = |text: &Spanned<String>| {
-        let instead = || "use https, a loopback http address, or a scheme of an app's own".to_owned();
+        let instead = || "use https, http on loopback or in a private network, or a scheme of an app's own".to_owned();
         Ok(text
-            .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
+            .read(|text| RedirectUri::parse_configured(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
             .value)
     };
     uris.iter().map(parse_uri).collect()

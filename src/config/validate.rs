@@ -127,7 +127,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     keys_can_be_revoked(&document, &services, &store_config)?;
     stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
     let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
-    let other_port = listen::other_port(&top, &urls, &listen);
+    let other_port = [listen::other_port(&top, &urls, &listen), listen::respelled(&top, &urls)?].concat();
     let clear = store::clear_password(&store, &store_config);
     let mut warnings = [warnings_of(&document, &services, source), other_port, clear].concat();
     let data_dir = if store_config.is_stateless() {
@@ -343,10 +343,15 @@ fn no_service(source: &Location) -> String {
 
 fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {
     let is_origin = spanned.value == "*"
-        || is_extension_origin(&spanned.value)
+        || is_app_origin(&spanned.value)
         || crate::base::url::ExactUrl::parse(&spanned.value).is_ok_and(|address| address.origin() == spanned.value);
-    if is_origin {
+    let has_pattern = spanned.value != "*" && spanned.value.contains('*');
+    if is_origin && !has_pattern {
         return Ok(spanned.value.clone());
+    }
+    if has_pattern {
+        let what = format!("'{}' is a pattern, and origins are compared as they are", spanned.value);
+        return Err(spanned.wrong(what, "list each origin, or write `*` for everyone"));
     }
     Err(spanned.wrong(
         format!("'{}' is not an origin", spanned.value),
@@ -354,11 +359,14 @@ fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {
     ))
 }
 
-/// Whether this is the origin of a browser extension, such as `chrome-extension://abc`.
-fn is_extension_origin(text: &str) -> bool {
+/// Whether this is the origin of a browser extension or a desktop app, such as `chrome-extension://abc` and
+/// `app://obsidian.md`.
+fn is_app_origin(text: &str) -> bool {
+    const OTHERS: [&str; 8] = ["http", "https", "ws", "wss", "ftp", "file", "data", "javascript"];
     text.split_once("://").is_some_and(|(scheme, id)| {
-        let scheme = scheme.strip_suffix("-extension").unwrap_or("");
-        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-        is_name(scheme) && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        let is_scheme_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase()) && scheme.bytes().all(is_scheme_byte);
+        let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        is_scheme && is_id && !OTHERS.contains(&scheme)
     })
 }

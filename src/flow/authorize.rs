@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Digest;
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
+use crate::base::url::ExactUrl;
 use crate::flow::client::{ClientTraits, ReturnAddress};
 use crate::flow::consent::RememberConsent;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
@@ -87,6 +88,8 @@ pub struct UpstreamRedirect {
     #[serde(with = "at_rest")]
     pub(super) verifier: Secret,
     pub(super) issuer: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    issuer_is_guess: bool,
     iss_promised: bool,
     pub(super) expires: UnixTime,
 }
@@ -118,6 +121,8 @@ pub struct UpstreamRedirectParams {
     pub verifier: Secret,
     /// The upstream's issuer, compared byte for byte.
     pub issuer: String,
+    /// Whether `issuer` is only the origin of the authorization endpoint. Then any issuer there is accepted.
+    pub issuer_is_guess: bool,
     /// The upstream's metadata promises `iss` in the response (RFC 9207 §3).
     pub iss_promised: bool,
 }
@@ -240,6 +245,7 @@ impl GatewayLogin {
             upstream_state,
             verifier,
             issuer,
+            issuer_is_guess,
             iss_promised,
         } = params;
         let expires = now.plus_seconds(FLOW_TTL_SECONDS);
@@ -251,6 +257,7 @@ impl GatewayLogin {
                 upstream_state,
                 verifier,
                 issuer,
+                issuer_is_guess,
                 iss_promised,
                 expires,
             },
@@ -310,8 +317,14 @@ impl UpstreamRedirect {
         check_digest(&self.browser, params.browser, RejectReason::WrongBrowser)?;
         match params.issuer {
             None if self.iss_promised => Err(RejectReason::MissingIssuer),
-            Some(issuer) if issuer != self.issuer => Err(RejectReason::WrongIssuer),
+            Some(issuer) if !self.is_issuer(issuer) => Err(RejectReason::WrongIssuer),
             None | Some(_) => Ok(()),
         }
+    }
+
+    /// Compares `iss` byte for byte (RFC 9207 §2.4). Where nothing says the issuer, its origin counts; the
+    /// callback URL of each service is another one, so answers of two servers cannot be mixed up.
+    fn is_issuer(&self, text: &str) -> bool {
+        text == self.issuer || (self.issuer_is_guess && ExactUrl::parse(text).is_ok_and(|issuer| issuer.origin() == self.issuer))
     }
 }

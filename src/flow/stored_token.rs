@@ -38,7 +38,8 @@ pub struct OAuthCredential {
     /// The scopes that were requested, separated by spaces.
     pub scopes: String,
     /// The MCP server's canonical identifier (RFC 8707).
-    pub resource: String,
+    #[serde(default)]
+    pub resource: Option<String>,
     /// The tokens.
     pub tokens: UpstreamTokens,
 }

@@ -7,7 +7,7 @@ use crate::net::dial::{self, DialError};
 use crate::net::pool::{Pool, PoolKey, PooledConn};
 use crate::net::request_target::RequestTarget;
 use crate::net::tls::ClientTls;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -139,7 +139,8 @@ impl HttpClient {
     /// Sends `request`, whose URI must be absolute, and sets `Host` from it. Resolves when the
     /// response head arrives. A redirect is a response like any other.
     ///
-    /// A request is retried only if a pooled connection was dead and returned it unsent. Dropping
+    /// A request is retried only if a pooled connection was dead and returned it unsent, or, once, if it is a
+    /// GET or DELETE without a body (RFC 9110 §9.2.2) and the pooled connection broke. Dropping
     /// this future, or an unfinished response body, cancels the request at the peer: HTTP/1.1
     /// closes the connection, HTTP/2 resets the stream.
     ///
@@ -149,9 +150,11 @@ impl HttpClient {
         let target = RequestTarget::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
         let key = target.key(policy.addresses.clone(), policy.http2);
         let mut request = request;
+        let mut is_repeated = false;
         loop {
-            let pooled = self.pool.take(&key);
+            let pooled = if is_repeated { None } else { self.pool.take(&key) };
             let is_pooled = pooled.is_some();
+            let copy = if is_pooled { repeatable(&request) } else { None };
             let connection = match pooled {
                 Some(connection) => connection,
                 None => self.connect(&key, policy.connect).await?,
@@ -166,7 +169,10 @@ impl HttpClient {
                 Some(_) => {
                     return Err(SendError::Connect(ConnectError::Closed(error.into_error())));
                 }
-                None => return Err(SendError::Broken(error.into_error())),
+                None => match copy {
+                    Some(copy) => (request, is_repeated) = (*copy, true),
+                    None => return Err(SendError::Broken(error.into_error())),
+                },
             }
         }
     }
@@ -251,6 +257,20 @@ impl HttpClient {
         }
         handshake_http1(stream).await
     }
+}
+
+/// A copy of a request that may be sent twice (RFC 9110 §9.2.2) and has no body.
+fn repeatable(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+    let is_idempotent = matches!(*request.method(), Method::GET | Method::DELETE);
+    if !is_idempotent || !matches!(request.body(), RequestBody::Empty) {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(Box::new(copy))
 }
 
 impl fmt::Debug for HttpClient {

@@ -50,30 +50,36 @@ pub enum MetadataError {
 pub struct ProtectedResource {
     /// Resource identifier, byte for byte. The gateway sends it as `resource` (RFC 8707).
     pub resource: String,
-    /// Authorization servers in the order of the document; at least one.
+    /// Usable authorization servers in the order of the document; empty if the document names none.
     pub authorization_servers: Vec<ExactUrl>,
     /// Supported scopes; empty if the document lists none.
     pub scopes_supported: Vec<String>,
 }
 
 impl ProtectedResource {
-    /// Parses the metadata of `mcp`. An https `mcp` may not name a plain-http authorization server.
-    pub fn parse(body: &[u8], mcp: &ExactUrl) -> Result<Self, MetadataError> {
+    /// Parses the metadata of `mcp`, whose resource is also valid if it is the `configured` one, byte for byte.
+    /// An https `mcp` may not name a plain-http authorization server.
+    /// # Errors
+    /// If the document is that of another resource, or names authorization servers and none is usable.
+    pub fn parse(body: &[u8], mcp: &ExactUrl, configured: Option<&str>) -> Result<Self, MetadataError> {
         let document = object(body)?;
         let resource = text(&document, "resource").ok_or(MetadataError::Missing("resource"))?;
-        if !is_resource_of(resource, mcp) {
+        if configured != Some(resource) && !is_resource_of(resource, mcp) {
             return Err(MetadataError::OtherResource {
                 found: shown(resource),
                 expected: mcp.as_str().to_owned(),
             });
         }
         let plain_http = is_plain_http(mcp);
-        let mut servers = Vec::new();
+        let (mut servers, mut unusable) = (Vec::new(), None);
         for server in list(&document, "authorization_servers") {
-            servers.push(secure("authorization_servers", &server, plain_http)?);
+            match secure("authorization_servers", &server, plain_http) {
+                Ok(server) => servers.push(server),
+                Err(error) => unusable = unusable.or(Some(error)),
+            }
         }
-        if servers.is_empty() {
-            return Err(MetadataError::Missing("authorization_servers"));
+        if let Some(error) = unusable.filter(|_| servers.is_empty()) {
+            return Err(error);
         }
         Ok(Self {
             resource: resource.to_owned(),
@@ -111,6 +117,8 @@ pub struct MetadataWaivers {
     pub root_slash: bool,
     /// Issuers that are accepted in place of the expected one, byte for byte.
     pub issuers: &'static [&'static str],
+    /// Endpoints may be plain http although the issuer is https: the operator fetches the document so.
+    pub plain_http: bool,
 }
 
 /// Authorization server metadata (RFC 8414 §2), as far as the gateway uses it.
@@ -149,7 +157,7 @@ impl AuthorizationServer {
                 expected: issuer.as_str().to_owned(),
             });
         }
-        let plain_http = is_plain_http(issuer);
+        let plain_http = waivers.plain_http || is_plain_http(issuer);
         let endpoint = |member| match text(&document, member) {
             Some(url) => secure(member, url, plain_http).map(Some),
             None => Ok(None),
@@ -515,17 +523,20 @@ mod tests {
 
     #[test]
     fn resource_metadata_must_name_its_resource_and_authorization_servers() {
-        let parse = |document: Value| ProtectedResource::parse(document.to_string().as_bytes(), &at("https://h/mcp"));
+        let parse = |document: Value| ProtectedResource::parse(document.to_string().as_bytes(), &at("https://h/mcp"), Some("api://h"));
         let resource = parse(json!({"resource": "https://h/mcp", "authorization_servers": ["https://as"], "scopes_supported": ["a", 7]}));
         let resource = resource.unwrap();
         assert_eq!(
             (resource.resource.as_str(), resource.scopes_supported),
             ("https://h/mcp", vec!["a".to_owned()])
         );
-        assert_eq!(
-            parse(json!({"resource": "https://h/mcp"})).unwrap_err(),
-            MetadataError::Missing("authorization_servers")
-        );
+        let without = parse(json!({"resource": "https://h/mcp"})).unwrap();
+        assert!(without.authorization_servers.is_empty());
+        let one_usable = parse(json!({"resource": "https://h/mcp", "authorization_servers": ["ftp://as", "https://as"]}));
+        assert_eq!(one_usable.unwrap().authorization_servers, [at("https://as")]);
+        let configured = parse(json!({"resource": "api://h", "authorization_servers": ["https://as"]}));
+        assert_eq!(configured.unwrap().resource, "api://h");
+        assert!(parse(json!({"resource": "api://other"})).is_err());
         assert_eq!(parse(json!([])).unwrap_err(), MetadataError::NotJson);
         let other = parse(json!({"resource": "https://evil/mcp", "authorization_servers": ["https://as"]}));
         assert!(matches!(other, Err(MetadataError::OtherResource { .. })));
@@ -552,7 +563,7 @@ mod tests {
         let scopes = ["a".to_owned(), "offline_access".to_owned()];
         let document = protected_resource("https://g/mcp", "https://g", &scopes, "files");
         assert_eq!(document["scopes_supported"], json!(["a"]));
-        assert!(ProtectedResource::parse(document.to_string().as_bytes(), &at("https://g/mcp")).is_ok());
+        assert!(ProtectedResource::parse(document.to_string().as_bytes(), &at("https://g/mcp"), None).is_ok());
         let only_offline = protected_resource("https://g/mcp", "https://g", &scopes[1..], "");
         assert!(only_offline.get("scopes_supported").is_none() && only_offline.get("resource_name").is_none());
     }

@@ -18,16 +18,18 @@ pub struct OpenIdConfiguration {
 }
 
 impl OpenIdConfiguration {
-    /// Parses the document of `issuer`, compared byte for byte. PKCE is sent even if not announced.
-    pub fn parse(body: &[u8], issuer: &ExactUrl) -> Result<Self, MetadataError> {
+    /// Parses the document of `issuer`, compared byte for byte, which was fetched from `url`. PKCE is sent even
+    /// if not announced. If both URLs are https, no endpoint may be plain http.
+    pub fn parse(body: &[u8], issuer: &ExactUrl, url: &ExactUrl) -> Result<Self, MetadataError> {
         let waivers = MetadataWaivers {
             pkce: true,
             root_slash: false,
             issuers: &[],
+            plain_http: url.url().scheme() == "http",
         };
         let server = AuthorizationServer::parse(body, issuer, waivers)?;
         let document = object(body)?;
-        let plain_http = issuer.url().scheme() == "http";
+        let plain_http = waivers.plain_http || issuer.url().scheme() == "http";
         let endpoint = |member| text(&document, member).map(|url| secure(member, url, plain_http)).transpose();
         Ok(Self {
             server,
@@ -70,7 +72,8 @@ mod tests {
         for (name, value) in changes.as_object().unwrap() {
             document[name] = value.clone();
         }
-        OpenIdConfiguration::parse(document.to_string().as_bytes(), &ExactUrl::parse(issuer).unwrap())
+        let issuer = ExactUrl::parse(issuer).unwrap();
+        OpenIdConfiguration::parse(document.to_string().as_bytes(), &issuer, &issuer)
     }
 
     #[test]

@@ -57,12 +57,28 @@ impl RedirectUri {
         }
         match scheme {
             "https" if address.url().host().is_some() => Ok(Self(address)),
-            "http" if address.is_loopback() => Ok(Self(address)),
+            "http" if address.is_loopback() || is_localhost_name(&address) => Ok(Self(address)),
             "http" => Err(RedirectUriError::PlainHttp),
             // A private-use URI is `scheme:/…`. This excludes nested ones such as `x:javascript:…`.
             _ if text[scheme.len()..].starts_with(":/") => Ok(Self(address)),
             _ => Err(RedirectUriError::Scheme),
         }
+    }
+
+    /// As [`RedirectUri::parse`], for a client that the operator configures: it may also use http in a private
+    /// network, by an address or by a name that only such networks have.
+    /// # Errors
+    /// As [`RedirectUri::parse`].
+    pub fn parse_configured(text: &str) -> Result<Self, RedirectUriError> {
+        match (Self::parse(text), ExactUrl::parse(text)) {
+            (Err(RedirectUriError::PlainHttp), Ok(address)) if is_private_host(&address) => Ok(Self(address)),
+            (result, _) => result,
+        }
+    }
+
+    /// Whether codes for this URI cross a network without encryption.
+    pub fn is_clear_text(&self) -> bool {
+        self.0.url().scheme() == "http" && self.kind() == RedirectKind::Web && !is_localhost_name(&self.0)
     }
 
     /// Whether `requested` equals this URI byte for byte, except for a loopback port (RFC 8252
@@ -97,6 +113,23 @@ impl RedirectUri {
     /// The URI, byte for byte.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+}
+
+/// A name below `localhost` is this machine (RFC 6761 §6.3). Its port is compared, as web servers have it.
+fn is_localhost_name(address: &ExactUrl) -> bool {
+    matches!(address.url().host(), Some(url::Host::Domain(name)) if name.ends_with(".localhost"))
+}
+
+/// Whether the host is an address of a private network, or a name without a meaning on the internet: a name
+/// without a dot, of multicast DNS, of home and company networks, or of a tailnet.
+fn is_private_host(address: &ExactUrl) -> bool {
+    const PRIVATE_SUFFIXES: [&str; 6] = [".local", ".lan", ".home", ".home.arpa", ".internal", ".ts.net"];
+    match address.url().host() {
+        Some(url::Host::Domain(name)) => !name.contains('.') || PRIVATE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)),
+        Some(url::Host::Ipv4(ip)) => ip.is_private() || (ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1])),
+        Some(url::Host::Ipv6(ip)) => ip.is_unique_local(),
+        None => false,
     }
 }
 

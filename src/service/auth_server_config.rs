@@ -3,13 +3,15 @@
 use crate::base::secret::Secret;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
+use crate::upstream::auth_server::TokenEndpointAuth;
+use crate::upstream::discovery_result::{DiscoveryInput, ResourceParam};
 use crate::upstream::quirks::{self, Profile};
 use crate::upstream::token_endpoint;
 
 /// What the operator configured about the upstream AS. The rest is discovered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthServerConfig {
-    /// The issuer of the upstream AS.
+    /// The issuer of the upstream AS, which is found by it or has the configured endpoints.
     pub issuer: Option<ExactUrl>,
     /// The gateway's client id there; without one the gateway registers (RFC 7591).
     pub client_id: Option<String>,
@@ -21,6 +23,12 @@ pub struct AuthServerConfig {
     pub token_endpoint: Option<ExactUrl>,
     /// The profile, with the quirks of this upstream; `None`: chosen by host.
     pub profile: Option<&'static Profile>,
+    /// How the gateway authenticates at the token endpoint; `None`: as the metadata says.
+    pub token_auth: Option<TokenEndpointAuth>,
+    /// What replaces the upstream's resource identifier.
+    pub resource: Option<ResourceParam>,
+    /// The scope of the gateway's registration.
+    pub registration_scope: Option<String>,
     /// Further parameters of every authorization request, such as Auth0's `audience`.
     pub extra_authorize: Vec<(String, String)>,
     /// Whether the upstream may name no other issuer than at first; `None`: see
@@ -31,6 +39,18 @@ pub struct AuthServerConfig {
 }
 
 impl AuthServerConfig {
+    /// What the discovery of the MCP server at `mcp` starts from.
+    pub fn discovery_input(&self, mcp: &ExactUrl) -> DiscoveryInput {
+        DiscoveryInput {
+            mcp: mcp.clone(),
+            issuer: self.issuer.clone(),
+            endpoints: self.authorization_endpoint.clone().zip(self.token_endpoint.clone()),
+            profile: self.profile,
+            resource: self.resource.clone(),
+            allow_addresses: self.allow_addresses[..].into(),
+        }
+    }
+
     /// The configured profile, else that of the host of the MCP server at `mcp`.
     pub fn profile_of(&self, mcp: &ExactUrl) -> &'static Profile {
         let by_host = || mcp.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);

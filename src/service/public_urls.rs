@@ -25,11 +25,17 @@ impl PublicUrls {
         let base = public.as_str().trim_end_matches('/').to_owned();
         let url = public.url();
         let authority = |name: &str| url.port().map_or(name.to_owned(), |port| format!("{name}:{port}"));
+        // Under each spelling of `Host`, links have the form that browsers use in `Origin`.
         let alias = |host: String| {
-            (
-                host.clone(),
-                BaseUrl(format!("{}://{host}{}", url.scheme(), url.path().trim_end_matches('/'))),
-            )
+            let alias = ExactUrl::parse(&format!("{}://{host}{}", url.scheme(), url.path().trim_end_matches('/'))).ok();
+            let names = alias.map(|alias| {
+                let (alias_url, base) = (alias.url(), alias.with_normalized_origin());
+                let base = BaseUrl(base.as_str().trim_end_matches('/').to_owned());
+                let port = alias_url.port_or_known_default().unwrap_or(0);
+                let with_port = format!("{}:{port}", alias_url.host_str().unwrap_or(""));
+                [(alias.host_and_port(), base.clone()), (with_port, base)]
+            });
+            names.into_iter().flatten()
         };
         let own_host = url.host_str().unwrap_or("");
         let mut names = vec![(authority(own_host), BaseUrl(base.clone()))];
@@ -37,9 +43,13 @@ impl PublicUrls {
             names.push((format!("{own_host}:{port}"), BaseUrl(base.clone())));
         }
         if public.is_loopback() {
-            names.extend(["localhost", "127.0.0.1", "[::1]"].into_iter().map(|name| alias(authority(name))));
+            names.extend(
+                ["localhost", "127.0.0.1", "[::1]"]
+                    .into_iter()
+                    .flat_map(|name| alias(authority(name))),
+            );
         }
-        names.extend(allowed_hosts.into_iter().map(alias));
+        names.extend(allowed_hosts.into_iter().flat_map(alias));
         Self {
             public,
             base,
@@ -178,6 +188,10 @@ mod tests {
             urls.find_base("other.example.com").unwrap().base(),
             "https://other.example.com/base"
         );
+        let of = |host: &str| site("https://gw.example.com").find_base(host).map(|base| base.base().to_owned());
+        assert_eq!(of("other.example.com:443").as_deref(), Some("https://other.example.com"));
+        assert_eq!(of("other.example.com:8443"), None);
+        assert_eq!(of("other.example.com").as_deref(), Some("https://other.example.com"));
         assert_eq!(urls.canonical().parts(), ("https://gw.example.com", "/base"));
     }
 }

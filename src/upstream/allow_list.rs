@@ -7,10 +7,47 @@ pub struct AllowListSubject<'a> {
     pub id: &'a str,
     /// The e-mail address, if the provider says that it is verified.
     pub email: Option<&'a str>,
-    /// The groups that the provider names.
+    /// The groups that the provider names. At GitHub: see [`organization_group`] and [`team_group`].
     pub groups: &'a [String],
     /// The domain of the organization that manages the account (`hd`), which only Google states.
     pub hosted_domain: Option<&'a str>,
+}
+
+/// A team of an organization at GitHub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Team {
+    /// The organization, in lower case.
+    pub organization: String,
+    /// The team's slug, in lower case.
+    pub slug: String,
+}
+
+impl Team {
+    /// Parses `organization/team`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (organization, slug) = text.split_once('/')?;
+        let is_valid = is_github_name(organization) && is_github_name(slug);
+        is_valid.then(|| Self {
+            organization: organization.to_ascii_lowercase(),
+            slug: slug.to_ascii_lowercase(),
+        })
+    }
+}
+
+/// Whether this can be an organization or a team's slug: it becomes a segment of a path.
+pub fn is_github_name(text: &str) -> bool {
+    let is_valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=100).contains(&text.len()) && text.bytes().all(is_valid)
+}
+
+/// A membership of an organization as a group of the user.
+pub fn organization_group(organization: &str) -> String {
+    format!("organization:{organization}")
+}
+
+/// A membership of a team as a group of the user.
+pub fn team_group(team: &Team) -> String {
+    format!("team:{}/{}", team.organization, team.slug)
 }
 
 /// What the entries of [`AllowList::domains`] are compared with.
@@ -34,6 +71,10 @@ pub struct AllowList {
     pub groups: Vec<String>,
     /// Permanent ids at the provider, byte for byte.
     pub subjects: Vec<String>,
+    /// Organizations at GitHub, in lower case.
+    pub organizations: Vec<String>,
+    /// Teams at GitHub.
+    pub teams: Vec<Team>,
     /// Whether every account of the provider matches.
     pub is_anyone: bool,
 }
@@ -65,6 +106,16 @@ impl AllowList {
             || is_listed(&self.domains, domain)
             || self.subjects.iter().any(|id| id == user.id)
             || self.groups.iter().any(|group| user.groups.contains(group))
+            || self
+                .organizations
+                .iter()
+                .any(|name| user.groups.contains(&organization_group(name)))
+            || self.teams.iter().any(|team| user.groups.contains(&team_group(team)))
+    }
+
+    /// Whether memberships of organizations and teams at GitHub decide.
+    pub fn needs_memberships(&self) -> bool {
+        !self.organizations.is_empty() || !self.teams.is_empty()
     }
 }
 

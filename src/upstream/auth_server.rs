@@ -60,6 +60,9 @@ pub struct AuthServer {
     pub mcp: ExactUrl,
     /// The issuer, byte for byte; `iss` is compared with it (RFC 9207).
     pub issuer: String,
+    /// Whether no metadata and no configuration says the issuer. Then `iss` may be any issuer at the origin
+    /// of an endpoint.
+    pub issuer_is_guess: bool,
     /// Whether the server promises `iss`. Then a response without it is refused.
     pub iss_promised: bool,
     /// The authorization endpoint.
@@ -74,8 +77,8 @@ pub struct AuthServer {
     pub client_secret: Option<Secret>,
     /// The gateway's authentication method.
     pub auth_method: TokenEndpointAuth,
-    /// The MCP server's canonical identifier (RFC 8707).
-    pub resource: String,
+    /// The resource identifier of authorization and token requests (RFC 8707). `None`: it is omitted.
+    pub resource: Option<String>,
     /// The deviations of this upstream from the standard.
     pub profile: &'static Profile,
     /// Parameters that the operator adds to every authorization request.

@@ -1,25 +1,17 @@
 //! One running discovery: which URL comes next, and which document decides.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::StatusCode;
-use tokio::time::Instant;
-
 use crate::base::url::ExactUrl;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::oauth::metadata::{self, AuthorizationServer, MetadataError, ProtectedResource};
 use crate::oauth::www_authenticate::BearerChallenge;
 use crate::upstream::credential_probe;
-use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryError, DiscoveryFailure, DiscoveryInput, DiscoveryStep};
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryError, DiscoveryFailure, DiscoveryInput};
+use crate::upstream::discovery_search::{FetchedDocument, Search};
 use crate::upstream::fetch::{self, FetchError};
 use crate::upstream::forward_rules::{self, ResponseVerdict};
-use crate::upstream::quirks::{self, KnownEndpoints, Profile};
+use crate::upstream::quirks::{KnownEndpoints, Profile};
 
-const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(10);
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(45);
 /// The most authorization servers of one MCP server that are tried.
 const MAX_SERVERS: usize = 3;
 
@@ -41,25 +33,6 @@ pub async fn discover(client: &HttpClient, input: &DiscoveryInput) -> Result<Dis
     }
 }
 
-/// A running discovery.
-struct Search<'a> {
-    client: &'a HttpClient,
-    wanted: &'a DiscoveryInput,
-    until: Instant,
-    attempts: Vec<DiscoveryStep>,
-    /// The addresses of the connections on which the configured server answered.
-    peers: Vec<IpAddr>,
-}
-
-enum FetchedDocument {
-    /// The body of a response with status 200.
-    Body(Bytes),
-    /// There is no document, with the reason.
-    Missing(String),
-    /// Unknown: no response, 429 or 5xx.
-    Failed(String),
-}
-
 /// The possible issuers, and what the MCP server says about itself.
 struct ServerHint {
     issuers: Vec<ExactUrl>,
@@ -69,38 +42,32 @@ struct ServerHint {
     scopes: Vec<String>,
 }
 
-impl<'a> Search<'a> {
-    fn new(client: &'a HttpClient, input: &'a DiscoveryInput) -> Self {
-        Self {
-            client,
-            wanted: input,
-            until: Instant::now() + DISCOVERY_TIMEOUT,
-            attempts: Vec::new(),
-            peers: Vec::new(),
-        }
-    }
-
+impl Search<'_> {
     async fn run(&mut self) -> Result<DiscoveredServer, DiscoveryFailure> {
         if let Some((authorize, token)) = &self.wanted.endpoints {
             return Ok(self.configured(authorize, token));
         }
-        let hint = match &self.wanted.issuer {
-            Some(issuer) => Self::hint_from_config(issuer),
-            None => self.hint_from_server().await?,
+        let (server, profile, addresses, hint) = if let Some(issuer) = &self.wanted.issuer {
+            let (server, profile) = self.first_server(&Self::hint_from_config(issuer)).await?;
+            let addresses = self.named_addresses(issuer);
+            (server, profile, addresses, self.optional_hint().await?)
+        } else {
+            let hint = self.hint_from_server().await?;
+            let (server, profile) = self.first_server(&hint).await?;
+            (server, profile, self.named_addresses(&self.wanted.mcp), hint)
         };
-        let (server, profile) = self.first_server(&hint).await?;
-        let resource = hint.resource;
-        let supported = resource
-            .as_ref()
-            .map(|resource| resource.scopes_supported.clone())
-            .unwrap_or_default();
+        let (resource, supported) = match hint.resource {
+            Some(resource) => (Some(resource.resource), resource.scopes_supported),
+            None => (None, Vec::new()),
+        };
         Ok(DiscoveredServer {
             mcp: self.wanted.mcp.clone(),
-            resource: resource.map_or_else(|| self.wanted.mcp.to_string(), |resource| resource.resource),
+            resource: self.resource_param(profile, resource),
             server,
+            issuer_is_guess: false,
             profile,
             scopes_known: if hint.scopes.is_empty() { supported } else { hint.scopes },
-            addresses: self.named_addresses(self.wanted.issuer.as_ref().unwrap_or(&self.wanted.mcp)),
+            addresses,
             attempts: Vec::new(),
         })
     }
@@ -109,15 +76,16 @@ impl<'a> Search<'a> {
     fn configured(&self, authorize: &ExactUrl, token: &ExactUrl) -> DiscoveredServer {
         let profile = self.profile(authorize);
         let known = profile.endpoints.as_ref().filter(|known| known.token == token.as_str());
-        let issuer = match (&self.wanted.issuer, known) {
-            (Some(issuer), _) => issuer.to_string(),
-            (None, Some(known)) => known.issuer.to_owned(),
-            (None, None) => authorize.origin(),
+        let (issuer, issuer_is_guess) = match (&self.wanted.issuer, known) {
+            (Some(issuer), _) => (issuer.to_string(), false),
+            (None, Some(known)) => (known.issuer.to_owned(), false),
+            (None, None) => (authorize.origin(), true),
         };
         DiscoveredServer {
             mcp: self.wanted.mcp.clone(),
-            resource: self.wanted.mcp.to_string(),
+            resource: self.resource_param(profile, None),
             server: minimal_server(issuer, authorize.clone(), token.clone()),
+            issuer_is_guess,
             profile,
             scopes_known: Vec::new(),
             addresses: AddressPolicy::Anything,
@@ -134,14 +102,39 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// What the MCP server says about itself, where the operator configured the authorization server: it is
+    /// useful and not needed.
+    async fn optional_hint(&mut self) -> Result<ServerHint, DiscoveryFailure> {
+        let unknown = ServerHint {
+            issuers: Vec::new(),
+            metadata: AddressPolicy::Anything,
+            resource: None,
+            scopes: Vec::new(),
+        };
+        let challenge = match self.probe().await {
+            Ok(challenge) => challenge,
+            Err(moved @ DiscoveryFailure::Moved(_)) => return Err(moved),
+            Err(_) => return Ok(unknown),
+        };
+        Ok(ServerHint {
+            // The steps show why there is none.
+            resource: self.resource(challenge.resource_metadata.as_deref()).await.unwrap_or_default(),
+            scopes: challenge.scopes(),
+            ..unknown
+        })
+    }
+
     async fn hint_from_server(&mut self) -> Result<ServerHint, DiscoveryFailure> {
         let challenge = self.probe().await?;
         let resource = self.resource(challenge.resource_metadata.as_deref()).await?;
         let (issuers, metadata) = match &resource {
-            Some(resource) => (resource.authorization_servers.clone(), self.named_addresses(&self.wanted.mcp)),
-            // MCP 2025-03-26 has no resource metadata: the issuer is the MCP server's origin. The
-            // operator configured that server, so any address is allowed.
-            None => (
+            Some(resource) if !resource.authorization_servers.is_empty() => {
+                (resource.authorization_servers.clone(), self.named_addresses(&self.wanted.mcp))
+            }
+            // MCP 2025-03-26 has no resource metadata, and RFC 9728 §2 does not require its
+            // `authorization_servers`: the issuer is the MCP server's origin. The operator configured that
+            // server, so any address is allowed.
+            Some(_) | None => (
                 ExactUrl::parse(&self.wanted.mcp.origin()).into_iter().collect(),
                 AddressPolicy::Anything,
             ),
@@ -170,7 +163,7 @@ impl<'a> Search<'a> {
             }
             Ok((status, headers, peer)) => {
                 self.peers.push(peer);
-                if let ResponseVerdict::Redirect { location } = forward_rules::classify(status, &headers) {
+                if let ResponseVerdict::Redirect { location } = forward_rules::classify(mcp, status, &headers) {
                     let target = forward_rules::redirect_target(mcp, &location).map_or_else(|| "?".to_owned(), |target| target.to_string());
                     self.note_step(&url, format!("{}, to {target}", status.as_u16()));
                     return Err(DiscoveryFailure::Moved(target));
@@ -193,15 +186,18 @@ impl<'a> Search<'a> {
         let mcp = &self.wanted.mcp;
         let mut metadata_urls = metadata::protected_resource_urls(mcp);
         if let Some(url) = challenge_url {
+            // A relative reference is resolved against the URL of the MCP server.
+            let resolved = mcp.url().join(url).ok().and_then(|url| ExactUrl::parse(url.as_str()).ok());
             // Never another origin: the upstream could direct our requests anywhere (SSRF).
-            if ExactUrl::parse(url).is_ok_and(|address| address.origin() == mcp.origin()) {
-                metadata_urls.retain(|metadata_url| metadata_url != url);
-                metadata_urls.insert(0, url.to_owned());
-            } else {
-                self.note_step(
+            match resolved.filter(|address| address.origin() == mcp.origin()) {
+                Some(address) => {
+                    metadata_urls.retain(|metadata_url| metadata_url != address.as_str());
+                    metadata_urls.insert(0, address.to_string());
+                }
+                None => self.note_step(
                     &printable(url),
                     "not fetched: the challenge names another origin than the MCP server's".to_owned(),
-                );
+                ),
             }
         }
         let mut failure = None;
@@ -212,7 +208,7 @@ impl<'a> Search<'a> {
                     self.note_step(&metadata_url, reason.clone());
                     failure = failure.or(Some(DiscoveryFailure::Unreachable(format!("{metadata_url}: {reason}"))));
                 }
-                FetchedDocument::Body(body) => match ProtectedResource::parse(&body, mcp) {
+                FetchedDocument::Body(body) => match ProtectedResource::parse(&body, mcp, self.configured_resource()) {
                     Ok(resource) => {
                         self.note_step(&metadata_url, "resource metadata".to_owned());
                         return Ok(Some(resource));
@@ -287,64 +283,6 @@ impl<'a> Search<'a> {
             }
         }
         Err(worst)
-    }
-
-    async fn fetch(&mut self, url: &str, addresses: &AddressPolicy) -> FetchedDocument {
-        let Ok(address) = ExactUrl::parse(url) else {
-            return FetchedDocument::Missing("not a URL".to_owned());
-        };
-        let request = match fetch::get(&address) {
-            Ok(request) => request,
-            Err(error) => return FetchedDocument::Missing(error.to_string()),
-        };
-        let response = if *addresses == AddressPolicy::Anything {
-            let fetched = fetch::fetch_with_peer(self.client, request, self.time_left()).await;
-            fetched.map(|(response, peer)| {
-                self.peers.push(peer);
-                response
-            })
-        } else {
-            fetch::fetch(self.client, request, addresses, self.time_left()).await
-        };
-        match response {
-            Err(error) => FetchedDocument::Failed(error.to_string()),
-            Ok(response) if response.status == StatusCode::OK => FetchedDocument::Body(response.body),
-            Ok(response) => {
-                let status = response.status.as_u16();
-                if status == 429 || status >= 500 {
-                    FetchedDocument::Failed(format!("status {status}"))
-                } else {
-                    FetchedDocument::Missing(format!("status {status}"))
-                }
-            }
-        }
-    }
-
-    /// The addresses that the configured server at `source` may name, by the connections made so far.
-    fn named_addresses(&self, source: &ExactUrl) -> AddressPolicy {
-        let plain_http = source.url().scheme() == "http";
-        AddressPolicy::for_upstream_at(&self.peers, plain_http, self.wanted.allow_addresses.clone())
-    }
-
-    /// The configured profile, else that of the MCP server's host, else that of `other`'s host.
-    fn profile(&self, other: &ExactUrl) -> &'static Profile {
-        let by_host = |address: &ExactUrl| address.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
-        let host_profile = || match by_host(&self.wanted.mcp) {
-            standard if *standard == quirks::STANDARD => by_host(other),
-            special => special,
-        };
-        self.wanted.profile.unwrap_or_else(host_profile)
-    }
-
-    fn time_left(&self) -> Duration {
-        DOCUMENT_TIMEOUT.min(self.until.saturating_duration_since(Instant::now()))
-    }
-
-    fn note_step(&mut self, url: &str, outcome: String) {
-        self.attempts.push(DiscoveryStep {
-            url: url.split('?').next().unwrap_or("").to_owned(),
-            outcome,
-        });
     }
 }
 
@@ -440,6 +378,7 @@ mod tests {
             issuer: None,
             endpoints: None,
             profile: None,
+            resource: None,
             allow_addresses: Arc::from([]),
         }
     }
@@ -465,7 +404,7 @@ mod tests {
         .await;
         let discovery = result.unwrap();
         assert_eq!(discovery.server.issuer, format!("{}/as", stub.base));
-        assert_eq!(discovery.resource, format!("{}/mcp", stub.base));
+        assert_eq!(discovery.resource, Some(format!("{}/mcp", stub.base)));
         assert_eq!(discovery.scopes_known, ["a", "b"]);
         assert_eq!(discovery.attempts.len(), 3);
         assert_eq!(lines(&stub).len(), 3);
@@ -518,8 +457,8 @@ mod tests {
         .await;
         let discovery = result.unwrap();
         assert_eq!(
-            (discovery.resource.as_str(), discovery.scopes_known.as_slice()),
-            (stub.base.as_str(), &["all".to_owned()][..])
+            (discovery.resource.as_deref(), discovery.scopes_known.as_slice()),
+            (Some(stub.base.as_str()), &["all".to_owned()][..])
         );
         let expected = [
             "POST /mcp",
@@ -541,7 +480,7 @@ mod tests {
             .await;
             let discovery = result.unwrap();
             assert_eq!(discovery.server.issuer, format!("{}{slash}", stub.base));
-            assert_eq!(discovery.resource, format!("{}/mcp", stub.base));
+            assert_eq!(discovery.resource, Some(format!("{}/mcp", stub.base)));
         }
     }
 
@@ -639,7 +578,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_configured_issuer_skips_resource_metadata_discovery() {
+    async fn a_configured_issuer_is_found_before_the_resource_metadata_is_asked() {
         let stub = test_support::serve(|request| match request.line.as_str() {
             "GET /realm/.well-known/openid-configuration" => test_support::json(200, &server(request, &format!("{}/realm", request.base))),
             _ => nothing(),
@@ -651,11 +590,10 @@ mod tests {
         };
         let discovery = discover(&test_support::client(), &input).await.unwrap();
         assert_eq!(discovery.server.issuer, format!("{}/realm", stub.base));
-        assert!(
-            lines(&stub)
-                .iter()
-                .all(|line| !line.contains("protected-resource") && !line.contains("POST"))
-        );
+        let lines = lines(&stub);
+        let probe = lines.iter().position(|line| line == "POST /mcp").unwrap();
+        assert!(lines[..probe].iter().all(|line| !line.contains("protected-resource")), "{lines:?}");
+        assert_eq!(discovery.resource, Some(format!("{}/mcp", stub.base)));
     }
 
     #[tokio::test]

@@ -11,6 +11,15 @@ use crate::oauth::metadata::{AuthorizationServer, MetadataError};
 use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth, UpstreamClientCredentials};
 use crate::upstream::quirks::Profile;
 
+/// What the operator configured as `resource` (RFC 8707).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResourceParam {
+    /// This identifier, byte for byte.
+    Named(String),
+    /// No request has the parameter.
+    Omitted,
+}
+
 /// What the operator configured for the discovery.
 #[derive(Clone, Debug)]
 pub struct DiscoveryInput {
@@ -22,6 +31,8 @@ pub struct DiscoveryInput {
     pub endpoints: Option<(ExactUrl, ExactUrl)>,
     /// The configured profile. `None`: chosen by host.
     pub profile: Option<&'static Profile>,
+    /// What replaces the resource identifier in the metadata.
+    pub resource: Option<ResourceParam>,
     /// More address blocks that the upstream's metadata may point to (`allow_addresses`).
     pub allow_addresses: Arc<[Cidr]>,
 }
@@ -46,8 +57,11 @@ impl fmt::Display for DiscoveryStep {
 pub struct DiscoveredServer {
     /// The URL of the MCP server.
     pub mcp: ExactUrl,
-    /// The resource identifier from the metadata, or else the URL of the MCP server.
-    pub resource: String,
+    /// The configured resource identifier, or that of the metadata, or else the URL of the MCP server.
+    /// `None`: the operator or the profile omits it.
+    pub resource: Option<String>,
+    /// Whether the issuer is only the origin of the configured authorization endpoint.
+    pub issuer_is_guess: bool,
     /// The metadata of the authorization server.
     pub server: AuthorizationServer,
     /// The known deviations of this kind of upstream.
@@ -64,8 +78,7 @@ impl DiscoveredServer {
     /// Combines the discovered server with the gateway's credentials there.
     pub fn target(&self, credentials: &UpstreamClientCredentials) -> AuthServer {
         let server = &self.server;
-        let known = self.profile.endpoints.as_ref().filter(|known| known.issuer == server.issuer);
-        let listed = match known {
+        let listed = match &self.profile.endpoints {
             Some(known) if server.auth_methods.is_empty() => known.auth_methods.iter().map(|name| (*name).to_owned()).collect(),
             Some(_) | None => server.auth_methods.clone(),
         };
@@ -73,6 +86,7 @@ impl DiscoveredServer {
         AuthServer {
             mcp: self.mcp.clone(),
             issuer: server.issuer.clone(),
+            issuer_is_guess: self.issuer_is_guess,
             iss_promised: server.iss_promised,
             authorization_endpoint: server.authorization_endpoint.clone(),
             token_endpoint: server.token_endpoint.clone(),
@@ -122,9 +136,19 @@ pub enum DiscoveryFailure {
 
 /// What an operator can do about an unusable document.
 fn remedy(error: &MetadataError) -> &'static str {
-    if *error == MetadataError::NoS256 {
-        "if the authorization server supports PKCE nevertheless, set `authorization_endpoint` and `token_endpoint` of the service"
-    } else {
-        "set `authorization_server` of the service to the right issuer, or report the document to the upstream"
+    match error {
+        MetadataError::NoS256 => {
+            "if the authorization server supports PKCE nevertheless, set `authorization_endpoint` and `token_endpoint` of the service"
+        }
+        MetadataError::OtherResource { .. } => {
+            "if that is the resource to request, set it as `resource` of the service, or report the document to the upstream"
+        }
+        MetadataError::NotJson
+        | MetadataError::Missing(_)
+        | MetadataError::OtherIssuer { .. }
+        | MetadataError::BadUrl(..)
+        | MetadataError::NotSecure(_) => {
+            "set `authorization_server` of the service to the right issuer, or report the document to the upstream"
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ use crate::net::http_client::{HttpClient, RequestPolicy, SendError};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The size limit for a response of an authorization server, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 256 * 1024;
+/// The most redirects of a metadata document that are followed.
+pub const MAX_REDIRECTS: usize = 3;
 /// The `User-Agent` of the gateway. Some upstreams refuse a request without one.
 pub const USER_AGENT: &str = concat!("mcp-oauth-gateway/", env!("CARGO_PKG_VERSION"));
 
@@ -71,6 +73,23 @@ impl FetchResponse {
         self.headers.get(CONTENT_TYPE)?.to_str().ok()
     }
 
+    /// Where a redirect of `from` leads, if that is on the same origin.
+    fn redirect_within(&self, from: &ExactUrl) -> Option<ExactUrl> {
+        let location = self.headers.get(LOCATION)?.to_str().ok()?;
+        let target = from.url().join(location).ok()?;
+        let target = ExactUrl::parse(target.as_str()).ok()?;
+        (self.status.is_redirection() && target.origin() == from.origin()).then_some(target)
+    }
+
+    /// A redirect that is not followed, for display: its status, and the target without its query.
+    pub fn redirect_note(&self, from: &ExactUrl) -> String {
+        let location = self.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = location.and_then(|location| from.url().join(location).ok());
+        let target = target.and_then(|url| ExactUrl::parse(url.as_str()).ok());
+        let target = target.as_ref().map_or("?", ExactUrl::without_query);
+        format!("status {}, to {target}, which is not followed", self.status.as_u16())
+    }
+
     /// `Retry-After` in seconds (RFC 9110 §10.2.3). Ignores dates: they are rare and need a clock.
     pub fn retry_after(&self) -> Option<u64> {
         self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
@@ -105,18 +124,53 @@ pub async fn fetch_limited(
     read_whole(response, max_bytes, deadline).await
 }
 
-/// As [`fetch`], from any address. Also returns the address that answered: the addresses that the
-/// response names are judged by it.
+/// Fetches a metadata document by GET. Follows redirects within the origin of `url`, at most
+/// [`MAX_REDIRECTS`]; another redirect is returned as it is.
 /// # Errors
 /// As [`fetch`].
-pub async fn fetch_with_peer(
+pub async fn fetch_document(
     client: &HttpClient,
-    request: Request<RequestBody>,
+    url: &ExactUrl,
+    addresses: &AddressPolicy,
+    timeout: Duration,
+) -> Result<FetchResponse, FetchError> {
+    let deadline = Instant::now() + timeout;
+    let mut target = url.clone();
+    for _ in 0..MAX_REDIRECTS {
+        let response = fetch(client, get(&target)?, addresses, time_left(deadline)).await?;
+        match response.redirect_within(&target) {
+            Some(next) => target = next,
+            None => return Ok(response),
+        }
+    }
+    fetch(client, get(&target)?, addresses, time_left(deadline)).await
+}
+
+/// As [`fetch_document`], from any address. Also returns the address that answered: the addresses that the
+/// document names are judged by it.
+/// # Errors
+/// As [`fetch`].
+pub async fn fetch_document_with_peer(
+    client: &HttpClient,
+    url: &ExactUrl,
     timeout: Duration,
 ) -> Result<(FetchResponse, IpAddr), FetchError> {
     let deadline = Instant::now() + timeout;
-    let (response, peer) = sent_with_peer(client, request, timeout).await?;
-    Ok((read_whole(response, MAX_RESPONSE_BYTES, deadline).await?, peer))
+    let mut target = url.clone();
+    let mut redirects = 0;
+    loop {
+        let (response, peer) = sent_with_peer(client, get(&target)?, time_left(deadline)).await?;
+        let response = read_whole(response, MAX_RESPONSE_BYTES, deadline).await?;
+        match response.redirect_within(&target).filter(|_| redirects < MAX_REDIRECTS) {
+            Some(next) => target = next,
+            None => return Ok((response, peer)),
+        }
+        redirects += 1;
+    }
+}
+
+fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 async fn read_whole(response: Response<Incoming>, max_bytes: usize, deadline: Instant) -> Result<FetchResponse, FetchError> {

@@ -311,24 +311,72 @@ pub enum ResponseVerdict {
     },
 }
 
-/// Classifies a response of the MCP server by its head.
-pub fn classify(status: StatusCode, headers: &HeaderMap) -> ResponseVerdict {
+/// Classifies a response of the MCP server at `mcp` by its head.
+pub fn classify(mcp: &ExactUrl, status: StatusCode, headers: &HeaderMap) -> ResponseVerdict {
     match status.as_u16() {
         401 => ResponseVerdict::Unauthorized,
-        403 => match challenge(headers) {
-            Some(challenge) if challenge.error.as_deref() == Some("insufficient_scope") => {
+        400 | 403 => match challenge(headers) {
+            Some(challenge) if challenge.error.as_deref() == Some(INVALID_TOKEN) => ResponseVerdict::Unauthorized,
+            Some(challenge) if status == StatusCode::FORBIDDEN && challenge.error.as_deref() == Some("insufficient_scope") => {
                 ResponseVerdict::InsufficientScope { scope: challenge.scopes() }
             }
             Some(_) | None => ResponseVerdict::Pass,
         },
-        301 | 302 | 303 | 307 | 308 => {
-            let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        code @ (301 | 302 | 303 | 307 | 308) => {
+            let location = headers
+                .get(header::LOCATION)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default();
+            let is_temporary = matches!(code, 302 | 303 | 307);
+            if is_temporary && is_sign_in(mcp, location) {
+                return ResponseVerdict::Unauthorized;
+            }
             ResponseVerdict::Redirect {
-                location: location.unwrap_or_default().to_owned(),
+                location: location.to_owned(),
             }
         }
         _ => ResponseVerdict::Pass,
     }
+}
+
+/// Whether a temporary redirect leads to a sign-in: to another host, or to a login page of the same one. A
+/// front end such as an access proxy answers so instead of 401.
+fn is_sign_in(mcp: &ExactUrl, location: &str) -> bool {
+    const LOGIN_WORDS: [&str; 8] = ["login", "signin", "sign-in", "sign_in", "authorize", "oauth", "oauth2", "sso"];
+    let Ok(target) = mcp.url().join(location) else { return false };
+    let authority = |url: &url::Url| (url.host_str().map(str::to_owned), url.port());
+    let is_login_page = || {
+        let mut segments = target
+            .path()
+            .split('/')
+            .map(|segment| segment.split('.').next().unwrap_or("").to_ascii_lowercase());
+        segments.any(|segment| LOGIN_WORDS.contains(&segment.as_str()))
+    };
+    authority(&target) != authority(mcp.url()) || is_login_page()
+}
+
+/// The error code of a refused token (RFC 6750 §3.1).
+const INVALID_TOKEN: &str = "invalid_token";
+
+/// The longest body of a response that is read for its error code, in bytes.
+pub const MAX_ERROR_BODY_BYTES: usize = 4096;
+
+/// Whether the body of a response decides: a short JSON document with status 400 or 403, which some servers
+/// send instead of a challenge.
+pub fn has_error_body(status: StatusCode, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let is_short = || {
+        let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        length.is_some_and(|length: usize| length <= MAX_ERROR_BODY_BYTES)
+    };
+    let is_json = || text(header::CONTENT_TYPE).is_some_and(|text| text.to_ascii_lowercase().starts_with("application/json"));
+    matches!(status.as_u16(), 400 | 403) && is_json() && is_short() && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+/// Whether a JSON body says that the token is refused.
+pub fn is_refused_token(body: &[u8]) -> bool {
+    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    document.get("error").and_then(serde_json::Value::as_str) == Some(INVALID_TOKEN)
 }
 
 /// The target of a redirect by the MCP server at `mcp`, as a URL to configure. The query is
@@ -644,31 +692,76 @@ mod tests {
         }
     }
 
+    fn verdict(status: u16, fields: &[(&'static str, &str)]) -> ResponseVerdict {
+        let mcp = ExactUrl::parse("https://h/mcp").unwrap();
+        classify(&mcp, StatusCode::from_u16(status).unwrap(), &map(fields))
+    }
+
     #[test]
     fn an_upstream_response_is_classified_by_status_and_headers() {
-        let challenge = map(&[("www-authenticate", r#"Bearer error="insufficient_scope", scope="repo gist""#)]);
+        let challenge = [("www-authenticate", r#"Bearer error="insufficient_scope", scope="repo gist""#)];
         let scope = vec!["repo".to_owned(), "gist".to_owned()];
-        assert_eq!(
-            classify(StatusCode::FORBIDDEN, &challenge),
-            ResponseVerdict::InsufficientScope { scope }
-        );
-        let plain = map(&[("www-authenticate", "Bearer")]);
-        assert_eq!(classify(StatusCode::FORBIDDEN, &plain), ResponseVerdict::Pass);
-        assert_eq!(classify(StatusCode::UNAUTHORIZED, &HeaderMap::new()), ResponseVerdict::Unauthorized);
-        let redirect = map(&[("location", "/mcp/")]);
-        for status in [301, 302, 303, 307, 308] {
-            let location = "/mcp/".to_owned();
-            assert_eq!(
-                classify(StatusCode::from_u16(status).unwrap(), &redirect),
-                ResponseVerdict::Redirect { location }
-            );
+        assert_eq!(verdict(403, &challenge), ResponseVerdict::InsufficientScope { scope });
+        assert_eq!(verdict(400, &challenge), ResponseVerdict::Pass);
+        assert_eq!(verdict(403, &[("www-authenticate", "Bearer")]), ResponseVerdict::Pass);
+        assert_eq!(verdict(401, &[]), ResponseVerdict::Unauthorized);
+        for status in [400, 403] {
+            let refused = [("www-authenticate", r#"Bearer error="invalid_token""#)];
+            assert_eq!(verdict(status, &refused), ResponseVerdict::Unauthorized, "{status}");
         }
         for status in [200, 201, 202, 304, 400, 404, 405, 429, 500, 503] {
-            assert_eq!(
-                classify(StatusCode::from_u16(status).unwrap(), &redirect),
-                ResponseVerdict::Pass,
-                "{status}"
-            );
+            assert_eq!(verdict(status, &[("location", "/mcp/")]), ResponseVerdict::Pass, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_temporary_redirect_to_a_sign_in_refuses_the_token_and_another_names_a_url() {
+        let moved = |location: &str| ResponseVerdict::Redirect {
+            location: location.to_owned(),
+        };
+        for location in [
+            "https://login.corp.example/",
+            "https://h:8443/mcp",
+            "//other/mcp",
+            "/login?next=/mcp",
+            "/Sign-In.aspx",
+            "/oauth2/start",
+        ] {
+            for status in [302, 303, 307] {
+                assert_eq!(
+                    verdict(status, &[("location", location)]),
+                    ResponseVerdict::Unauthorized,
+                    "{location}"
+                );
+            }
+            for status in [301, 308] {
+                assert_eq!(verdict(status, &[("location", location)]), moved(location), "{location}");
+            }
+        }
+        for location in [
+            "/mcp/",
+            "https://h/v2/mcp",
+            "https://h:443/mcp",
+            "",
+            "/catalogue",
+            "https://[",
+            "/blog/ingin",
+        ] {
+            assert_eq!(verdict(302, &[("location", location)]), moved(location), "{location}");
+        }
+    }
+
+    #[test]
+    fn only_a_short_json_error_is_read_for_its_code() {
+        let read = |status: u16, fields: &[(&'static str, &str)]| has_error_body(StatusCode::from_u16(status).unwrap(), &map(fields));
+        let json = ("content-type", "application/json; charset=utf-8");
+        assert!(read(400, &[json, ("content-length", "4096")]) && read(403, &[json, ("content-length", "0")]));
+        assert!(!read(400, &[json, ("content-length", "4097")]) && !read(400, &[json]) && !read(401, &[json, ("content-length", "9")]));
+        assert!(!read(400, &[("content-type", "text/event-stream"), ("content-length", "9")]));
+        assert!(!read(400, &[json, ("content-length", "9"), ("content-encoding", "gzip")]));
+        assert!(is_refused_token(br#"{"error":"invalid_token"}"#) && !is_refused_token(br#"{"error":"invalid_request"}"#));
+        for other in [&b"invalid_token"[..], b"", b"[]", br#"{"error":{"message":"invalid_token"}}"#] {
+            assert!(!is_refused_token(other));
         }
     }
 

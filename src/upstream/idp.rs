@@ -3,6 +3,8 @@
 use crate::base::secret::Secret;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
+use crate::oauth::id_token::TENANT_PLACEHOLDER;
+use crate::oauth::userinfo::ClaimRules;
 use crate::upstream::allow_list::{AllowList, AllowListSubject, DomainRule};
 use crate::upstream::quirks::{OfflineAccess, Profile, STRICT};
 
@@ -36,7 +38,12 @@ pub struct PresetUserApi {
     pub user: &'static str,
     /// The endpoint that lists the user's e-mail addresses.
     pub emails: &'static str,
+    /// The base of the API.
+    pub api: &'static str,
 }
+
+/// GitHub's scope for memberships of organizations and teams.
+const READ_ORGANIZATIONS: &str = "read:org";
 
 const LOGIN: Profile = Profile {
     name: "login",
@@ -72,6 +79,7 @@ pub static GITHUB: Preset = Preset {
         token: "https://github.com/login/oauth/access_token",
         user: "https://api.github.com/user",
         emails: "https://api.github.com/user/emails",
+        api: "https://api.github.com",
     }),
     scopes: &["read:user", "user:email"],
     needs_secret: true,
@@ -123,6 +131,23 @@ pub struct UserApi {
     pub user: ExactUrl,
     /// The endpoint that lists the user's e-mail addresses.
     pub emails: ExactUrl,
+    /// The base of the API, without a slash at its end.
+    pub api: String,
+}
+
+/// Endpoints that replace those of the provider's metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfiguredEndpoints {
+    /// The URL of the metadata, if it is not that of the issuer.
+    pub discovery: Option<ExactUrl>,
+    /// The authorization endpoint.
+    pub authorization: Option<ExactUrl>,
+    /// The token endpoint.
+    pub token: Option<ExactUrl>,
+    /// The URL of the signing keys.
+    pub jwks: Option<ExactUrl>,
+    /// The userinfo endpoint.
+    pub userinfo: Option<ExactUrl>,
 }
 
 /// One configured identity provider.
@@ -140,8 +165,12 @@ pub struct Idp {
     pub client_secret: Option<Secret>,
     /// The scopes to request.
     pub scopes: Vec<String>,
-    /// The name of the claim that lists groups.
+    /// The claim that lists groups, as a name or a path.
     pub groups_claim: String,
+    /// Whether an e-mail address counts that the provider calls neither verified nor unverified.
+    pub trust_email: bool,
+    /// Endpoints that replace those of the metadata.
+    pub endpoints: ConfiguredEndpoints,
     /// The users that may sign in.
     pub allow: AllowList,
     /// The endpoints, if the provider issues no ID tokens.
@@ -162,11 +191,16 @@ pub enum IdpConfigError {
     #[error("`issuer` is missing: the address of the provider, such as https://login.example.com")]
     IssuerMissing,
     /// The issuer is configured, but the preset has one.
-    #[error("`issuer` is known for this preset: leave it out, or use preset = \"oidc\"")]
+    #[error(
+        "`issuer` is known for this preset: leave it out; another GitHub is named by `base_url`, another provider by preset = \"oidc\""
+    )]
     IssuerGiven,
     /// The issuer is neither https nor http on loopback, or it has a query.
     #[error("`issuer` must be an https address without a query")]
     Issuer,
+    /// The base URL is neither https nor http on loopback, or it has a query.
+    #[error("`base_url` must be an https address without a query")]
+    BaseUrl,
     /// The client id is missing.
     #[error("`client_id` is missing")]
     ClientId,
@@ -218,11 +252,62 @@ impl Idp {
             client_secret,
             scopes: preset.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             groups_claim: "groups".to_owned(),
+            trust_email: false,
+            endpoints: ConfiguredEndpoints::default(),
             allow: AllowList::default(),
             plain: preset.plain.as_ref().and_then(UserApi::of),
             extra_authorize: Vec::new(),
             allow_addresses: Vec::new(),
         })
+    }
+
+    /// The same GitHub on a host of its own: GitHub Enterprise Server, or Enterprise Cloud with data residency
+    /// at `ghe.com`, whose API has a host of its own.
+    /// # Errors
+    /// [`IdpConfigError::BaseUrl`] if the URL cannot be the base of the endpoints.
+    pub fn at_base_url(mut self, base: &ExactUrl) -> Result<Self, IdpConfigError> {
+        let host = base.url().host_str().unwrap_or_default();
+        if !base.is_secure_or_loopback() || base.url().query().is_some() {
+            return Err(IdpConfigError::BaseUrl);
+        }
+        let web = base.as_str().trim_end_matches('/');
+        let api = if host.ends_with(".ghe.com") {
+            format!("https://api.{host}")
+        } else {
+            format!("{web}/api/v3")
+        };
+        let parse = |text: String| ExactUrl::parse(&text).map_err(|_| IdpConfigError::BaseUrl);
+        self.issuer = parse(format!("{web}/login/oauth"))?;
+        self.plain = Some(UserApi {
+            authorize: parse(format!("{web}/login/oauth/authorize"))?,
+            token: parse(format!("{web}/login/oauth/access_token"))?,
+            user: parse(format!("{api}/user"))?,
+            emails: parse(format!("{api}/user/emails"))?,
+            api,
+        });
+        Ok(self)
+    }
+
+    /// Whether each tenant has an issuer of its own, which the configured one stands for.
+    pub fn has_template_issuer(&self) -> bool {
+        self.issuer.as_str().contains(TENANT_PLACEHOLDER)
+    }
+
+    /// How this provider's claims are read.
+    pub fn claim_rules(&self) -> ClaimRules<'_> {
+        ClaimRules {
+            groups: &self.groups_claim,
+            trust_email: self.trust_email,
+        }
+    }
+
+    /// The scopes to request. Memberships at GitHub need one more.
+    pub fn requested_scopes(&self) -> Vec<String> {
+        let mut scopes = self.scopes.clone();
+        if self.allow.needs_memberships() && !scopes.iter().any(|scope| scope == READ_ORGANIZATIONS) {
+            scopes.push(READ_ORGANIZATIONS.to_owned());
+        }
+        scopes
     }
 
     /// The name that users see: that of the preset, or the host of the issuer.
@@ -246,7 +331,12 @@ impl Idp {
     pub fn has_same_endpoints(&self, other: &Self) -> bool {
         let endpoint_settings = |idp: &Self| {
             let credentials = (idp.client_id.clone(), idp.client_secret.clone());
-            let overrides = (idp.plain.clone(), idp.extra_authorize.clone(), idp.allow_addresses.clone());
+            let overrides = (
+                idp.plain.clone(),
+                idp.endpoints.clone(),
+                idp.extra_authorize.clone(),
+                idp.allow_addresses.clone(),
+            );
             (idp.preset.name, idp.issuer.clone(), credentials, overrides)
         };
         endpoint_settings(self) == endpoint_settings(other)
@@ -261,6 +351,7 @@ impl UserApi {
             token: parse(known.token)?,
             user: parse(known.user)?,
             emails: parse(known.emails)?,
+            api: known.api.to_owned(),
         })
     }
 }

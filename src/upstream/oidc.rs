@@ -13,16 +13,15 @@ use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::oauth::jwk::KeySet;
-use crate::oauth::openid_configuration::{self, OpenIdConfiguration};
+use crate::oauth::jwt::Claims;
+use crate::oauth::openid_configuration::{self};
 use crate::oauth::token_response::{TokenResponseError, UpstreamAccessToken, UpstreamRefreshToken, parse_token_response};
-use crate::oauth::userinfo::UserInfo;
-use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
-use crate::upstream::fetch::{FetchError, FetchResponse, fetch, fetch_with_peer, get};
-use crate::upstream::idp::{Idp, UserApi};
+use crate::upstream::auth_server::AuthServer;
+use crate::upstream::fetch::{FetchError, FetchResponse, fetch, fetch_document, get};
 use crate::upstream::token_endpoint::{AuthorizeUrlParams, authorize_url, code_request, refresh_request};
 
 /// Timeout of one request; a user waits for it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The scope for which a provider issues a refresh token (OpenID Connect Core, section 11).
 pub const OFFLINE_ACCESS: &str = "offline_access";
@@ -41,10 +40,10 @@ pub struct Provider {
 pub enum IdentitySource {
     /// By an ID token.
     OpenId {
-        /// The URL of the signing keys, `jwks_uri`.
-        jwks: ExactUrl,
+        /// The signing keys, `jwks_uri`.
+        jwks: NamedEndpoint,
         /// The userinfo endpoint, for more claims.
-        userinfo: Option<ExactUrl>,
+        userinfo: Option<NamedEndpoint>,
     },
     /// By API calls with the access token.
     Plain {
@@ -52,7 +51,41 @@ pub enum IdentitySource {
         user: ExactUrl,
         /// The endpoint that lists the user's e-mail addresses.
         emails: ExactUrl,
+        /// The base of the API, for memberships.
+        api: String,
     },
+}
+
+/// An endpoint, and the addresses that it may have: any if it is configured.
+#[derive(Clone, Debug)]
+pub struct NamedEndpoint {
+    /// Its URL.
+    pub url: ExactUrl,
+    addresses: AddressPolicy,
+}
+
+impl NamedEndpoint {
+    /// The configured URL, or else the URL in the metadata with the addresses that this may name.
+    pub(super) fn choose(configured: Option<&ExactUrl>, named: Option<ExactUrl>, addresses: &AddressPolicy) -> Option<Self> {
+        match (configured, named) {
+            (Some(url), _) => Some(Self {
+                url: url.clone(),
+                addresses: AddressPolicy::Anything,
+            }),
+            (None, named) => named.map(|url| Self {
+                url,
+                addresses: addresses.clone(),
+            }),
+        }
+    }
+}
+
+/// What a userinfo endpoint sent (OpenID Connect Core, section 5.3.2).
+pub enum UserinfoDocument {
+    /// The claims as JSON.
+    Claims(Claims),
+    /// A signed token with the claims, not yet verified.
+    Token(Secret),
 }
 
 /// The response of the token endpoint.
@@ -86,82 +119,6 @@ pub enum IdpError {
 impl From<FetchError> for IdpError {
     fn from(error: FetchError) -> Self {
         Self::Down(error.to_string())
-    }
-}
-
-/// Finds a provider's endpoints: in its OpenID configuration, or in the gateway's configuration.
-/// # Errors
-/// If the OpenID configuration cannot be fetched or is unusable.
-pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpError> {
-    if let Some(plain) = &idp.plain {
-        return Ok(from_config(idp, plain));
-    }
-    let url = openid_configuration::configuration_url(&idp.issuer);
-    let url = ExactUrl::parse(&url).map_err(|error| IdpError::Down(format!("{url} {error}")))?;
-    // The operator named the issuer: any address is allowed. The document's endpoints are limited.
-    let (response, peer) = fetch_with_peer(client, get(&url)?, REQUEST_TIMEOUT).await?;
-    let body = checked_body(url.as_str(), response)?;
-    let configuration = OpenIdConfiguration::parse(&body, &idp.issuer).map_err(|error| IdpError::Setup(format!("{url}: {error}")))?;
-    let plain_http = idp.issuer.url().scheme() == "http";
-    let addresses = AddressPolicy::for_upstream_at(&[peer], plain_http, idp.allow_addresses.as_slice().into());
-    let server = configuration.server;
-    let auth_method = TokenEndpointAuth::choose(&server.auth_methods, idp.client_secret.is_some());
-    let target = AuthServer {
-        iss_promised: server.iss_promised,
-        authorization_endpoint: server.authorization_endpoint,
-        token_endpoint: server.token_endpoint,
-        auth_method,
-        addresses,
-        offline_access: server.scopes_supported.iter().any(|scope| scope == OFFLINE_ACCESS),
-        ..target(idp)
-    };
-    let identity_source = IdentitySource::OpenId {
-        jwks: configuration.jwks,
-        userinfo: configuration.userinfo,
-    };
-    Ok(Provider {
-        target,
-        speaks: identity_source,
-    })
-}
-
-fn from_config(idp: &Idp, plain: &UserApi) -> Provider {
-    Provider {
-        target: AuthServer {
-            authorization_endpoint: plain.authorize.clone(),
-            token_endpoint: plain.token.clone(),
-            auth_method: if idp.client_secret.is_some() {
-                TokenEndpointAuth::Post
-            } else {
-                TokenEndpointAuth::None
-            },
-            ..target(idp)
-        },
-        speaks: IdentitySource::Plain {
-            user: plain.user.clone(),
-            emails: plain.emails.clone(),
-        },
-    }
-}
-
-/// The fields that all providers have in common. Both endpoints are placeholders.
-fn target(idp: &Idp) -> AuthServer {
-    AuthServer {
-        mcp: idp.issuer.clone(),
-        issuer: idp.issuer.to_string(),
-        iss_promised: false,
-        authorization_endpoint: idp.issuer.clone(),
-        token_endpoint: idp.issuer.clone(),
-        revocation_endpoint: None,
-        client_id: idp.client_id.clone(),
-        client_secret: idp.client_secret.clone(),
-        auth_method: TokenEndpointAuth::None,
-        resource: String::new(),
-        profile: idp.preset.profile,
-        extra_authorize: idp.extra_authorize.clone(),
-        addresses: AddressPolicy::Anything,
-        scopes_known: Vec::new(),
-        offline_access: false,
     }
 }
 
@@ -277,60 +234,55 @@ impl Provider {
     /// Fetches the current signing keys.
     /// # Errors
     /// If the keys cannot be fetched or parsed.
-    pub async fn fetch_keys(&self, client: &HttpClient, jwks: &ExactUrl) -> Result<KeySet, IdpError> {
-        let body = fetched(client, get(jwks)?, &self.target.addresses).await?;
-        KeySet::parse(&body).map_err(|error| IdpError::Down(format!("{jwks}: {error}")))
+    pub async fn fetch_keys(&self, client: &HttpClient, jwks: &NamedEndpoint) -> Result<KeySet, IdpError> {
+        let url = &jwks.url;
+        let response = fetch_document(client, url, &jwks.addresses, REQUEST_TIMEOUT).await?;
+        let body = checked_body(url.as_str(), response)?;
+        KeySet::parse(&body).map_err(|error| IdpError::Down(format!("{url}: {error}")))
     }
 
     /// Calls the userinfo endpoint (OpenID Connect Core, section 5.3).
     /// # Errors
-    /// If the endpoint refuses, does not respond, or names no user.
+    /// If the endpoint refuses, does not respond, or sends neither claims nor a token.
     pub async fn userinfo(
         &self,
         client: &HttpClient,
-        endpoint: &ExactUrl,
+        endpoint: &NamedEndpoint,
         access: &UpstreamAccessToken,
-        groups: &str,
-    ) -> Result<UserInfo, IdpError> {
-        let document = self.get_json(client, endpoint, access).await?;
-        let user = document.as_object().and_then(|claims| UserInfo::from_claims(claims, groups));
-        user.ok_or_else(|| IdpError::Refused(format!("{endpoint} names no user")))
+    ) -> Result<UserinfoDocument, IdpError> {
+        let url = &endpoint.url;
+        let response = fetch(client, with_token(url, access)?, &endpoint.addresses, REQUEST_TIMEOUT).await?;
+        let media_type = response.content_type().and_then(|text| text.split(';').next()).unwrap_or("").trim();
+        let is_token = media_type.eq_ignore_ascii_case("application/jwt");
+        let body = checked_body(url.as_str(), response)?;
+        if is_token {
+            let text = std::str::from_utf8(&body).map_err(|_| IdpError::Refused(format!("{url} sends no token")))?;
+            return Ok(UserinfoDocument::Token(Secret::from(text.trim())));
+        }
+        match serde_json::from_slice(&body) {
+            Ok(Value::Object(claims)) => Ok(UserinfoDocument::Claims(claims)),
+            Ok(_) | Err(_) => Err(IdpError::Refused(format!("{url} does not answer with a JSON object"))),
+        }
     }
 
-    /// Calls GitHub's two endpoints for the user and the e-mail addresses.
-    /// # Errors
-    /// As [`Self::userinfo`].
-    pub async fn fetch_user(
-        &self,
-        client: &HttpClient,
-        user: &ExactUrl,
-        emails: &ExactUrl,
-        access: &UpstreamAccessToken,
-    ) -> Result<UserInfo, IdpError> {
-        let (user, emails) = (
-            self.get_json(client, user, access).await?,
-            self.get_json(client, emails, access).await?,
-        );
-        UserInfo::from_github(&user, &emails).ok_or_else(|| IdpError::Refused("the user endpoint names no user".to_owned()))
-    }
-
-    async fn get_json(&self, client: &HttpClient, endpoint: &ExactUrl, access: &UpstreamAccessToken) -> Result<Value, IdpError> {
-        let mut request = get(endpoint)?;
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", access.expose()))
-            .map_err(|_| IdpError::Refused("the provider's token fits no header".to_owned()))?;
-        bearer.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, bearer);
-        let body = fetched(client, request, &self.target.addresses).await?;
+    pub(super) async fn get_json(&self, client: &HttpClient, endpoint: &ExactUrl, access: &UpstreamAccessToken) -> Result<Value, IdpError> {
+        let response = fetch(client, with_token(endpoint, access)?, &self.target.addresses, REQUEST_TIMEOUT).await?;
+        let body = checked_body(endpoint.as_str(), response)?;
         serde_json::from_slice(&body).map_err(|_| IdpError::Refused(format!("{endpoint} does not answer in JSON")))
     }
 }
 
-async fn fetched(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<bytes::Bytes, IdpError> {
-    let url = request.uri().to_string();
-    checked_body(&url, fetch(client, request, addresses, REQUEST_TIMEOUT).await?)
+/// A GET request with the user's token.
+pub(super) fn with_token(endpoint: &ExactUrl, access: &UpstreamAccessToken) -> Result<Request<RequestBody>, IdpError> {
+    let mut request = get(endpoint)?;
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", access.expose()))
+        .map_err(|_| IdpError::Refused("the provider's token fits no header".to_owned()))?;
+    bearer.set_sensitive(true);
+    request.headers_mut().insert(AUTHORIZATION, bearer);
+    Ok(request)
 }
 
-fn checked_body(url: &str, FetchResponse { status, body, .. }: FetchResponse) -> Result<bytes::Bytes, IdpError> {
+pub(super) fn checked_body(url: &str, FetchResponse { status, body, .. }: FetchResponse) -> Result<bytes::Bytes, IdpError> {
     match status {
         StatusCode::OK => Ok(body),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(IdpError::Refused(format!("{url} answered {}", status.as_u16()))),

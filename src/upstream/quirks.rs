@@ -68,6 +68,7 @@ impl Profile {
             pkce: !self.require_pkce_metadata,
             root_slash: self.waive_root_slash,
             issuers: self.other_issuers,
+            plain_http: false,
         }
     }
 }

@@ -71,6 +71,21 @@ pub enum UpstreamRegistrationError {
     NoAnswer(String),
 }
 
+impl UpstreamRegistrationError {
+    /// Whether the server refused, and fewer members may help.
+    fn may_be_about_members(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => !["invalid_redirect_uri", "invalid_token"].contains(&refusal.code.as_str()),
+            Self::Closed(status) => [400, 403, 422].contains(status),
+            Self::NotOffered | Self::NoAnswer(_) => false,
+        }
+    }
+
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Closed(_))
+    }
+}
+
 /// The gateway's own client metadata.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnClientMetadata<'a> {
@@ -78,12 +93,26 @@ pub struct OwnClientMetadata<'a> {
     pub name: &'a str,
     /// The gateway's callback.
     pub redirect_uri: &'a ExactUrl,
-    /// The scopes that the gateway will request; empty if unknown.
-    pub scopes: &'a [String],
+    /// The scopes that the gateway will request, separated by spaces; empty if unknown.
+    pub scope: &'a str,
+    /// The configured authentication method.
+    pub auth_method: Option<TokenEndpointAuth>,
+}
+
+/// Which members a registration has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    /// All that the gateway knows.
+    All,
+    /// Without those that some servers refuse: `scope` and `application_type`.
+    Required,
 }
 
 /// The method to register with: a secret if the server supports one, as the gateway can protect it.
-fn method_at(server: &AuthorizationServer) -> TokenEndpointAuth {
+fn method_at(server: &AuthorizationServer, configured: Option<TokenEndpointAuth>) -> TokenEndpointAuth {
+    if let Some(method) = configured {
+        return method;
+    }
     let is_listed = |method: TokenEndpointAuth| server.auth_methods.iter().any(|name| name == method.name());
     let order = [TokenEndpointAuth::Basic, TokenEndpointAuth::Post, TokenEndpointAuth::None];
     order
@@ -93,7 +122,7 @@ fn method_at(server: &AuthorizationServer) -> TokenEndpointAuth {
 }
 
 /// The client metadata that the gateway sends (RFC 7591 §2).
-pub fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth) -> Value {
+fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth, members: Members) -> Value {
     let kind = if application.redirect_uri.is_loopback() { "native" } else { "web" };
     let mut document = json!({
         "client_name": application.name,
@@ -101,11 +130,13 @@ pub fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth) 
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": method.name(),
-        // OpenID Connect Registration, section 2: loopback callbacks are for native clients only.
-        "application_type": kind,
     });
-    if !application.scopes.is_empty() {
-        document["scope"] = application.scopes.join(" ").into();
+    if members == Members::All {
+        // OpenID Connect Registration, section 2: loopback callbacks are for native clients only.
+        document["application_type"] = kind.into();
+        if !application.scope.is_empty() {
+            document["scope"] = application.scope.into();
+        }
     }
     document
 }
@@ -113,12 +144,13 @@ pub fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth) 
 /// The registration request (RFC 7591 §3.1).
 /// # Errors
 /// If the server offers no registration, or its endpoint cannot be requested.
-pub fn request(
+fn request(
     server: &AuthorizationServer,
     application: &OwnClientMetadata<'_>,
+    members: Members,
 ) -> Result<Request<RequestBody>, UpstreamRegistrationError> {
     let endpoint = server.registration_endpoint.as_ref().ok_or(UpstreamRegistrationError::NotOffered)?;
-    let body = metadata(application, method_at(server)).to_string();
+    let body = metadata(application, method_at(server, application.auth_method), members).to_string();
     post(endpoint, "application/json", body).map_err(|error| UpstreamRegistrationError::NoAnswer(error.to_string()))
 }
 
@@ -153,7 +185,7 @@ pub fn read(
     let secret = response.client_secret.filter(|secret| !secret.is_empty());
     let auth_method = match response.token_endpoint_auth_method.as_deref() {
         Some(name) => TokenEndpointAuth::parse(name).ok_or_else(|| unusable("a `token_endpoint_auth_method` that we do not have"))?,
-        None if secret.is_some() => method_with_secret(method_at(server)),
+        None if secret.is_some() => method_with_secret(method_at(server, application.auth_method)),
         None => TokenEndpointAuth::None,
     };
     if response.client_id.is_empty() || (auth_method != TokenEndpointAuth::None && secret.is_none()) {
@@ -189,7 +221,9 @@ fn expiry(value: Option<&Value>) -> Option<UnixTime> {
     (seconds > 0).then_some(UnixTime(seconds))
 }
 
-/// Registers the gateway, once, while a user waits. A retry could leave an unused registration.
+/// Registers the gateway while a user waits. A refused registration made no client, so it is sent once more
+/// without the members that some servers do not accept. Nothing else is repeated: that could leave an unused
+/// registration.
 /// # Errors
 /// If the server offers no registration, refuses, or gives no usable response.
 pub async fn register(
@@ -198,10 +232,21 @@ pub async fn register(
     application: &OwnClientMetadata<'_>,
     addresses: &AddressPolicy,
 ) -> Result<UpstreamRegistration, UpstreamRegistrationError> {
-    let request = request(server, application)?;
-    let no_answer = |error: FetchError| UpstreamRegistrationError::NoAnswer(error.to_string());
-    let response = fetch(client, request, addresses, REGISTRATION_TIMEOUT).await.map_err(no_answer)?;
-    read(response.status.as_u16(), &response.body, server, application)
+    let attempt = async |members| {
+        let request = request(server, application, members)?;
+        let no_answer = |error: FetchError| UpstreamRegistrationError::NoAnswer(error.to_string());
+        let response = fetch(client, request, addresses, REGISTRATION_TIMEOUT).await.map_err(no_answer)?;
+        read(response.status.as_u16(), &response.body, server, application)
+    };
+    match attempt(Members::All).await {
+        Err(error) if error.may_be_about_members() => {
+            tracing::info!(%error, "the registration is sent again without `scope` and `application_type`");
+            attempt(Members::Required)
+                .await
+                .map_err(|second| if second.is_final() { error } else { second })
+        }
+        result => result,
+    }
 }
 
 #[cfg(test)]
@@ -231,7 +276,8 @@ mod tests {
         let application = OwnClientMetadata {
             name: "gateway",
             redirect_uri: &at("https://g/cb"),
-            scopes: &[],
+            scope: "",
+            auth_method: None,
         };
         read(status, body.to_string().as_bytes(), &server(methods), &application)
     }
@@ -245,7 +291,7 @@ mod tests {
             (&["none"], TokenEndpointAuth::None),
             (&["private_key_jwt", "none"], TokenEndpointAuth::None),
         ] {
-            assert_eq!(method_at(&server(methods)), expected, "{methods:?}");
+            assert_eq!(method_at(&server(methods), None), expected, "{methods:?}");
         }
     }
 
@@ -255,13 +301,13 @@ mod tests {
             ("http://localhost:8002/upstream/callback", "native"),
             ("https://g/upstream/callback", "web"),
         ] {
-            let scopes = ["a".to_owned(), "b".to_owned()];
             let application = OwnClientMetadata {
                 name: "gateway",
                 redirect_uri: &at(callback),
-                scopes: &scopes,
+                scope: "a b",
+                auth_method: None,
             };
-            let document = metadata(&application, TokenEndpointAuth::None);
+            let document = metadata(&application, TokenEndpointAuth::None, Members::All);
             assert_eq!(document["application_type"], application_type);
             assert_eq!(document["redirect_uris"], json!([callback]));
             assert_eq!(document["scope"], "a b");
@@ -270,9 +316,17 @@ mod tests {
         let application = OwnClientMetadata {
             name: "gateway",
             redirect_uri: &at("https://g/cb"),
-            scopes: &[],
+            scope: "",
+            auth_method: None,
         };
-        assert!(metadata(&application, TokenEndpointAuth::Basic).get("scope").is_none());
+        assert!(
+            metadata(&application, TokenEndpointAuth::Basic, Members::All)
+                .get("scope")
+                .is_none()
+        );
+        let required = OwnClientMetadata { scope: "a", ..application };
+        let document = metadata(&required, TokenEndpointAuth::Basic, Members::Required);
+        assert!(document.get("scope").is_none() && document.get("application_type").is_none());
     }
 
     #[test]
@@ -334,10 +388,11 @@ mod tests {
         let application = OwnClientMetadata {
             name: "gateway",
             redirect_uri: &at("https://g/cb"),
-            scopes: &[],
+            scope: "",
+            auth_method: None,
         };
         assert!(matches!(
-            request(&closed_server, &application),
+            request(&closed_server, &application, Members::All),
             Err(UpstreamRegistrationError::NotOffered)
         ));
     }
@@ -367,7 +422,8 @@ mod tests {
         let application = OwnClientMetadata {
             name: "gateway",
             redirect_uri: &at("http://127.0.0.1:8002/cb"),
-            scopes: &[],
+            scope: "",
+            auth_method: None,
         };
         let registration = register(&test_support::client(), &server, &application, &AddressPolicy::Anything)
             .await

@@ -61,8 +61,8 @@ pub fn authorize_url(target: &AuthServer, params: &AuthorizeUrlParams<'_>) -> St
     if !scope.is_empty() {
         own_params.push((profile.scope_parameter, scope));
     }
-    if profile.send_resource {
-        own_params.push(("resource", target.resource.clone()));
+    if let Some(resource) = &target.resource {
+        own_params.push(("resource", resource.clone()));
     }
     let mut extra: Vec<(&str, &str)> = Vec::new();
     for (name, value) in &target.extra_authorize {
@@ -203,8 +203,8 @@ impl TokenForm {
     }
 
     fn resource(&mut self, target: &AuthServer) {
-        if target.profile.send_resource {
-            self.add("resource", &target.resource);
+        if let Some(resource) = &target.resource {
+            self.add("resource", resource);
         }
     }
 
@@ -227,12 +227,18 @@ impl TokenForm {
     }
 }
 
-/// Form-encodes both parts first (RFC 6749 §2.3.1): a secret may contain `:` or `+`.
+/// Form-encodes both parts first (RFC 6749 §2.3.1): a secret may contain `:` or `+`. `~` is unreserved
+/// (RFC 3986 §2.3) and stays, for servers that do not decode.
 fn basic(id: &str, secret: &str) -> Result<HeaderValue, FetchError> {
+    let encode = |text: &str, pair: &mut String| {
+        for part in form_urlencoded::byte_serialize(text.as_bytes()) {
+            pair.push_str(if part == "%7E" { "~" } else { part });
+        }
+    };
     let mut pair = Zeroizing::new(String::new());
-    pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
+    encode(id, &mut pair);
     pair.push(':');
-    pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
+    encode(secret, &mut pair);
     let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
     let mut value = HeaderValue::from_str(&text).map_err(|_| FetchError::NeverSent("the client secret fits no header".to_owned()))?;
     value.set_sensitive(true);
@@ -395,7 +401,8 @@ mod tests {
             client_id: "id:1".to_owned(),
             client_secret: Some(Secret::from("s+cret %/&")),
             auth_method,
-            resource: "https://h/mcp".to_owned(),
+            resource: profile.send_resource.then(|| "https://h/mcp".to_owned()),
+            issuer_is_guess: false,
             profile,
             extra_authorize: Vec::new(),
             addresses: AddressPolicy::Anything,

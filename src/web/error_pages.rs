@@ -61,7 +61,7 @@ fn status(rejection: &Rejection) -> StatusCode {
 /// What the user can do. Only a fault that passes is worth another try.
 fn advice(rejection: &Rejection) -> &'static str {
     if rejection.retry_after().is_some() {
-        "Wait a moment, then start again in your client."
+        "Wait a moment, then try again: start again in your client."
     } else if matches!(
         rejection,
         Rejection::Client { .. } | Rejection::Flow(RejectReason::UnregisteredRedirect)

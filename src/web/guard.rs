@@ -43,10 +43,17 @@ pub fn origin(base_url: &BaseUrl, headers: &HeaderMap) -> Origin {
     }
 }
 
-/// Whether a page of this gateway posted the form. Any other post is a forgery (CSRF).
+/// Whether a page of this gateway posted the form. Any other post is a forgery (CSRF). Some browsers hide the
+/// origin of a form (`null`, or none) and still send `Sec-Fetch-Site`, which no page can set.
 pub fn is_own_post(base_url: &BaseUrl, headers: &HeaderMap) -> bool {
-    let site_allowed = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
-    site_allowed && origin(base_url, headers) == Origin::Own
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    let is_same_origin = sites.next().map(|site| site == "same-origin");
+    match (is_same_origin, origin(base_url, headers)) {
+        _ if sites.next().is_some() => false,
+        (Some(true) | None, Origin::Own) | (Some(true), Origin::Absent) => true,
+        (Some(true), Origin::Other(origin)) => origin == "null",
+        (Some(false), _) | (None, Origin::Absent | Origin::Other(_)) => false,
+    }
 }
 
 /// Whether the `Sec-Fetch-*` headers show that the user navigated here, and not a page of another

@@ -74,13 +74,16 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
             response
         }
         Ok(IdpOutcome::Repeat(redirect)) => with_callback_cookie(app, reply::see_other(&redirect.location), &redirect),
-        Ok(IdpOutcome::Failed(redirect)) => {
+        Ok(IdpOutcome::Failed(redirect, description)) => {
             let response = if redirect.back.is_safe_before_sign_in() {
                 client_redirect(app, &redirect.back, &redirect.location)
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
                 let todo = "Go back to the app and try again. If it fails again, ask the operator of this gateway.";
-                end_page(app, &redirect, what, "", todo)
+                let reason = description
+                    .map(|text| format!("The identity provider says: {text}"))
+                    .unwrap_or_default();
+                end_page(app, &redirect, what, &reason, todo)
             };
             clear_flow_cookies(app, response, &redirect.flow)
         }

@@ -95,28 +95,18 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         }),
         ProxyError::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
         ProxyError::UpstreamDown(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
+        ProxyError::UpstreamBroken(_) => (
+            "bad_gateway",
+            "the upstream MCP server closed the connection before it answered; it may have done what was asked".to_owned(),
+        ),
         ProxyError::UpstreamTimeout => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
         ProxyError::TryLater => (
             "temporarily_unavailable",
             "what the token stands for cannot be had right now; try again".to_owned(),
         ),
     };
-    let code = match error {
-        ProxyError::NoToken | ProxyError::BadToken(_) | ProxyError::UnknownSession => -32001,
-        ProxyError::TokenInQuery | ProxyError::HeadNotAllowed => -32600,
-        ProxyError::MissingScopes | ProxyError::InsufficientScope(_) => -32003,
-        ProxyError::NotReady
-        | ProxyError::RateLimited
-        | ProxyError::TooManyStreams
-        | ProxyError::CredentialRefused
-        | ProxyError::NeedsLogin
-        | ProxyError::Redirected(_)
-        | ProxyError::UpstreamDown(_)
-        | ProxyError::UpstreamTimeout
-        | ProxyError::TryLater => -32002,
-    };
     let message = format!("{name}: {text}");
-    let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } });
+    let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": json_rpc_code(error), "message": message } });
     let mut response = json(error.status(), &body);
     if matches!(error, ProxyError::NotReady | ProxyError::RateLimited) {
         response = with_retry_after(response, 1);
@@ -129,6 +119,25 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
     response
+}
+
+/// The JSON-RPC error code.
+fn json_rpc_code(error: &ProxyError) -> i32 {
+    match error {
+        ProxyError::NoToken | ProxyError::BadToken(_) | ProxyError::UnknownSession => -32001,
+        ProxyError::TokenInQuery | ProxyError::HeadNotAllowed => -32600,
+        ProxyError::MissingScopes | ProxyError::InsufficientScope(_) => -32003,
+        ProxyError::NotReady
+        | ProxyError::RateLimited
+        | ProxyError::TooManyStreams
+        | ProxyError::CredentialRefused
+        | ProxyError::NeedsLogin
+        | ProxyError::Redirected(_)
+        | ProxyError::UpstreamDown(_)
+        | ProxyError::UpstreamBroken(_)
+        | ProxyError::UpstreamTimeout
+        | ProxyError::TryLater => -32002,
+    }
 }
 
 const KEY_NEEDED: &str = "this service needs an API key: ask the operator of this gateway for one, and send it as Authorization: Bearer";
@@ -168,6 +177,7 @@ fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String
         | ProxyError::NeedsLogin
         | ProxyError::Redirected(_)
         | ProxyError::UpstreamDown(_)
+        | ProxyError::UpstreamBroken(_)
         | ProxyError::UpstreamTimeout
         | ProxyError::TryLater => None,
     }

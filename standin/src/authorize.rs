@@ -31,7 +31,9 @@ pub async fn handle(mut exchange: Exchange) -> io::Result<Reply> {
         return Ok(back(&[("error", "invalid_scope")]));
     }
     if let Some(error) = &exchange.behaviour.authorize_error {
-        return Ok(back(&[("error", error)]));
+        let description = exchange.behaviour.authorize_error_description.as_deref();
+        let pairs = [("error", error.as_str()), ("error_description", description.unwrap_or_default())];
+        return Ok(back(if description.is_some() { &pairs } else { &pairs[..1] }));
     }
     let by_form = exchange.parts.method == http::Method::POST;
     if by_form {

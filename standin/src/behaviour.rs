@@ -19,6 +19,23 @@ pub struct MetadataEndpoints {
     pub revocation_endpoint: Option<String>,
 }
 
+/// A fixed answer to requests for one path.
+#[derive(Clone, Debug, Default)]
+pub struct Canned {
+    /// The path, without a query.
+    pub path: String,
+    /// The method; `None` is every one.
+    pub method: Option<&'static str>,
+    /// Only requests whose body contains this text.
+    pub body_has: Option<&'static str>,
+    /// The status.
+    pub status: u16,
+    /// Headers, such as `content-type`.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+}
+
 /// The behaviour of the upstream. It is read once, when a request arrives, so a change never
 /// affects a request that is already in progress.
 #[derive(Clone, Debug)]
@@ -27,6 +44,8 @@ pub struct Behaviour {
     pub authorize_page: bool,
     /// Redirect back with this OAuth error instead of a code.
     pub authorize_error: Option<String>,
+    /// The description beside that error.
+    pub authorize_error_description: Option<String>,
     /// Redirect back with `invalid_scope` if this scope is requested.
     pub refuse_scope: Option<String>,
     /// Send this wrong `iss` in the authorization response.
@@ -117,6 +136,9 @@ pub struct Behaviour {
     /// The behaviour as an identity provider.
     pub openid: OpenId,
 
+    /// Fixed answers, before anything else. The first that matches counts.
+    pub canned: Vec<Canned>,
+
     /// Log the requests. Benchmarks turn this off.
     pub keep_log: bool,
 }
@@ -126,6 +148,7 @@ impl Default for Behaviour {
         Self {
             authorize_page: false,
             authorize_error: None,
+            authorize_error_description: None,
             refuse_scope: None,
             iss: None,
             omit_iss: false,
@@ -167,6 +190,7 @@ impl Default for Behaviour {
             prm_missing: false,
             as_metadata_missing: false,
             openid: OpenId::default(),
+            canned: Vec::new(),
             keep_log: true,
         }
     }

@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-pub use behaviour::{Behaviour, MetadataEndpoints};
+pub use behaviour::{Behaviour, Canned, MetadataEndpoints};
 pub use openid::OpenId;
 pub use signing::Signing;
 use state::State;

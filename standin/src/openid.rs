@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Profile;
 use crate::behaviour::Behaviour;
-use crate::body::{Reply, json as json_reply};
+use crate::body::{Reply, json as json_reply, reply};
 use crate::clients::unix_now;
 use crate::server::Exchange;
 use crate::signing::Signing;
@@ -34,6 +34,8 @@ pub struct OpenId {
     pub id_token: Option<String>,
     /// The response of the user endpoint.
     pub userinfo: Option<Value>,
+    /// Whether the user endpoint answers with a signed token.
+    pub userinfo_signed: bool,
     /// The response of GitHub's endpoint for e-mail addresses.
     pub emails: Value,
     /// Publish no keys, and answer with this status instead.
@@ -55,6 +57,7 @@ impl Default for OpenId {
             userinfo_delay: Duration::ZERO,
             id_token: None,
             userinfo: None,
+            userinfo_signed: false,
             emails: json!([
                 { "email": "octo@private.example", "primary": false, "verified": true },
                 { "email": "octocat@example.com", "primary": true, "verified": true },
@@ -102,6 +105,7 @@ pub async fn document(exchange: &mut Exchange, path: &str) -> io::Result<Option<
     let reply = match (github, path) {
         (false, "/.well-known/openid-configuration") => json_reply(200, &configuration(exchange)),
         (false, "/jwks") => keys(exchange),
+        (false, "/userinfo") if exchange.behaviour.openid.userinfo_signed => signed_userinfo(exchange),
         (false, "/userinfo") => known(exchange, |openid| openid.userinfo.clone().unwrap_or_else(|| openid.user.clone())),
         (true, "/user") => known(exchange, |openid| {
             let user = json!({ "id": 583_231, "login": "octocat", "name": "The Octocat", "avatar_url": "https://pictures.example/o.png" });
@@ -130,6 +134,16 @@ fn keys(exchange: &Exchange) -> Reply {
         Some(status) => json_reply(status, &json!({ "error": "as asked for" })),
         None => json_reply(200, &exchange.state.keys().published(openid.signing)),
     }
+}
+
+/// The claims of the user endpoint as a token.
+fn signed_userinfo(exchange: &Exchange) -> Reply {
+    let openid = &exchange.behaviour.openid;
+    let mut claims = members(openid.userinfo.as_ref().unwrap_or(&openid.user));
+    claims.entry("iss").or_insert_with(|| exchange.state.issuer().into());
+    claims.entry("aud").or_insert_with(|| crate::CLIENT_ID.into());
+    let token = exchange.state.keys().signed(openid.signing, &Map::new(), &claims);
+    reply(200, "application/jwt; charset=utf-8", token)
 }
 
 /// The response to a request with a valid access token, or a 401.

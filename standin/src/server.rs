@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::behaviour::Behaviour;
-use crate::body::{Reply, json as json_reply};
+use crate::body::{Reply, add_header, json as json_reply, reply};
 use crate::state::{KEPT, State};
 use crate::{Profile, Seen, authorize, clients, discovery, mcp, openid, token};
 
@@ -26,6 +26,7 @@ pub struct Exchange {
     pub behaviour: Behaviour,
     pub parts: Parts,
     body: Option<Incoming>,
+    peeked: Option<Vec<u8>>,
     number: u64,
 }
 
@@ -40,9 +41,21 @@ impl Exchange {
 
     /// Reads the whole body.
     pub async fn read(&mut self) -> io::Result<Vec<u8>> {
+        if let Some(whole) = self.peeked.take() {
+            return Ok(whole);
+        }
         let mut whole = Vec::new();
         self.each_chunk(|chunk| whole.extend_from_slice(chunk)).await?;
         Ok(whole)
+    }
+
+    /// The whole body, which a later `read` returns again.
+    async fn peek(&mut self) -> io::Result<Vec<u8>> {
+        if self.peeked.is_none() {
+            let whole = self.read().await?;
+            self.peeked = Some(whole);
+        }
+        Ok(self.peeked.clone().unwrap_or_default())
     }
 
     /// Reads the body and returns its length in bytes.
@@ -109,6 +122,7 @@ async fn exchange(state: Arc<State>, request: http::Request<Incoming>) -> io::Re
         behaviour,
         parts,
         body: Some(body),
+        peeked: None,
         number,
     };
     let reply = route(exchange).await?;
@@ -129,9 +143,34 @@ fn seen(parts: &Parts) -> Seen {
     }
 }
 
+/// The fixed answer to this request. One that depends on the body must be for a path whose other requests
+/// need no body.
+async fn canned(exchange: &mut Exchange, path: &str) -> io::Result<Option<Reply>> {
+    let method = exchange.parts.method.as_str().to_owned();
+    let candidates = exchange.behaviour.canned.clone().into_iter();
+    for canned in candidates.filter(|canned| canned.path == path && canned.method.is_none_or(|known| known == method)) {
+        let body = exchange.peek().await?;
+        if canned.body_has.is_some_and(|text| !String::from_utf8_lossy(&body).contains(text)) {
+            continue;
+        }
+        let mut answer = reply(canned.status, "application/json", canned.body);
+        if canned.headers.iter().any(|(name, _)| *name == "content-type") {
+            answer.headers_mut().remove(http::header::CONTENT_TYPE);
+        }
+        for (name, value) in &canned.headers {
+            add_header(&mut answer, name, value);
+        }
+        return Ok(Some(answer));
+    }
+    Ok(None)
+}
+
 async fn route(mut exchange: Exchange) -> io::Result<Reply> {
     let path = exchange.parts.uri.path().to_owned();
     let method = exchange.parts.method.to_string();
+    if let Some(reply) = canned(&mut exchange, &path).await? {
+        return Ok(reply);
+    }
     if matches!(path.as_str(), "/mcp" | "/mcp/") {
         return mcp::handle(exchange).await;
     }

@@ -224,7 +224,7 @@ pub(crate) async fn login(standin: &Standin, now: UnixTime) -> OAuthCredential {
             auth_method: "client_secret_basic".to_owned(),
         },
         scopes: String::new(),
-        resource: standin.mcp_url(),
+        resource: Some(standin.mcp_url()),
         tokens: UpstreamTokens {
             access: UpstreamAccessToken::new(text("access_token").unwrap()),
             refresh: text("refresh_token").map(UpstreamRefreshToken::new),

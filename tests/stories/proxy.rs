@@ -432,11 +432,9 @@ async fn upstream_redirect_becomes_a_502_that_names_its_target() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     for (points_to, named) in [
-        ("https://elsewhere.example/mcp/v2", "https://elsewhere.example/mcp/v2".to_owned()),
         ("/mcp/", format!("{}/mcp/", world.standin.origin())),
         // Frameworks that add a slash repeat the query, which may contain the operator's key.
         ("/mcp/?key=the-operators", format!("{}/mcp/;", world.standin.origin())),
-        ("https://u:the-operators@elsewhere.example/mcp", "another address".to_owned()),
     ] {
         world.standin.set(|b| b.mcp_redirect = Some(points_to.into()));
         let page = client.call(&pair.access, "echo", json!({})).await;

@@ -176,7 +176,7 @@ fn every_recorded_message_is_parsed_with_its_providers_meaning() {
             Nothing => assert!(matches!(answer(), Err(TokenResponseError::Unreadable(_))), "{path}"),
             Server(issuer, profile, standard) => server(path, &body, issuer, profile, standard),
             Resource(mcp) => {
-                let read = ProtectedResource::parse(&body, &ExactUrl::parse(mcp).unwrap());
+                let read = ProtectedResource::parse(&body, &ExactUrl::parse(mcp).unwrap(), None);
                 assert_eq!(read.unwrap().resource, *mcp, "{path}");
             }
         }

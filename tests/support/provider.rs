@@ -41,6 +41,7 @@ pub(crate) fn github(standin: &Standin) -> Idp {
         token: at("/login/oauth/access_token"),
         user: at("/user"),
         emails: at("/user/emails"),
+        api: standin.origin(),
     });
     made
 }

@@ -4,13 +4,40 @@ use crate::app::error::Rejection;
 use crate::app::flow_handle::{FlowHandle, UNKNOWN_CALLBACK};
 use crate::oauth::form::Form;
 
+/// The longest description of another server that is shown, in characters.
+const MAX_DESCRIPTION_CHARS: usize = 200;
+
 /// What the authorization server answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CallbackResult<'a> {
     /// A code.
     Code(&'a str),
-    /// An error code.
-    Error(&'a str),
+    /// An error.
+    Error(ForeignError<'a>),
+}
+
+/// An error of another server. Its texts are that server's, or of anybody who can send a browser here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForeignError<'a> {
+    /// The error code.
+    pub(super) code: &'a str,
+    /// `error_description`, if it was sent.
+    pub(super) description: Option<&'a str>,
+}
+
+impl ForeignError<'_> {
+    /// The description, at most 200 characters long.
+    pub(super) fn description(&self) -> Option<String> {
+        self.description.map(|text| text.chars().take(MAX_DESCRIPTION_CHARS).collect())
+    }
+
+    /// A message for the client that ends with the other server's description, marked as its own.
+    pub(super) fn message(&self, what: &str, speaker: &str) -> String {
+        match self.description() {
+            Some(text) => format!("{what}; {speaker} says: {text}"),
+            None => what.to_owned(),
+        }
+    }
 }
 
 /// The parameters of a callback.
@@ -39,7 +66,10 @@ impl<'a> CallbackParams<'a> {
         let (flow, browser) = cookies(FlowHandle::parse(flow).ok_or(UNKNOWN_CALLBACK)?);
         let issuer = form.single("iss")?;
         let result = match (form.single("error")?, form.single("code")?) {
-            (Some(error), _) => Some(CallbackResult::Error(error)),
+            (Some(code), _) => Some(CallbackResult::Error(ForeignError {
+                code,
+                description: form.single("error_description").ok().flatten(),
+            })),
             (None, Some(code)) => Some(CallbackResult::Code(code)),
             (None, None) => None,
         };

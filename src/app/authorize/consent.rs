@@ -120,6 +120,7 @@ impl Authorize {
                 browser: Digest::new(browser.expose()),
                 upstream_state: Digest::new(state.expose()),
                 verifier: verifier.clone(),
+                issuer_is_guess: server.issuer_is_guess,
                 issuer: server.issuer.clone(),
                 iss_promised: server.iss_promised,
             };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::app::audit_events;
 use crate::app::authorize::Authorize;
-use crate::app::authorize::callback_params::{CallbackParams, CallbackResult};
+use crate::app::authorize::callback_params::{CallbackParams, CallbackResult, ForeignError};
 use crate::app::authorize::results::{DeniedUser, FlowPage, IdpOutcome, LoginRedirect};
 use crate::app::error::{IDP_SETUP_MESSAGE, Rejection};
 use crate::app::flow_handle::{ClientRedirect, FLOW_NOT_FOUND, FlowHandle, flow_error};
@@ -112,7 +112,7 @@ impl Authorize {
             state: state.expose(),
             challenge: challenge.as_str(),
             redirect_uri: &self.core.urls.login_callback(&active.idp.name),
-            scopes: &active.idp.scopes,
+            scopes: &active.idp.requested_scopes(),
         };
         LoginRedirect {
             location: provider.authorize_url(&params, &login_params),
@@ -171,7 +171,7 @@ impl Authorize {
         let now = self.core.clock.now();
         let code = match params.result {
             Some(CallbackResult::Error(error)) => {
-                if error == INVALID_SCOPE
+                if error.code == INVALID_SCOPE
                     && let Some(redirect) = self.repeat_login(active, &flow, callback).await?
                 {
                     return Ok(IdpOutcome::Repeat(redirect));
@@ -179,14 +179,16 @@ impl Authorize {
                 let transition = self.core.store.transition(&flow, |s: IdpRedirect| s.refused(callback, now)).await;
                 let return_address = transition.map_err(flow_error)?.effect;
                 self.pending_flows.remove(flow.id());
-                tracing::warn!(idp = active.idp.name, error = %error.escape_debug(), "the identity provider refused to sign in");
-                let (code, description) = idp_error(error);
-                return Ok(IdpOutcome::Failed(ClientRedirect::with_error(
-                    flow,
-                    return_address,
-                    code,
-                    description,
-                )));
+                let description = error.description();
+                tracing::warn!(
+                    idp = active.idp.name,
+                    error = %error.code.escape_debug(),
+                    description = %description.as_deref().unwrap_or_default().escape_debug(),
+                    "the identity provider refused to sign in"
+                );
+                let (code, what) = idp_error(error);
+                let redirect = ClientRedirect::with_error(flow, return_address, code, &error.message(what, "it"));
+                return Ok(IdpOutcome::Failed(redirect, description));
             }
             Some(CallbackResult::Code(code)) => Secret::from(code),
             None => return Err(Rejection::Unknown("the identity provider sent neither a code nor an error")),
@@ -265,7 +267,7 @@ impl Authorize {
             }
         };
         let failed = self.login_failed(handle, flow, code, "the sign-in at the identity provider failed; try again");
-        failed.await.map(IdpOutcome::Failed)
+        failed.await.map(|redirect| IdpOutcome::Failed(redirect, None))
     }
 
     fn record_refusal(&self, flow: Id, user: Option<&str>, reason: &'static str) {
@@ -291,9 +293,14 @@ impl Authorize {
 }
 
 /// The provider's error (OpenID Connect Core, section 3.1.2.6) as an error for the client.
-fn idp_error(error: &str) -> (OAuthErrorCode, &'static str) {
-    match error {
-        "access_denied" => (OAuthErrorCode::AccessDenied, "the sign-in was cancelled at the identity provider"),
+fn idp_error(error: ForeignError<'_>) -> (OAuthErrorCode, &'static str) {
+    match error.code {
+        // A provider that gives a reason refused, and the user did not cancel.
+        "access_denied" if error.description.is_some() => (OAuthErrorCode::AccessDenied, "the identity provider refused the sign-in"),
+        "access_denied" => (
+            OAuthErrorCode::AccessDenied,
+            "the sign-in was refused or cancelled at the identity provider",
+        ),
         "temporarily_unavailable" => (
             OAuthErrorCode::TemporarilyUnavailable,
             "the identity provider is temporarily unavailable",

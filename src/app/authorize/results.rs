@@ -95,8 +95,8 @@ pub enum IdpOutcome {
     SignedIn(FlowHandle, Secret),
     /// To the provider again, with another request.
     Repeat(LoginRedirect),
-    /// The login failed. The client receives the error.
-    Failed(ClientRedirect),
+    /// The login failed, and why in the words of the provider. The client receives the error.
+    Failed(ClientRedirect, Option<String>),
     /// The login failed, and fails again until the operator corrects the configuration. The client
     /// receives the error.
     SetupFault(ClientRedirect),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::authorize::Authorize;
-use crate::app::authorize::callback_params::{CallbackParams, CallbackResult};
+use crate::app::authorize::callback_params::{CallbackParams, CallbackResult, ForeignError};
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{ClientRedirect, FlowHandle, flow_error};
 use crate::app::grants::persistence::AcceptedCode;
@@ -49,18 +49,27 @@ impl Authorize {
         &self,
         flow: FlowHandle,
         callback: UpstreamCallbackParams<'_>,
-        error: &str,
+        error: ForeignError<'_>,
     ) -> Result<ClientRedirect, Rejection> {
         let now = self.core.clock.now();
         let step = |s: UpstreamRedirect| s.refused(callback, now);
         let transition = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
-        let (code, description) = match error {
+        let (code, what) = match error.code {
             "access_denied" => (OAuthErrorCode::AccessDenied, "access was refused at the upstream"),
             "temporarily_unavailable" => (OAuthErrorCode::TemporarilyUnavailable, "the upstream is temporarily unavailable"),
             _ => (OAuthErrorCode::ServerError, "the upstream refused the request"),
         };
-        tracing::warn!(error = %error.escape_debug(), "the upstream refused to authorize");
-        Ok(ClientRedirect::with_error(flow, transition.effect, code, description))
+        tracing::warn!(
+            error = %error.code.escape_debug(),
+            description = %error.description().unwrap_or_default().escape_debug(),
+            "the upstream refused to authorize"
+        );
+        Ok(ClientRedirect::with_error(
+            flow,
+            transition.effect,
+            code,
+            &error.message(what, "it"),
+        ))
     }
 
     async fn handle_upstream_code(

@@ -109,7 +109,7 @@ impl Discovery {
                 } else {
                     SetupFault::RequestRefused
                 };
-                fault.because(format!("it refused us with '{}'", refusal.code))
+                fault.because(format!("it refused us with {refusal}"))
             }
             TokenEndpointError::NeverSent(reason) | TokenEndpointError::Unknown(reason) => Rejection::UpstreamDown {
                 why: reason,

@@ -6,13 +6,15 @@ use crate::app::discovery::Discovery;
 use crate::app::error::Rejection;
 use crate::app::idp_cache::ActiveIdp;
 use crate::base::secret::Secret;
-use crate::base::url::ExactUrl;
 use crate::flow::login::LoginExchange;
 use crate::flow::user::{Identity, ProviderSession};
 use crate::oauth::id_token::{self, ExpectedClaims, IdTokenError};
-use crate::oauth::userinfo::UserInfo;
+use crate::oauth::userinfo::{EmailStatus, UserInfo};
 use crate::upstream::idp::Idp;
-use crate::upstream::oidc::{IdentitySource, IdpCode, IdpError, IdpTokens, Provider};
+use crate::upstream::oidc::{IdentitySource, IdpCode, IdpError, IdpTokens, NamedEndpoint, Provider, UserinfoDocument};
+
+/// The most groups of a user in a record.
+const MAX_STORED_GROUPS: usize = 200;
 
 /// A provider that answered with tokens.
 #[derive(Clone, Copy)]
@@ -59,12 +61,13 @@ impl Discovery {
             IdentitySource::OpenId { jwks, userinfo } => {
                 let user = self.stated_user(answer, jwks, Some(exchange)).await?;
                 match userinfo.as_ref().filter(|_| is_incomplete(&user, idp)) {
-                    Some(endpoint) => self.merge_userinfo(answer, endpoint, user).await?,
+                    Some(endpoint) => self.merge_userinfo(answer, jwks, endpoint, user).await?,
                     None => user,
                 }
             }
-            IdentitySource::Plain { user, emails } => provider.fetch_user(http, user, emails, &tokens.access).await?,
+            IdentitySource::Plain { .. } => provider.fetch_user(http, &tokens.access, &idp.allow).await?,
         };
+        log_unused_claims(idp, &user);
         let session = tokens.refresh.map(|token| ProviderSession { token, checked_at: now });
         Ok((to_identity(idp, &exchange.issuer, user), session))
     }
@@ -104,16 +107,16 @@ impl Discovery {
                 };
                 match (stated, userinfo) {
                     (None, None) => return Ok(identity.clone()),
-                    (None, Some(endpoint)) => provider.userinfo(http, endpoint, &tokens.access, &idp.groups_claim).await?,
+                    (None, Some(endpoint)) => self.userinfo(answer, jwks, endpoint).await?,
                     // Without its answer, the user would seem to have lost what it lists.
                     (Some(user), Some(endpoint)) if is_incomplete(&user, idp) => {
-                        let additional = provider.userinfo(http, endpoint, &tokens.access, &idp.groups_claim).await?;
+                        let additional = self.userinfo(answer, jwks, endpoint).await?;
                         user.merge(additional).ok_or_else(other_user)?
                     }
                     (Some(user), _) => user,
                 }
             }
-            IdentitySource::Plain { user, emails } => provider.fetch_user(http, user, emails, &tokens.access).await?,
+            IdentitySource::Plain { .. } => provider.fetch_user(http, &tokens.access, &idp.allow).await?,
         };
         Ok(to_identity(idp, &identity.issuer, user))
     }
@@ -131,7 +134,7 @@ impl Discovery {
 
     /// The user of the ID token, if the token is valid (OpenID Connect Core, section 3.1.3.7, with `login`,
     /// and section 12.2 without).
-    async fn stated_user(&self, answer: Answer<'_>, jwks: &ExactUrl, login: Option<&LoginExchange>) -> Result<UserInfo, IdpError> {
+    async fn stated_user(&self, answer: Answer<'_>, jwks: &NamedEndpoint, login: Option<&LoginExchange>) -> Result<UserInfo, IdpError> {
         let Answer { active, provider, tokens } = answer;
         let missing = || IdpError::Refused("the provider gave no ID token".to_owned());
         let token = tokens.id_token.as_ref().ok_or_else(missing)?;
@@ -145,21 +148,71 @@ impl Discovery {
         };
         let refused = |error: IdTokenError| IdpError::Refused(error.to_string());
         id_token::check(&claims, &expected).map_err(refused)?;
-        UserInfo::from_claims(&claims, &active.idp.groups_claim).ok_or_else(|| refused(IdTokenError::Subject))
+        UserInfo::from_claims(&claims, active.idp.claim_rules()).ok_or_else(|| refused(IdTokenError::Subject))
+    }
+
+    /// What the userinfo endpoint says, as JSON or as a token that is signed with a key of the provider.
+    async fn userinfo(&self, answer: Answer<'_>, jwks: &NamedEndpoint, endpoint: &NamedEndpoint) -> Result<UserInfo, IdpError> {
+        let Answer { active, provider, tokens } = answer;
+        let claims = match provider.userinfo(self.core.tasks.http(), endpoint, &tokens.access).await? {
+            UserinfoDocument::Claims(claims) => claims,
+            UserinfoDocument::Token(token) => {
+                let claims = self.verify_id_token(active, provider, jwks, &token).await?;
+                let expected = ExpectedClaims {
+                    issuer: &provider.target.issuer,
+                    client_id: &active.idp.client_id,
+                    nonce: None,
+                    max_age: None,
+                    now: self.core.clock.now(),
+                };
+                id_token::check_userinfo(&claims, &expected).map_err(|error| IdpError::Refused(error.to_string()))?;
+                claims
+            }
+        };
+        let user = UserInfo::from_userinfo(&claims, active.idp.claim_rules());
+        user.ok_or_else(|| IdpError::Refused(format!("{} names no user", endpoint.url)))
     }
 
     /// Adds what the userinfo endpoint says. It must name the same user (OpenID Connect Core, section 5.3.2). If it does
     /// not answer, the ID token is enough.
-    async fn merge_userinfo(&self, answer: Answer<'_>, endpoint: &ExactUrl, user: UserInfo) -> Result<UserInfo, IdpError> {
-        let (http, idp) = (self.core.tasks.http(), &answer.active.idp);
-        let userinfo = answer.provider.userinfo(http, endpoint, &answer.tokens.access, &idp.groups_claim);
-        match userinfo.await {
+    async fn merge_userinfo(
+        &self,
+        answer: Answer<'_>,
+        jwks: &NamedEndpoint,
+        endpoint: &NamedEndpoint,
+        user: UserInfo,
+    ) -> Result<UserInfo, IdpError> {
+        match self.userinfo(answer, jwks, endpoint).await {
             Ok(additional) => user.merge(additional).ok_or_else(other_user),
             Err(error) => {
-                tracing::warn!(idp = idp.name, %error, "the user endpoint did not answer");
+                tracing::warn!(idp = answer.active.idp.name, %error, "the user endpoint did not answer");
                 Ok(user)
             }
         }
+    }
+}
+
+/// Says in the log what the provider sent and does not count, because it may be why a user is refused.
+fn log_unused_claims(idp: &Idp, user: &UserInfo) {
+    let idp_name = &idp.name;
+    match user.email_status {
+        EmailStatus::Unstated => tracing::warn!(
+            idp = idp_name,
+            "the provider sends no email_verified, so the user's e-mail address is not verified and does not count; \
+            trust_email = true accepts it, if the provider verifies all addresses"
+        ),
+        EmailStatus::Denied => tracing::warn!(
+            idp = idp_name,
+            "the provider says that the user's e-mail address is not verified, so it does not count"
+        ),
+        EmailStatus::Absent | EmailStatus::Verified => {}
+    }
+    if user.has_group_overage && !idp.allow.groups.is_empty() {
+        tracing::warn!(
+            idp = idp_name,
+            "the user has more groups than the provider puts into a token, so none counts; \
+            let the provider send only the groups that are assigned to the gateway, or app roles"
+        );
     }
 }
 
@@ -176,11 +229,16 @@ fn to_identity(idp: &Idp, issuer: &str, user: UserInfo) -> Identity {
     let UserInfo {
         id,
         email,
+        email_status: _,
         name,
         avatar,
-        groups,
+        mut groups,
+        has_group_overage: _,
         hosted_domain,
     } = user;
+    // The record has room for some. Those that the allow list names come first.
+    groups.sort_by_key(|group| !idp.allow.groups.contains(group));
+    groups.truncate(MAX_STORED_GROUPS);
     Identity {
         provider: idp.name.clone(),
         issuer: issuer.to_owned(),

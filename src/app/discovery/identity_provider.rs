@@ -6,11 +6,11 @@ use crate::app::discovery::Discovery;
 use crate::app::error::Rejection;
 use crate::app::idp_cache::ActiveIdp;
 use crate::base::secret::Secret;
-use crate::base::url::ExactUrl;
 use crate::net::http_client::HttpClient;
 use crate::oauth::jwk::KeySet;
 use crate::oauth::jwt::{Claims, JwtError, UnverifiedJwt};
-use crate::upstream::oidc::{self, IdpError, Provider};
+use crate::upstream::oidc::{IdpError, NamedEndpoint, Provider};
+use crate::upstream::provider_discovery;
 
 impl Discovery {
     /// The endpoints of a provider, from the cache or by discovery.
@@ -29,7 +29,7 @@ impl Discovery {
         if let Some(error) = cache.recent_failure(clock.now()) {
             return Err(provider_error(&error));
         }
-        let result = oidc::discover(http, &active.idp).await;
+        let result = provider_discovery::discover(http, &active.idp).await;
         cache.store_result(&active.idp.name, result, clock.now()).map_err(|error| {
             tracing::error!(idp = active.idp.name, %error, "the identity provider was not found");
             provider_error(&error)
@@ -44,7 +44,7 @@ impl Discovery {
         &self,
         active: &ActiveIdp,
         provider: &Provider,
-        jwks: &ExactUrl,
+        jwks: &NamedEndpoint,
         token: &Secret,
     ) -> Result<Claims, IdpError> {
         let to_idp_error = |error: JwtError| IdpError::Refused(error.to_string());
@@ -68,7 +68,7 @@ impl Discovery {
         &self,
         active: &ActiveIdp,
         provider: &Provider,
-        jwks: &ExactUrl,
+        jwks: &NamedEndpoint,
         stale_keys: Option<&Arc<KeySet>>,
     ) -> Result<Arc<KeySet>, IdpError> {
         let (cache, clock) = (&active.cache().keys, &self.core.clock);

@@ -16,7 +16,7 @@ use crate::service::Service;
 use crate::store::{Handle, InsertError};
 use crate::upstream::auth_server::{AuthServer, UpstreamClientCredentials};
 use crate::upstream::discovery::discover;
-use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryFailure, DiscoveryInput};
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryFailure};
 use crate::upstream::registration::{OwnClientMetadata, UpstreamRegistration, UpstreamRegistrationError, register};
 
 /// Our registration at an upstream (RFC 7591), stored so that it outlives a restart.
@@ -65,7 +65,8 @@ impl Discovery {
         if let Some(error @ (Rejection::UpstreamDown { .. } | Rejection::UpstreamSetup { .. })) = cache.recent_failure(clock.now()) {
             return Err(error);
         }
-        let result = self.discover(http, active).await;
+        // Boxed: a rare case must not enlarge the future of each refresh.
+        let result = Box::pin(self.discover(http, active)).await;
         cache.store_result(&active.service.name, result, clock.now())
     }
 
@@ -83,14 +84,7 @@ impl Discovery {
         let config = active
             .auth_server_config()
             .ok_or(Rejection::Unknown("this service has no authorization server of its own"))?;
-        let input = DiscoveryInput {
-            mcp: service.mcp.clone(),
-            issuer: config.issuer.clone(),
-            endpoints: config.authorization_endpoint.clone().zip(config.token_endpoint.clone()),
-            profile: config.profile,
-            allow_addresses: config.allow_addresses.as_slice().into(),
-        };
-        let discovered = discover(http, &input).await.map_err(|error| {
+        let discovered = discover(http, &config.discovery_input(&service.mcp)).await.map_err(|error| {
             let attempts: Vec<String> = error.attempts.iter().map(ToString::to_string).collect();
             tracing::error!(service = service.name, why = %error, tried = attempts.join("; "), "the upstream's authorization server was not found");
             let why = error.to_string();
@@ -110,9 +104,9 @@ impl Discovery {
             Some(id) => UpstreamClientCredentials {
                 id: id.clone(),
                 secret: config.client_secret.clone(),
-                auth_method: None,
+                auth_method: config.token_auth,
             },
-            None => self.find_or_register(http, service, &discovered).await?.credentials(),
+            None => self.find_or_register(http, active, &discovered).await?.credentials(),
         };
         Ok(AuthServer {
             extra_authorize: config.extra_authorize.clone(),
@@ -124,9 +118,10 @@ impl Discovery {
     async fn find_or_register(
         &self,
         http: &HttpClient,
-        service: &Service,
+        active: &ActiveService,
         discovered: &DiscoveredServer,
     ) -> Result<UpstreamRegistration, Rejection> {
+        let service = &active.service;
         let (store, handle) = (&self.core.store, self.registration_handle(service, &discovered.server.issuer));
         if let Some(UpstreamClientRecord::OwnRegistration(record)) = store.read(&handle).await? {
             if record.registration.is_valid(self.core.clock.now()) {
@@ -136,10 +131,12 @@ impl Discovery {
         }
         let callback = ExactUrl::parse(&self.core.urls.upstream_callback(service))
             .map_err(|error| registration_error(&UpstreamRegistrationError::NoAnswer(error.to_string())))?;
+        let config = active.auth_server_config();
         let metadata = OwnClientMetadata {
             name: "MCP OAuth Gateway",
             redirect_uri: &callback,
-            scopes: &discovered.scopes_known,
+            scope: &registration_scope(service, config.and_then(|config| config.registration_scope.as_deref()), discovered),
+            auth_method: config.and_then(|config| config.token_auth),
         };
         let registration = register(http, &discovered.server, &metadata, &discovered.addresses)
             .await
@@ -179,6 +176,16 @@ impl Discovery {
             .remove(&self.registration_handle(&active.service, &server.issuer))
             .await;
         active.discovery.server.clear();
+    }
+}
+
+/// The scopes that the gateway may request later: the configured ones, or those that the upstream names.
+fn registration_scope(service: &Service, configured: Option<&str>, discovered: &DiscoveredServer) -> String {
+    let of_service = service.scopes.union(&service.optional_scopes);
+    match configured {
+        Some(scope) => scope.to_owned(),
+        None if service.scopes.is_empty() => discovered.scopes_known.join(" "),
+        None => of_service.to_string(),
     }
 }
 

@@ -35,6 +35,8 @@ pub enum ProxyError {
     Redirected(String),
     /// The upstream cannot be reached.
     UpstreamDown(String),
+    /// The connection broke after the request was sent. Whether the upstream did something is unknown.
+    UpstreamBroken(String),
     /// The upstream took too long.
     UpstreamTimeout,
     /// The service has no stored credential, or it has ended: the operator must sign in.
@@ -82,7 +84,9 @@ impl ProxyError {
             Self::MissingScopes | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::HeadNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited | Self::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
-            Self::CredentialRefused | Self::NeedsLogin | Self::Redirected(_) | Self::UpstreamDown(_) => StatusCode::BAD_GATEWAY,
+            Self::CredentialRefused | Self::NeedsLogin | Self::Redirected(_) | Self::UpstreamDown(_) | Self::UpstreamBroken(_) => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -4,17 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::{AuthenticatedRequest, Caller, CallerAddress};
 use crate::app::proxy::error::ProxyError;
-use crate::app::proxy::mcp_sessions::{self, SessionRequest};
+use crate::app::proxy::mcp_sessions::{self, SessionOwner, SessionRequest};
 use crate::app::proxy::send::{send, stream_body};
 use crate::app::proxy::stored_token::token_source;
 use crate::app::runtime_config::ActiveService;
-use crate::net::body::{EarlyEnd, ResponseBody, StreamBody, is_event_stream};
+use crate::net::body::{BodyError, EarlyEnd, ResponseBody, StreamBody, is_event_stream, read_limited};
 use crate::net::http_client::HttpClient;
 use crate::oauth::bearer;
 use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
@@ -26,6 +27,16 @@ use crate::upstream::forward_rules::{self, ResponseVerdict};
 /// How long a request waits for the revocation list: a proxy in front may send requests as soon as a
 /// started process listens, and it cannot send a POST to another instance.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the body of a short error may take.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The owner of the request's MCP session, its method and its session id. Boxed, because most services need
+/// none.
+fn session_of<'c>(service: &Service, caller: &'c Caller, head: &Parts) -> Option<Box<(SessionOwner<'c>, Method, Option<String>)>> {
+    let owner = caller.session_owner(service)?;
+    Some(Box::new((owner, head.method.clone(), mcp_sessions::session_id(&head.headers))))
+}
 
 /// The stream that a response may become.
 struct RelayedStream {
@@ -72,10 +83,7 @@ impl Proxy {
         {
             drop(self.grants.note_use(header));
         }
-        // Boxed, because most services need none.
-        let session = caller
-            .session_owner(service)
-            .map(|owner| Box::new((owner, head.method.clone(), mcp_sessions::session_id(&head.headers))));
+        let session = session_of(service, &caller, &head);
         if let Some((owner, _, _)) = session.as_deref()
             && !self.sessions.check(*owner, &head.headers, self.core.clock.now())
         {
@@ -88,6 +96,7 @@ impl Proxy {
             Some(source) => Box::pin(self.send_with_retry(http, active, source, Request::from_parts(head, body))).await?,
             None => send(http, service, &head, &credential, stream_body(body)).await?,
         };
+        let stream = RelayedStream { opened: stream, source };
         if let Some((owner, method, id)) = session.map(|session| *session) {
             let request = SessionRequest {
                 method: &method,
@@ -95,7 +104,32 @@ impl Proxy {
             };
             self.sessions.note(owner, request, &response, self.core.clock.now());
         }
-        self.relay_response(service, &caller, response, RelayedStream { opened: stream, source })
+        if forward_rules::has_error_body(response.status(), response.headers()) {
+            return Box::pin(self.relay_error(service, &caller, response, stream)).await;
+        }
+        let (response, early_end) = self.relay_response(service, &caller, response, stream)?;
+        Ok(response.map(|body| ResponseBody::Stream(StreamBody::new(body, early_end))))
+    }
+
+    /// Relays a short error, unless its body says that the upstream refused its token.
+    async fn relay_error(
+        &self,
+        service: &Service,
+        caller: &Caller,
+        response: Response<Incoming>,
+        stream: RelayedStream,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
+        let (head, body) = response.into_parts();
+        let body = match read_limited(body, forward_rules::MAX_ERROR_BODY_BYTES, ERROR_BODY_TIMEOUT).await {
+            Ok(body) => body,
+            Err(BodyError::TimedOut) => return Err(ProxyError::UpstreamTimeout),
+            Err(error @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => return Err(ProxyError::UpstreamBroken(error.to_string())),
+        };
+        if forward_rules::is_refused_token(&body) {
+            return Err(self.map_upstream_401(caller));
+        }
+        let (response, _) = self.relay_response(service, caller, Response::from_parts(head, body), stream)?;
+        Ok(response.map(ResponseBody::Full))
     }
 
     /// Checks that the store has the record of an API key, and records its use in the audit log once an
@@ -114,17 +148,18 @@ impl Proxy {
         Ok(())
     }
 
-    fn relay_response(
+    /// The response with our headers, and what ends its body early.
+    fn relay_response<B>(
         &self,
         service: &Service,
         caller: &Caller,
-        mut response: Response<Incoming>,
+        mut response: Response<B>,
         stream: RelayedStream,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
+    ) -> Result<(Response<B>, Option<Box<EarlyEnd>>), ProxyError> {
         if response.status().is_informational() {
             return Err(ProxyError::UpstreamDown("the upstream wants to change the protocol".into()));
         }
-        match forward_rules::classify(response.status(), response.headers()) {
+        match forward_rules::classify(&service.mcp, response.status(), response.headers()) {
             ResponseVerdict::Pass => {}
             ResponseVerdict::Unauthorized => return Err(self.map_upstream_401(caller)),
             ResponseVerdict::InsufficientScope { scope } if caller.can_reauthenticate() => {
@@ -151,7 +186,7 @@ impl Proxy {
         if is_stream && caller.grant_id().is_some_and(|grant| self.revocations.is_revoked(grant)) {
             return Err(ProxyError::BadToken("the token was revoked"));
         }
-        Ok(response.map(|body| ResponseBody::Stream(StreamBody::new(body, early_end))))
+        Ok((response, early_end))
     }
 
     /// The upstream answered 401. The client gets a 401 only where a refresh or a login may help.

@@ -14,6 +14,7 @@ use crate::app::proxy::stored_token::TokenSource;
 use crate::app::runtime_config::ActiveService;
 use crate::net::body::{BodyError, RequestBody, read_limited};
 use crate::net::http_client::HttpClient;
+use crate::service::Service;
 use crate::upstream::forward_rules::{self, ResponseVerdict};
 
 /// The longest body that is buffered for a retry, in bytes.
@@ -43,7 +44,7 @@ impl Proxy {
         let bytes = match body {
             BufferedBody::Streaming(body) => {
                 let response = send(http, service, &head, credential.upstream_headers(), stream_body(Some(body))).await?;
-                if is_unauthorized(&response) {
+                if is_unauthorized(service, &response) {
                     // Too late for this request. The next one gets a newer token.
                     self.renew_for_next(active, source, &credential);
                 }
@@ -52,7 +53,7 @@ impl Proxy {
             BufferedBody::Buffered(bytes) => bytes,
         };
         let response = send(http, service, &head, credential.upstream_headers(), buffered(bytes.clone())).await?;
-        if !is_unauthorized(&response) {
+        if !is_unauthorized(service, &response) {
             return Ok(response);
         }
         match self.newer_credential(active, source, &credential).await? {
@@ -63,9 +64,9 @@ impl Proxy {
     }
 }
 
-fn is_unauthorized(response: &Response<Incoming>) -> bool {
+fn is_unauthorized(service: &Service, response: &Response<Incoming>) -> bool {
     matches!(
-        forward_rules::classify(response.status(), response.headers()),
+        forward_rules::classify(&service.mcp, response.status(), response.headers()),
         ResponseVerdict::Unauthorized
     )
 }

@@ -49,6 +49,7 @@ pub(super) async fn send(
 fn send_error(error: &SendError) -> ProxyError {
     match error {
         SendError::TimedOut | SendError::Connect(ConnectError::TimedOut) => ProxyError::UpstreamTimeout,
-        SendError::Refused(_) | SendError::Connect(_) | SendError::Broken(_) => ProxyError::UpstreamDown(error.to_string()),
+        SendError::Broken(_) => ProxyError::UpstreamBroken(error.to_string()),
+        SendError::Refused(_) | SendError::Connect(_) => ProxyError::UpstreamDown(error.to_string()),
     }
 }

@@ -39,6 +39,7 @@ pub fn auth_server(active: &ActiveService, oauth: &OAuthCredential) -> Result<Au
     Ok(AuthServer {
         mcp: active.service.mcp.clone(),
         issuer: oauth.issuer.clone(),
+        issuer_is_guess: false,
         iss_promised: false,
         authorization_endpoint: token_endpoint.clone(),
         revocation_endpoint: oauth.revocation_endpoint.as_deref().map(url).transpose()?,

@@ -379,6 +379,7 @@ impl World {
                 upstream_state: Digest::new(&upstream_state),
                 verifier: Secret::from(upstream_verifier.as_str()),
                 issuer: UPSTREAM.to_owned(),
+                issuer_is_guess: false,
                 iss_promised: promise,
             };
             s.consented(brought.as_deref(), to, now)
