@@ -366,3 +366,251 @@ impl Renewing {
         Ok((NeedsLogin { credential, since }, ()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::oauth::token_response::UpstreamAccessToken;
+
+    const NOW: UnixTime = UnixTime(1_000_000);
+
+    fn tokens(name: &str, ends: u64) -> UpstreamTokens {
+        UpstreamTokens {
+            access: UpstreamAccessToken::new(Secret::from(format!("access {name}"))),
+            refresh: Some(UpstreamRefreshToken::new(Secret::from(format!("refresh {name}")))),
+            expires: Some(UnixTime(ends)),
+            refresh_expires: None,
+            scope: None,
+        }
+    }
+
+    fn credential(tokens: UpstreamTokens, now: UnixTime) -> StoredCredential {
+        let client = serde_json::json!({ "id": "gateway", "secret": null, "auth_method": "none" });
+        let oauth = OAuthCredential {
+            issuer: "https://as.example".to_owned(),
+            token_endpoint: "https://as.example/token".to_owned(),
+            revocation_endpoint: None,
+            network: None,
+            client: serde_json::from_value(client).unwrap(),
+            scopes: String::new(),
+            resource: "https://mcp.example".to_owned(),
+            tokens,
+        };
+        StoredCredential::new("one", "https://mcp.example", CredentialKind::OAuth(Box::new(oauth)), now)
+    }
+
+    fn attempt(number: u8, owner: u8, is_exclusive: bool) -> RefreshAttempt {
+        RefreshAttempt {
+            id: Id([number; 16]),
+            owner: Id([owner; 16]),
+            is_exclusive,
+        }
+    }
+
+    #[test]
+    fn a_credential_is_for_one_service_origin_and_issuer() {
+        let credential = credential(tokens("a", 0), NOW);
+        let is_for = |service, origin, issuer| credential.is_for(CredentialTarget { service, origin, issuer });
+        assert!(is_for("one", "https://mcp.example", None));
+        assert!(is_for("one", "https://mcp.example", Some("https://as.example")));
+        assert!(!is_for("one", "https://mcp.example", Some("https://as.example/")));
+        assert!(!is_for("one", "https://mcp.example:444", None));
+        assert!(!is_for("two", "https://mcp.example", None));
+    }
+
+    #[test]
+    fn a_token_is_renewed_near_its_end_and_after_a_401_but_not_in_a_loop() {
+        let mut one = credential(tokens("a", 2_000), UnixTime(0));
+        let refused = UpstreamAccessToken::new(Secret::from("access a"));
+        let renews = |one: &StoredCredential, refused, now| matches!(one.status(refused, UnixTime(now)), CredentialStatus::Renew(_));
+        assert!(!renews(&one, None, 1_939) && renews(&one, None, 1_940) && renews(&one, None, 2_001));
+        assert!(renews(&one, Some(&refused), 10));
+        one.renewed_at = Some(UnixTime(1_930));
+        assert!(!renews(&one, None, 1_959) && renews(&one, None, 1_960));
+        assert!(matches!(one.status(Some(&refused), UnixTime(1_959)), CredentialStatus::Refused));
+        one.last_failure = Some(CredentialFailure::new("down", UnixTime(1_997)));
+        assert!(matches!(one.status(None, UnixTime(1_999)), CredentialStatus::Valid(_)));
+        assert!(matches!(one.status(None, UnixTime(2_001)), CredentialStatus::Failing));
+        assert!(renews(&one, None, 2_002));
+    }
+
+    #[test]
+    fn a_failure_has_no_control_characters_and_is_short() {
+        let failure = CredentialFailure::new(&format!("a\u{1b}[31m\n{}", "b".repeat(500)), NOW);
+        assert!(failure.reason.starts_with("a[31mb") && failure.reason.len() == MAX_REASON_CHARS);
+    }
+
+    /// What happens to a credential.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Start { owner: u8, is_exclusive: bool },
+        Answer { attempt: usize, rotates: bool },
+        Fail { attempt: usize },
+        Refuse { attempt: usize },
+        Login,
+        Wait(u64),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let act = prop_oneof![
+            4 => (0..3u8, any::<bool>()).prop_map(|(owner, is_exclusive)| Act::Start { owner, is_exclusive }),
+            3 => (0..4usize, any::<bool>()).prop_map(|(attempt, rotates)| Act::Answer { attempt, rotates }),
+            2 => (0..4usize).prop_map(|attempt| Act::Fail { attempt }),
+            1 => (0..4usize).prop_map(|attempt| Act::Refuse { attempt }),
+            1 => Just(Act::Login),
+            2 => (0..200u64).prop_map(Act::Wait),
+        ];
+        proptest::collection::vec(act, 0..60)
+    }
+
+    /// A running attempt, as the test sees it.
+    #[derive(Debug)]
+    struct Running {
+        id: Id,
+        owner: u8,
+        since: UnixTime,
+        login: u32,
+    }
+
+    /// A record, and a small model beside it: who holds the lease, and which tokens are right.
+    struct Model {
+        record: Option<StoredCredentialRecord>,
+        holder: Option<Id>,
+        running: Vec<Running>,
+        /// The number of the login, and of the tokens.
+        login: u32,
+        issued: u32,
+        refresh: String,
+        needs_login: bool,
+        now: UnixTime,
+    }
+
+    impl Model {
+        fn refresh_token(record: &StoredCredentialRecord) -> String {
+            let oauth = record.credential().oauth().expect("a credential of tokens is never lost");
+            oauth.tokens.refresh.as_ref().expect("nor is its refresh token").expose().to_owned()
+        }
+
+        fn start(&mut self, owner: u8, is_exclusive: bool) {
+            let number = u8::try_from(self.issued % 200).unwrap();
+            self.issued += 1;
+            let attempt = attempt(number, owner, is_exclusive);
+            let record = self.record.take().unwrap();
+            let copy: StoredCredentialRecord = serde_json::from_value(serde_json::to_value(&record).unwrap()).unwrap();
+            let is_held = self
+                .holder
+                .and_then(|holder| self.running.iter().find(|running| running.id == holder));
+            let may_take = is_held
+                .is_none_or(|running| self.now.seconds_since(running.since) >= LEASE_SECONDS || (is_exclusive && running.owner != owner));
+            match record.credential_renewal_started(None, attempt, self.now) {
+                Ok((record, renewal)) => {
+                    assert!(may_take && !self.needs_login, "a second attempt beside a living one");
+                    assert_eq!(renewal.token.expose(), self.refresh, "only the newest token is sent");
+                    self.holder = Some(attempt.id);
+                    let (since, login) = (self.now, self.login);
+                    self.running.push(Running {
+                        id: attempt.id,
+                        owner,
+                        since,
+                        login,
+                    });
+                    self.record = Some(record);
+                }
+                Err(reason) => {
+                    assert!(reason == RejectReason::NotNeeded || !may_take, "{reason}");
+                    self.record = Some(copy);
+                }
+            }
+        }
+
+        /// The end of an attempt: `Ok` if the record accepted it.
+        fn end(&mut self, which: usize, end: impl FnOnce(Renewing, Id, UnixTime) -> Result<StoredCredentialRecord, RejectReason>) -> bool {
+            if self.running.is_empty() {
+                return false;
+            }
+            let running = self.running.remove(which % self.running.len());
+            let is_holder = self.holder == Some(running.id) && running.login == self.login;
+            let record = self.record.take().unwrap();
+            let copy = serde_json::from_value(serde_json::to_value(&record).unwrap()).unwrap();
+            let ended = match record {
+                StoredCredentialRecord::Renewing(state) => end(state, running.id, self.now),
+                StoredCredentialRecord::SignedIn(_) | StoredCredentialRecord::NeedsLogin(_) => Err(RejectReason::LeaseLost),
+            };
+            assert_eq!(ended.is_ok(), is_holder, "only the holder of the lease ends an attempt");
+            self.record = Some(ended.unwrap_or(copy));
+            if is_holder {
+                self.holder = None;
+            }
+            is_holder
+        }
+
+        fn act(&mut self, act: &Act) {
+            match *act {
+                Act::Start { owner, is_exclusive } => self.start(owner, is_exclusive),
+                Act::Answer { attempt, rotates } => {
+                    self.issued += 1;
+                    let mut new = tokens(&self.issued.to_string(), self.now.0 + 100);
+                    if !rotates {
+                        new.refresh = None;
+                    }
+                    let answer = new.clone();
+                    let ended = self.end(attempt, |state, id, now| {
+                        state.renewed(id, answer, now).map(|(state, ())| state.into())
+                    });
+                    if let (true, Some(refresh)) = (ended, new.refresh) {
+                        refresh.expose().clone_into(&mut self.refresh);
+                    }
+                }
+                Act::Fail { attempt } => {
+                    let failure = CredentialFailure::new("down", self.now);
+                    self.end(attempt, |state, id, _| {
+                        state.renewal_failed(id, failure).map(|(state, ())| state.into())
+                    });
+                }
+                Act::Refuse { attempt } => {
+                    let failure = CredentialFailure::new("invalid_grant", self.now);
+                    self.needs_login |= self.end(attempt, |state, id, _| {
+                        state.renewal_refused(id, failure).map(|(state, ())| state.into())
+                    });
+                }
+                Act::Login => {
+                    self.issued += 1;
+                    self.login += 1;
+                    let new = tokens(&self.issued.to_string(), self.now.0 + 100);
+                    self.refresh = new.refresh.as_ref().unwrap().expose().to_owned();
+                    let (record, before) = self.record.take().unwrap().replaced(credential(new, self.now));
+                    assert!(before.oauth().is_some());
+                    (self.record, self.holder, self.needs_login) = (Some(record), None, false);
+                }
+                Act::Wait(seconds) => self.now = self.now.plus_seconds(seconds),
+            }
+            let record = self.record.as_ref().unwrap();
+            assert_eq!(Self::refresh_token(record), self.refresh);
+            assert_eq!(record.needs_login_since().is_some(), self.needs_login);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn a_stored_credential_is_never_lost_and_has_one_renewal_at_a_time(acts in acts()) {
+            let first = tokens("0", NOW.0 + 10);
+            let mut model = Model {
+                refresh: first.refresh.as_ref().unwrap().expose().to_owned(),
+                record: Some(SignedIn::new(credential(first, NOW)).into()),
+                holder: None,
+                running: Vec::new(),
+                login: 0,
+                issued: 0,
+                needs_login: false,
+                now: NOW,
+            };
+            for act in &acts {
+                model.act(act);
+            }
+        }
+    }
+}

@@ -17,11 +17,10 @@ fn below(limit: u64) -> u64 {
     u64::from_le_bytes(random::bytes()) % limit
 }
 
-/// The rounds of the test: some in the ordinary run, many where `GATEWAY_KILL_ROUNDS` says so.
-fn rounds() -> usize {
-    let text = std::env::var("GATEWAY_KILL_ROUNDS").unwrap_or_default();
-    text.parse().unwrap_or(10)
-}
+/// The rounds of each test in the ordinary run.
+const ROUNDS: usize = 8;
+/// The rounds of the long test.
+const MANY_ROUNDS: usize = 100;
 
 /// Kills the gateway during refreshes, and returns how many credentials went on and how many needed a
 /// login. A lenient upstream does not rotate its refresh token. A strict one refuses a reused token.
@@ -75,12 +74,22 @@ async fn killed_refreshes(rounds: usize, is_lenient: bool) -> BTreeMap<&'static 
 
 #[tokio::test]
 async fn kill_during_a_refresh_loses_no_credential() {
-    let counts = killed_refreshes(rounds(), false).await;
+    let counts = killed_refreshes(ROUNDS, false).await;
     println!("strict upstream: {counts:?}");
 }
 
 #[tokio::test]
 async fn kill_during_a_refresh_at_a_lenient_upstream_never_needs_a_login() {
-    let counts = killed_refreshes(rounds(), true).await;
+    let counts = killed_refreshes(ROUNDS, true).await;
     assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["went on"]);
+}
+
+#[tokio::test]
+async fn long_series_of_kills_loses_no_credential() {
+    if std::env::var_os("GATEWAY_LONG").is_none() {
+        return println!("skipped: set GATEWAY_LONG=1 to run it");
+    }
+    for is_lenient in [false, true] {
+        println!("{:?}", killed_refreshes(MANY_ROUNDS, is_lenient).await);
+    }
 }

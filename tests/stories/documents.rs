@@ -92,6 +92,7 @@ fn every_test_named_in_the_documents_exists() {
         "tests/contract",
         "tests/transitions",
         "tests/stories",
+        "tests/bridge",
         "tests/plan",
         "standin",
     ];
