@@ -47,11 +47,34 @@ impl UnixTime {
         format!("{}T{hour:02}:{minute:02}:{second:02}Z", self.to_date())
     }
 
+    /// Parses a date of HTTP, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7). `None` for
+    /// another form, and for a year before 1970.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let [_weekday, day, month, year, time, "GMT"] = words[..] else {
+            return None;
+        };
+        let month = 1 + u64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()?;
+        let (day, year) = (day.parse::<u64>().ok()?, year.parse::<u64>().ok()?);
+        let clock: Vec<u64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let [hour, minute, second] = clock[..] else { return None };
+        if !(1970..10_000).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        // The inverse of `to_date`: a year begins in March, so that a leap day ends it.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let (era, year) = (year / 400, year % 400);
+        let days = era * 146_097 + year * 365 + year / 4 - year / 100 + (153 * month + 2) / 5 + day - 1;
+        Some(Self((days - 719_468) * 86_400 + hour * 3_600 + minute * 60 + second))
+    }
+
     /// Seconds from `earlier` to this time, or 0 if `earlier` is later.
     pub fn seconds_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// The source of the time: the system, or a value that a test sets.
 #[derive(Clone, Debug, Default)]
@@ -110,5 +133,23 @@ mod tests {
             assert_eq!(UnixTime(seconds).to_date(), date);
         }
         assert!(!UnixTime::NEVER.to_date().is_empty());
+    }
+
+    #[test]
+    fn an_http_date_is_read_and_another_form_is_not() {
+        for (text, expected) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Tue, 29 Feb 2000 00:00:00 GMT", Some(951_782_400)),
+            ("Mon, 01 Mar 2100 00:00:00 GMT", Some(4_107_542_400)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1969 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 24:49:37 GMT", None),
+            ("Sun, 00 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("", None),
+        ] {
+            assert_eq!(UnixTime::parse_http_date(text).map(|time| time.0), expected, "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod check;
 mod check_local;
 pub mod config_file;
 pub mod data_dir;
+pub mod doctor;
 pub mod grants;
 pub mod greeting;
 mod healthcheck;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Start { serve }) => start(*serve),
         Some(Subcommand::Bridge(command)) => return bridge::run(&command),
         Some(Subcommand::Check { serve, offline }) => check::run(&place::serve_flags(*serve), offline),
+        Some(Subcommand::Doctor(flags)) => return doctor::run(&flags),
         Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
         Some(Subcommand::Keyring { action, kept: flags }) => read(flags).and_then(|storage| keyring::run(action, &storage)),
         Some(Subcommand::ApiKeys { action, kept: flags }) => read(flags).and_then(|storage| api_keys::run(action, &storage)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Parser, ValueEnum};
 
 use crate::config::bridge_flags::Bridge;
+use crate::config::doctor_flags::DoctorFlags;
 use crate::config::storage_flags::StorageFlags;
 
 /// An OAuth 2.1 gateway for MCP: clients sign in here, the gateway signs in upstream.
@@ -31,6 +32,11 @@ pub enum Subcommand {
     /// The commands for one's own machine.
     #[command(flatten)]
     Bridge(Bridge),
+    /// Play known MCP clients at a server, up to the sign-in page, and say what each would refuse
+    ///
+    /// Sends no credential, and registers nothing unless told to. Exit status 0: sound; 1: something
+    /// must be mended; 2: the server could not be tried.
+    Doctor(Box<DoctorFlags>),
     /// Print the state machines as a Mermaid diagram
     Flow,
     /// Manage the keys that encrypt tokens and records

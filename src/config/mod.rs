@@ -2,6 +2,7 @@
 
 pub mod bridge_flags;
 pub mod choices;
+pub mod doctor_flags;
 pub mod document;
 pub mod edit;
 pub mod features;

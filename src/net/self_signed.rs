@@ -66,6 +66,11 @@ pub struct SelfSigned {
     pub new_ca: bool,
 }
 
+/// The CA's certificate in `dir`, which may not exist yet.
+pub fn ca_file(dir: &Path) -> PathBuf {
+    dir.join("tls-ca.pem")
+}
+
 /// Returns the certificates in `dir`, or creates them for `localhost`, `127.0.0.1`, `::1` and
 /// `names` (host names or IP addresses). They are kept while they are valid for all of them for 30
 /// more days, and the CA while it may sign for them. Blocks on the disk.
@@ -137,7 +142,7 @@ impl Paths {
             key: dir.join(key),
         };
         Self {
-            ca: dir.join("tls-ca.pem"),
+            ca: ca_file(dir),
             ca_key: dir.join("tls-ca-key.pem"),
             named: leaf("tls-cert.pem", "tls-key.pem"),
             unnamed: leaf("tls-ip-cert.pem", "tls-ip-key.pem"),

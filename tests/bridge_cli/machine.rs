@@ -119,6 +119,7 @@ impl Machine {
 }
 
 /// Waits for a command. It must not hang.
+#[expect(clippy::disallowed_methods, reason = "a test waits for a real process")]
 pub(crate) fn wait(mut child: Child) -> Ended {
     let deadline = Instant::now() + PATIENCE;
     while child.try_wait().unwrap().is_none() {

@@ -60,6 +60,7 @@ service  PURE HTTP tokio::sync tokio::task::spawn_blocking tracing std::sync
 config   PURE HTTP clap strsim toml_edit std::cell::Cell std::marker std::path std::sync::Arc std::net::SocketAddr
 config   std::net::ToSocketAddrs std::time::Duration
 app      PURE ASYNC HTTP argon2 dashmap governor quick_cache std::thread::available_parallelism
+agent    PURE ASYNC HTTP
 web      PURE ASYNC HTTP askama cookie matchit percent_encoding
 cli      PURE ASYNC HTTP clap rustls tokio::fs tokio::io tokio::net tokio::signal
 cli      std::env std::fs std::os::unix std::process std::thread std::time

@@ -39,6 +39,7 @@ fn the_command_reference_names_every_flag() {
     for of in [
         "",
         "check",
+        "doctor",
         "healthcheck",
         "keyring list",
         "keyring rotate",
@@ -94,6 +95,7 @@ fn every_test_named_in_the_documents_exists() {
         "tests/stories",
         "tests/bridge",
         "tests/plan",
+        "tests/doctor",
         "standin",
     ];
     let code: String = folders

@@ -1,0 +1,245 @@
+//! The parts of a client profile: everything that a server notices of a client before a sign-in.
+
+use crate::mcp::revision::Revision;
+
+/// How a profile is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The program ran behind a recording proxy.
+    Recorded,
+    /// The source code of the client or of its library.
+    Code,
+    /// Documentation and reports. The client runs where nobody can record it.
+    Reported,
+}
+
+impl Evidence {
+    /// The word for lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Code => "code",
+            Self::Reported => "reported",
+        }
+    }
+}
+
+/// The first request to the MCP endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// POST `server/discover` (2026-07-28), then POST `initialize` if the server is older.
+    Discover,
+    /// POST `initialize`.
+    Initialize,
+    /// GET for the challenge, then POST `initialize`.
+    Get,
+    /// POST `initialize`, then HEAD for the challenge.
+    Head,
+}
+
+/// How a client reads the challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChallengeReader {
+    /// As RFC 9110 §11.6.1 says.
+    Standard,
+    /// The field must begin with `Bearer`; a parameter is matched anywhere in it. The TypeScript SDK.
+    Pattern,
+    /// Reads no challenge: only the status counts.
+    None,
+}
+
+/// Where a client looks for the metadata of the resource (RFC 9728 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceProbes {
+    /// The URL of the challenge; without one, path inserted, then root. The TypeScript SDK.
+    ChallengeOrWellKnown,
+    /// The URL of the challenge, path inserted, root; the first document counts.
+    All,
+    /// The URL of the challenge; without one, the root, then path inserted.
+    RootFirst,
+}
+
+/// Which `resource` of the metadata a client accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceRule {
+    /// The URL itself, or a parent path on its origin.
+    Parent,
+    /// The URL itself; a slash at the root may be missing.
+    Equal,
+}
+
+/// Where a client looks for the metadata of an issuer with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerProbes {
+    /// RFC 8414 and OpenID Connect with the path inserted, then OpenID Connect appended.
+    Standard,
+    /// As the standard, then RFC 8414 appended, then the root of the origin.
+    Lenient,
+}
+
+/// Which `issuer` of the metadata a client accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssuerRule {
+    /// Byte for byte (RFC 8414 §3.3).
+    Exact,
+    /// One slash at the end may be missing or added.
+    Slash,
+    /// Any: the client does not compare.
+    Unchecked,
+}
+
+/// The `resource` parameter of authorization and token requests (RFC 8707).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceParameter {
+    /// The value of the metadata.
+    FromMetadata,
+    /// The client's own URL, whatever the metadata says.
+    OwnUrl,
+}
+
+/// What a client does with `iss` in the authorization response (RFC 9207).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssCheck {
+    /// Compares it if the server promises it.
+    IfPromised,
+    /// Ignores it.
+    Ignored,
+    /// Not known.
+    Unknown,
+}
+
+/// When a client refreshes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// So many seconds before the end of the access token.
+    Ahead(u32),
+    /// After a 401.
+    On401,
+    /// Often not at all: it signs in again.
+    Rarely,
+}
+
+/// What a client registers (RFC 7591).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// `client_name`.
+    pub client_name: &'static str,
+    /// `redirect_uris`.
+    pub redirect_uris: &'static [&'static str],
+    /// `application_type`, if it is sent.
+    pub application_type: Option<&'static str>,
+    /// Whether `scope` is sent.
+    pub sends_scope: bool,
+    /// Further members, as a JSON object.
+    pub more: &'static str,
+}
+
+/// The metadata document by which a client names itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataDocument {
+    /// Its URL, which is the client id.
+    pub url: &'static str,
+    /// Its `redirect_uris`.
+    pub redirect_uris: &'static [&'static str],
+    /// The redirect URI that the client uses with it.
+    pub redirect_uri: &'static str,
+    /// Whether a part of the URL differs from connection to connection, so that this one is nowhere.
+    pub is_template: bool,
+}
+
+/// A known client.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a program")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientProfile {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// The client and its version.
+    pub title: &'static str,
+    /// How it is known.
+    pub evidence: Evidence,
+    /// Where it is written.
+    pub sources: &'static [&'static str],
+    /// `User-Agent` of MCP requests. `None`: not known, or none.
+    pub user_agent: Option<&'static str>,
+    /// `User-Agent` of OAuth requests.
+    pub oauth_user_agent: Option<&'static str>,
+    /// The first request.
+    pub opening: Opening,
+    /// The revision of the first request.
+    pub revision: Revision,
+    /// `MCP-Protocol-Version` of metadata requests, if it is sent.
+    pub metadata_revision: Option<&'static str>,
+    /// How it reads the challenge.
+    pub challenge: ChallengeReader,
+    /// Whether the URL of the challenge must be of the server's own origin.
+    pub same_origin_metadata: bool,
+    /// Where it looks for the resource metadata.
+    pub resource_probes: ResourceProbes,
+    /// Which `resource` it accepts.
+    pub resource_rule: ResourceRule,
+    /// Where it looks for the metadata of the authorization server.
+    pub server_probes: ServerProbes,
+    /// Which `issuer` it accepts.
+    pub issuer_rule: IssuerRule,
+    /// Whether `response_types_supported` must be there (the schema of the TypeScript SDK).
+    pub needs_response_types: bool,
+    /// Whether S256 must be listed.
+    pub needs_s256: bool,
+    /// Whether an authorization endpoint on another origin than the issuer needs the promise of `iss`.
+    pub binds_authorize_origin: bool,
+    /// What it registers.
+    pub registration: Registration,
+    /// By which document it names itself where the server supports that.
+    pub document: Option<MetadataDocument>,
+    /// `resource` of the authorization request.
+    pub resource_parameter: ResourceParameter,
+    /// Whether the authorization request has the scopes of challenge or metadata.
+    pub sends_scope: bool,
+    /// Whether it asks for all scopes of the authorization server where challenge and resource name none.
+    pub asks_all_scopes: bool,
+    /// What it does with `iss`.
+    pub iss: IssCheck,
+    /// When it refreshes.
+    pub refresh: Refresh,
+    /// The origin, if the client is a web page.
+    pub origin: Option<&'static str>,
+    /// Limits that a server cannot mend.
+    pub limits: &'static str,
+}
+
+/// What most clients do: those with the TypeScript SDK. Profiles change what differs.
+pub(super) const COMMON: ClientProfile = ClientProfile {
+    name: "",
+    title: "",
+    evidence: Evidence::Reported,
+    sources: &[],
+    user_agent: None,
+    oauth_user_agent: None,
+    opening: Opening::Initialize,
+    revision: Revision::V2025_11_25,
+    metadata_revision: Some("2025-11-25"),
+    challenge: ChallengeReader::Pattern,
+    same_origin_metadata: false,
+    resource_probes: ResourceProbes::ChallengeOrWellKnown,
+    resource_rule: ResourceRule::Parent,
+    server_probes: ServerProbes::Standard,
+    issuer_rule: IssuerRule::Slash,
+    needs_response_types: true,
+    needs_s256: true,
+    binds_authorize_origin: false,
+    registration: Registration {
+        client_name: "",
+        redirect_uris: &[],
+        application_type: None,
+        sends_scope: true,
+        more: "{}",
+    },
+    document: None,
+    resource_parameter: ResourceParameter::FromMetadata,
+    sends_scope: true,
+    asks_all_scopes: false,
+    iss: IssCheck::IfPromised,
+    refresh: Refresh::On401,
+    origin: None,
+    limits: "",
+};

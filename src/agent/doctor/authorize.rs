@@ -1,0 +1,287 @@
+//! The registration of a client and its authorization request, up to the first page.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use crate::agent::clients::profile::{ClientProfile, MetadataDocument, ResourceParameter};
+use crate::agent::doctor::documents::{Document, Problem, text};
+use crate::agent::doctor::metadata::{Discovered, Stop};
+use crate::agent::doctor::report::{Outcome, Step};
+use crate::agent::doctor::rule;
+use crate::agent::doctor::session::{Answer, Call, Session, printable};
+use crate::base::random;
+use crate::base::url::{ExactUrl, encode_query};
+use crate::oauth::pkce::CodeChallenge;
+use crate::oauth::www_authenticate::BearerChallenge;
+
+/// The state parameter of each authorization request. Nothing is bound to it: no code is redeemed.
+const STATE: &str = "mcp-oauth-gateway-doctor";
+
+/// Which clients the doctor may register at the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationLimit {
+    /// None: nothing at the server changes.
+    #[default]
+    None,
+    /// The first client that has to register.
+    One,
+    /// Each client. For the gateway's own registrations, which it does not store.
+    Each,
+}
+
+/// The clients that were registered.
+#[derive(Clone, Debug)]
+pub(super) struct Registrations {
+    limit: RegistrationLimit,
+    pub(super) names: Vec<String>,
+}
+
+impl Registrations {
+    pub(super) fn new(limit: RegistrationLimit) -> Self {
+        Self { limit, names: Vec::new() }
+    }
+
+    fn may_register(&self) -> bool {
+        match self.limit {
+            RegistrationLimit::None => false,
+            RegistrationLimit::One => self.names.is_empty(),
+            RegistrationLimit::Each => true,
+        }
+    }
+}
+
+/// A client id, and the redirect URI that goes with it.
+struct Identity {
+    client_id: String,
+    redirect_uri: &'static str,
+    is_document: bool,
+}
+
+/// Plays registration and authorization request. Returns how far the client comes.
+pub(super) async fn authorize(
+    session: &mut Session<'_>,
+    client: &'static ClientProfile,
+    challenge: &BearerChallenge,
+    discovered: &Discovered,
+    registrations: &mut Registrations,
+) -> Result<Outcome, Stop> {
+    let scope = scope(client, challenge, discovered);
+    let identity = match (&client.document, &discovered.server.register) {
+        (Some(document), _) if discovered.server.takes_documents => by_document(document, discovered)?,
+        (_, Some(_)) if !registrations.may_register() => return Ok(Outcome::Unregistered),
+        (_, Some(endpoint)) => Some(register(session, client, endpoint, &scope, registrations).await?),
+        (_, None) if discovered.server.takes_documents => return Ok(Outcome::NeedsClientId),
+        (_, None) => {
+            let problem = Problem::new(
+                &rule::NO_REGISTRATION,
+                "no `registration_endpoint`, no `client_id_metadata_document_supported`",
+            );
+            return Err(Stop::new(Step::Registration, &discovered.server_url, problem));
+        }
+    };
+    match identity {
+        Some(identity) => ask_for_page(session, client, discovered, &identity, &scope).await,
+        None => Ok(Outcome::Unregistered),
+    }
+}
+
+/// The scopes of challenge or metadata, as the clients ask for them.
+fn scope(client: &ClientProfile, challenge: &BearerChallenge, discovered: &Discovered) -> String {
+    let of_challenge = challenge.scopes();
+    if !of_challenge.is_empty() {
+        return of_challenge.join(" ");
+    }
+    match &discovered.resource {
+        Some(resource) if !resource.scopes.is_empty() => resource.scopes.join(" "),
+        Some(_) | None if client.asks_all_scopes => discovered.server.scopes.join(" "),
+        Some(_) | None => String::new(),
+    }
+}
+
+/// `None`: the document is nowhere, so that a request would fail for that reason alone.
+fn by_document(document: &'static MetadataDocument, discovered: &Discovered) -> Result<Option<Identity>, Stop> {
+    let methods = &discovered.server.auth_methods;
+    if !methods.is_empty() && !methods.iter().any(|method| method == "none") {
+        let problem = Problem::new(&rule::DOCUMENT_NEEDS_NONE, printable(&methods.join(", ")));
+        return Err(Stop::new(Step::Registration, &discovered.server_url, problem));
+    }
+    Ok((!document.is_template).then(|| Identity {
+        client_id: document.url.to_owned(),
+        redirect_uri: document.redirect_uri,
+        is_document: true,
+    }))
+}
+
+/// The registration request of a client.
+fn registration_body(client: &ClientProfile, scope: &str) -> Value {
+    let registration = &client.registration;
+    let mut body = json!({
+        "client_name": registration.client_name,
+        "redirect_uris": registration.redirect_uris,
+        "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+    });
+    if let Some(kind) = registration.application_type {
+        body["application_type"] = kind.into();
+    }
+    if registration.sends_scope && !scope.is_empty() {
+        body["scope"] = scope.into();
+    }
+    if let (Ok(Value::Object(more)), Some(members)) = (serde_json::from_str(registration.more), body.as_object_mut()) {
+        members.extend(more);
+    }
+    body
+}
+
+async fn register(
+    session: &mut Session<'_>,
+    client: &'static ClientProfile,
+    endpoint: &str,
+    scope: &str,
+    registrations: &mut Registrations,
+) -> Result<Identity, Stop> {
+    let stop = |problem| Stop::new(Step::Registration, endpoint, problem);
+    let call = Call::new(Method::POST, endpoint)
+        .with("content-type", "application/json")
+        .with("accept", "application/json")
+        .with_some("user-agent", client.oauth_user_agent)
+        .with_some("origin", client.origin)
+        .body(registration_body(client, scope).to_string());
+    registrations.names.push(client.registration.client_name.to_owned());
+    let answer = session
+        .ask(&call)
+        .await
+        .map_err(|silence| stop(Problem::new(&rule::REGISTRATION_ERROR, silence.why)))?;
+    match answer.status.as_u16() {
+        200..300 => {}
+        401 | 403 => return Err(stop(Problem::new(&rule::REGISTRATION_NEEDS_TOKEN, answer.shown()))),
+        404 | 405 => return Err(stop(Problem::new(&rule::REGISTRATION_GONE, answer.shown()))),
+        429 => return Err(stop(Problem::new(&rule::RATE_LIMITED, answer.shown()))),
+        500.. => return Err(stop(Problem::new(&rule::REGISTRATION_ERROR, answer.shown()))),
+        _ => return Err(stop(Problem::new(&rule::REGISTRATION_REFUSED, shown_error(&answer)))),
+    }
+    let Ok(Value::Object(document)) = serde_json::from_slice::<Value>(&answer.body) else {
+        return Err(stop(Problem::new(&rule::REGISTRATION_NO_ID, answer.shown())));
+    };
+    let Some(client_id) = text(&document, "client_id") else {
+        return Err(stop(Problem::new(&rule::REGISTRATION_NO_ID, answer.shown())));
+    };
+    if let Some(detail) = changed(&document, client) {
+        session.note_for(client.name, &rule::REGISTRATION_CHANGED, endpoint, detail);
+    }
+    Ok(Identity {
+        client_id: client_id.to_owned(),
+        redirect_uri: client.registration.redirect_uris.last().copied().unwrap_or_default(),
+        is_document: false,
+    })
+}
+
+/// What the server registered instead of what the client asked for.
+fn changed(document: &Document, client: &ClientProfile) -> Option<String> {
+    if let Some(method) = text(document, "token_endpoint_auth_method").filter(|method| *method != "none") {
+        return Some(format!("`token_endpoint_auth_method` is {}, not none", printable(method)));
+    }
+    let listed = document.get("redirect_uris").and_then(Value::as_array)?;
+    let missing = client
+        .registration
+        .redirect_uris
+        .iter()
+        .find(|uri| !listed.iter().any(|item| item == **uri))?;
+    Some(format!("`redirect_uris` lacks {missing}"))
+}
+
+/// The error of a JSON body, for a finding.
+fn shown_error(answer: &Answer) -> String {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let member = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (error, description) = (member("error"), member("error_description"));
+    if error.is_empty() {
+        answer.shown()
+    } else {
+        printable(&format!("{error}: {description}"))
+    }
+}
+
+/// The URL that the client opens in the browser.
+fn authorize_url(client: &ClientProfile, discovered: &Discovered, identity: &Identity, scope: &str, mcp: &ExactUrl) -> String {
+    let verifier = random::token();
+    let challenge = CodeChallenge::of(&verifier);
+    let resource = match (client.resource_parameter, &discovered.resource) {
+        (ResourceParameter::FromMetadata, Some(resource)) => resource.identifier.as_str(),
+        (ResourceParameter::OwnUrl, _) | (ResourceParameter::FromMetadata, None) => mcp.as_str(),
+    };
+    let mut parameters = vec![
+        ("response_type", "code"),
+        ("client_id", &identity.client_id),
+        ("code_challenge", challenge.as_str()),
+        ("code_challenge_method", "S256"),
+        ("redirect_uri", identity.redirect_uri),
+        ("state", STATE),
+    ];
+    if client.sends_scope && !scope.is_empty() {
+        parameters.push(("scope", scope));
+    }
+    // Without resource metadata the clients send none (MCP 2025-03-26).
+    if discovered.resource.is_some() {
+        parameters.push(("resource", resource));
+    }
+    let separator = if discovered.server.authorize.contains('?') { '&' } else { '?' };
+    format!("{}{separator}{}", discovered.server.authorize, encode_query(parameters))
+}
+
+async fn ask_for_page(
+    session: &mut Session<'_>,
+    client: &'static ClientProfile,
+    discovered: &Discovered,
+    identity: &Identity,
+    scope: &str,
+) -> Result<Outcome, Stop> {
+    let url = authorize_url(client, discovered, identity, scope, &session.mcp);
+    let stop = |problem| Stop::new(Step::Authorize, &discovered.server.authorize, problem);
+    let answer = session.ask(&Call::new(Method::GET, &url).with("accept", "text/html")).await;
+    let answer = answer.map_err(|silence| stop(Problem::new(&rule::AUTHORIZE_ERROR, silence.why)))?;
+    if answer.status.is_redirection() {
+        return match error_in_redirect(&answer, identity.redirect_uri) {
+            None => Ok(Outcome::SignIn),
+            Some(problem) => Err(stop(problem)),
+        };
+    }
+    match answer.status {
+        status if status.is_success() => Ok(Outcome::SignIn),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(stop(Problem::new(&rule::AUTHORIZE_ERROR, answer.shown()))),
+        // Such a page says to the user what the server could not fetch, or did not accept.
+        _ if identity.is_document => Err(stop(Problem::new(
+            &rule::AUTHORIZE_DOCUMENT,
+            format!("{} for {}", answer.shown(), identity.client_id),
+        ))),
+        status if status.is_server_error() => Err(stop(Problem::new(&rule::AUTHORIZE_ERROR, answer.shown()))),
+        _ => Err(stop(of_code(&shown_error(&answer)))),
+    }
+}
+
+/// The error in a redirect back to the client. Redirects elsewhere lead to a sign-in page.
+fn error_in_redirect(answer: &Answer, redirect_uri: &str) -> Option<Problem> {
+    let location = answer.header("location")?;
+    let query = location.strip_prefix(redirect_uri)?.strip_prefix('?')?;
+    let of = |wanted: &str| {
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    };
+    let error = of("error")?;
+    Some(of_code(&printable(&format!(
+        "{error}: {}",
+        of("error_description").unwrap_or_default()
+    ))))
+}
+
+/// The rule for an error code (RFC 6749 §4.1.2.1, RFC 8707 §2).
+fn of_code(shown: &str) -> Problem {
+    let rule = match shown.split(':').next().unwrap_or_default() {
+        "invalid_target" => &rule::AUTHORIZE_RESOURCE,
+        "invalid_scope" => &rule::AUTHORIZE_SCOPE,
+        _ => &rule::AUTHORIZE_REFUSED,
+    };
+    Problem::new(rule, shown)
+}

@@ -1,0 +1,254 @@
+//! The metadata of resource and authorization server, from the URLs that a client tries.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::agent::clients::profile::{ClientProfile, ResourceProbes, ServerProbes};
+use crate::agent::doctor::documents::{self, Document, Problem, Resource, Server};
+use crate::agent::doctor::report::{Outcome, Step};
+use crate::agent::doctor::rule::{self, Rule};
+use crate::agent::doctor::session::{Answer, Call, Session, printable};
+use crate::base::url::ExactUrl;
+use crate::oauth::www_authenticate::BearerChallenge;
+
+/// The most redirects of one document.
+const MAX_REDIRECTS: usize = 3;
+/// Some clients keep metadata in a keychain, which holds little.
+const LARGE_DOCUMENT_BYTES: usize = 64 * 1024;
+
+/// What a client knows before it registers.
+#[derive(Clone, Debug)]
+pub(super) struct Discovered {
+    /// The value of `resource`, if there is resource metadata.
+    pub(super) resource: Option<Resource>,
+    pub(super) server: Server,
+    /// Where the authorization server's document is.
+    pub(super) server_url: String,
+}
+
+/// Where a client stops, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    pub(super) step: Step,
+    pub(super) at: String,
+    pub(super) problem: Problem,
+}
+
+impl Stop {
+    pub(super) fn new(step: Step, at: &str, problem: Problem) -> Self {
+        let at = at.to_owned();
+        Self { step, at, problem }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome::Refused(self.step, self.problem.rule)
+    }
+}
+
+/// Whether the server offers OAuth at all.
+pub(super) enum Discovery {
+    Found(Box<Discovered>),
+    /// No metadata of any kind: the server wants a key.
+    NoOAuth,
+}
+
+/// Plays the discovery of a client.
+pub(super) async fn discover(
+    session: &mut Session<'_>,
+    client: &'static ClientProfile,
+    challenge: &BearerChallenge,
+) -> Result<Discovery, Stop> {
+    let resource = find_resource(session, client, challenge).await?;
+    let own_origin = session.mcp.origin();
+    let issuer = match &resource {
+        Some(resource) => resource.issuer.clone(),
+        // MCP 2025-03-26 has no resource metadata: the issuer is the MCP server's origin.
+        None => ExactUrl::parse(&own_origin).map_err(|error| {
+            Stop::new(
+                Step::ServerMetadata,
+                &own_origin,
+                Problem::new(&rule::AUTH_SERVER_URL, error.to_string()),
+            )
+        })?,
+    };
+    let found = find_server(session, client, &issuer, resource.is_none()).await?;
+    match (found, &resource) {
+        (Some(found), _) => Ok(Discovery::Found(Box::new(Discovered {
+            resource,
+            server: found.server,
+            server_url: found.url,
+        }))),
+        (None, Some(_)) => {
+            let problem = Problem::new(&rule::AUTH_SERVER_METADATA_MISSING, "status 404 at each URL");
+            Err(Stop::new(Step::ServerMetadata, issuer.as_str(), problem))
+        }
+        (None, None) if challenge.resource_metadata.is_some() => {
+            let problem = Problem::new(&rule::RESOURCE_METADATA_MISSING, "the challenge promises it");
+            Err(Stop::new(Step::ResourceMetadata, session.mcp.as_str(), problem))
+        }
+        (None, None) => Ok(Discovery::NoOAuth),
+    }
+}
+
+async fn find_resource(
+    session: &mut Session<'_>,
+    client: &'static ClientProfile,
+    challenge: &BearerChallenge,
+) -> Result<Option<Resource>, Stop> {
+    let step = Step::ResourceMetadata;
+    let promised = challenge.resource_metadata.as_deref();
+    for url in resource_urls(client, &session.mcp, promised) {
+        match fetch(session, client, &url).await {
+            Ok(Some(document)) => {
+                let judged = documents::resource(&document, client, &session.mcp);
+                return judged.map(Some).map_err(|problem| Stop::new(step, &url, problem));
+            }
+            Ok(None) if promised == Some(url.as_str()) && client.resource_probes == ResourceProbes::ChallengeOrWellKnown => {
+                return Err(Stop::new(step, &url, Problem::new(&rule::CHALLENGE_URL_DEAD, "no document")));
+            }
+            Ok(None) => {}
+            Err(problem) => return Err(Stop::new(step, &url, problem)),
+        }
+    }
+    Ok(None)
+}
+
+fn resource_urls(client: &ClientProfile, mcp: &ExactUrl, promised: Option<&str>) -> Vec<String> {
+    let well_known = format!("{}/.well-known/oauth-protected-resource", mcp.origin());
+    let path = mcp.url().path();
+    let inserted = if path == "/" {
+        well_known.clone()
+    } else {
+        format!("{well_known}{path}")
+    };
+    let promised = promised.map(str::to_owned);
+    let urls = match (client.resource_probes, promised) {
+        (ResourceProbes::ChallengeOrWellKnown | ResourceProbes::RootFirst, Some(url)) => vec![url],
+        (ResourceProbes::All, Some(url)) => vec![url, inserted, well_known],
+        (ResourceProbes::ChallengeOrWellKnown | ResourceProbes::All, None) => vec![inserted, well_known],
+        (ResourceProbes::RootFirst, None) => vec![well_known, inserted],
+    };
+    distinct(urls)
+}
+
+/// The metadata of an authorization server, and where it is.
+struct FoundServer {
+    server: Server,
+    url: String,
+}
+
+async fn find_server(
+    session: &mut Session<'_>,
+    client: &'static ClientProfile,
+    issuer: &ExactUrl,
+    is_guessed: bool,
+) -> Result<Option<FoundServer>, Stop> {
+    let step = Step::ServerMetadata;
+    for url in server_urls(client, issuer) {
+        let document = fetch(session, client, &url).await;
+        let Some(document) = document.map_err(|problem| Stop::new(step, &url, of_auth_server(problem)))? else {
+            continue;
+        };
+        let server = documents::server(&document, client, issuer, is_guessed);
+        let server = server.map_err(|problem| Stop::new(step, &url, problem))?;
+        for Problem { rule, detail } in documents::server_warnings(&document) {
+            session.note(rule, &url, detail);
+        }
+        return Ok(Some(FoundServer { server, url }));
+    }
+    Ok(None)
+}
+
+/// A silent authorization server has another name than a silent MCP server: the exit code differs.
+fn of_auth_server(problem: Problem) -> Problem {
+    if problem.rule == &rule::UNREACHABLE {
+        Problem::new(&rule::METADATA_SERVER_ERROR, problem.detail)
+    } else {
+        problem
+    }
+}
+
+fn server_urls(client: &ClientProfile, issuer: &ExactUrl) -> Vec<String> {
+    let (origin, path) = (issuer.origin(), issuer.url().path().trim_end_matches('/'));
+    let mut urls = vec![
+        format!("{origin}/.well-known/oauth-authorization-server{path}"),
+        format!("{origin}/.well-known/openid-configuration{path}"),
+        format!("{origin}{path}/.well-known/openid-configuration"),
+    ];
+    if client.server_probes == ServerProbes::Lenient {
+        urls.push(format!("{origin}{path}/.well-known/oauth-authorization-server"));
+    }
+    distinct(urls)
+}
+
+fn distinct(urls: Vec<String>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::with_capacity(urls.len());
+    for url in urls {
+        if !out.contains(&url) {
+            out.push(url);
+        }
+    }
+    out
+}
+
+/// Fetches a document as the client does. `None`: there is none.
+async fn fetch(session: &mut Session<'_>, client: &'static ClientProfile, url: &str) -> Result<Option<Document>, Problem> {
+    let mut url = url.to_owned();
+    for _ in 0..=MAX_REDIRECTS {
+        let call = Call::get(&url)
+            .with_some("mcp-protocol-version", client.metadata_revision)
+            .with_some("user-agent", client.oauth_user_agent)
+            .with_some("origin", client.origin);
+        let answer = session
+            .ask(&call)
+            .await
+            .map_err(|silence| Problem::new(silence.rule, silence.why))?;
+        match answer.status {
+            StatusCode::OK => return document(session, &url, &answer).map(Some),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Problem::new(&rule::METADATA_NEEDS_AUTH, answer.shown())),
+            StatusCode::TOO_MANY_REQUESTS => return Err(Problem::new(&rule::RATE_LIMITED, answer.shown())),
+            status if status.is_server_error() => return Err(Problem::new(&rule::METADATA_SERVER_ERROR, answer.shown())),
+            status if status.is_redirection() => url = redirect(session, &url, &answer)?,
+            _ => return Ok(None),
+        }
+    }
+    Err(Problem::new(
+        &rule::METADATA_REDIRECTS_AWAY,
+        format!("more than {MAX_REDIRECTS} redirects"),
+    ))
+}
+
+fn redirect(session: &mut Session<'_>, url: &str, answer: &Answer) -> Result<String, Problem> {
+    let location = answer.header("location").unwrap_or_default();
+    let target = ExactUrl::parse(url).ok().and_then(|from| from.url().join(location).ok());
+    let shown = format!("status {} to {}", answer.status.as_u16(), printable(location));
+    let is_same_origin = |target: &url::Url| ExactUrl::parse(url).is_ok_and(|from| from.url().origin() == target.origin());
+    match target.filter(is_same_origin) {
+        Some(target) => {
+            session.note(&rule::METADATA_REDIRECTS, url, shown);
+            Ok(target.into())
+        }
+        None => Err(Problem::new(&rule::METADATA_REDIRECTS_AWAY, shown)),
+    }
+}
+
+fn document(session: &mut Session<'_>, url: &str, answer: &Answer) -> Result<Document, Problem> {
+    if answer.header("content-encoding").is_some_and(|encoding| encoding != "identity") {
+        return Err(Problem::new(&rule::METADATA_COMPRESSED, answer.shown()));
+    }
+    let Ok(Value::Object(document)) = serde_json::from_slice(&answer.body) else {
+        return Err(Problem::new(&rule::METADATA_NOT_JSON, answer.shown()));
+    };
+    let warnings: [(bool, &'static Rule); 2] = [
+        (!is_json(&answer.media_type()), &rule::METADATA_CONTENT_TYPE),
+        (answer.body.len() > LARGE_DOCUMENT_BYTES, &rule::METADATA_TOO_LARGE),
+    ];
+    for (_, rule) in warnings.into_iter().filter(|(is_wrong, _)| *is_wrong) {
+        session.note(rule, url, format!("{}, {} bytes", answer.shown(), answer.body.len()));
+    }
+    Ok(document)
+}
+
+fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || media_type.ends_with("+json")
+}

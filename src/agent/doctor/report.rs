@@ -1,0 +1,205 @@
+//! What the doctor found, for people and for scripts.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::agent::doctor::rule::{Rule, Severity};
+
+/// One thing that is wrong, at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub rule: &'static Rule,
+    /// The URL, without its query.
+    pub at: String,
+    /// What was seen there.
+    pub detail: String,
+    /// The clients that it concerns; empty: all of them.
+    pub clients: Vec<&'static str>,
+}
+
+/// How far a client comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It connects without a sign-in.
+    Open,
+    /// The user sees the sign-in page.
+    SignIn,
+    /// Nothing is wrong up to registration, which was not asked for.
+    Unregistered,
+    /// It cannot register here: the user must enter a client id.
+    NeedsClientId,
+    /// The server wants a key and offers no OAuth: the user must enter it as a header.
+    NeedsKey,
+    /// The first step that it refuses, and the rule that is broken there.
+    Refused(Step, &'static Rule),
+}
+
+/// A step of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The first request to the MCP endpoint.
+    Opening,
+    /// The metadata of the resource.
+    ResourceMetadata,
+    /// The metadata of the authorization server.
+    ServerMetadata,
+    /// The registration.
+    Registration,
+    /// The authorization request, up to the first page.
+    Authorize,
+}
+
+impl Step {
+    /// The words for a report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "first request",
+            Self::ResourceMetadata => "resource metadata",
+            Self::ServerMetadata => "authorization server metadata",
+            Self::Registration => "registration",
+            Self::Authorize => "authorization request",
+        }
+    }
+}
+
+impl Outcome {
+    /// The stable word for scripts.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::SignIn => "sign-in",
+            Self::Unregistered => "unregistered",
+            Self::NeedsClientId => "needs-client-id",
+            Self::NeedsKey => "needs-key",
+            Self::Refused(..) => "refused",
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::Open => "connects without a sign-in".to_owned(),
+            Self::SignIn => "reaches the sign-in page".to_owned(),
+            Self::Unregistered => "sound up to registration; --register plays the rest".to_owned(),
+            Self::NeedsClientId => "cannot register here: enter a client id in the client".to_owned(),
+            Self::NeedsKey => "wants a key and offers no sign-in: enter the key as a header".to_owned(),
+            Self::Refused(step, rule) => format!("stops at the {}: {}", step.as_str(), rule.name),
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(..))
+    }
+}
+
+/// A client and how far it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientResult {
+    /// The client's name.
+    pub client: &'static str,
+    /// How far it comes.
+    pub outcome: Outcome,
+}
+
+/// The result for one MCP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The MCP server's URL, without its query.
+    pub url: String,
+    /// One line for each client.
+    pub clients: Vec<ClientResult>,
+    /// Each finding once: errors first, then in the order of a sign-in.
+    pub findings: Vec<Finding>,
+    /// The number of requests that were sent.
+    pub requests: usize,
+    /// The clients that were registered at the server.
+    pub registered: Vec<String>,
+    /// Whether the server answered at all.
+    pub is_reached: bool,
+}
+
+impl Report {
+    /// 0: sound. 1: a person must act. 2: the server could not be tried.
+    pub fn exit_code(&self) -> u8 {
+        let has_error = self.findings.iter().any(|finding| finding.rule.severity == Severity::Error);
+        match (
+            self.is_reached,
+            has_error || self.clients.iter().any(|client| client.outcome.is_refused()),
+        ) {
+            (false, _) => 2,
+            (true, true) => 1,
+            (true, false) => 0,
+        }
+    }
+
+    /// The report as JSON.
+    pub fn to_json(&self) -> Value {
+        let clients = self.clients.iter().map(|ClientResult { client, outcome }| {
+            let (step, rule) = match outcome {
+                Outcome::Refused(step, rule) => (Some(step.as_str()), Some(rule.name)),
+                Outcome::Open | Outcome::SignIn | Outcome::Unregistered | Outcome::NeedsClientId | Outcome::NeedsKey => (None, None),
+            };
+            json!({ "client": client, "outcome": outcome.word(), "step": step, "finding": rule })
+        });
+        let findings = self.findings.iter().map(|finding| {
+            let Rule {
+                name,
+                clause,
+                meaning,
+                fix,
+                ..
+            } = finding.rule;
+            json!({
+                "name": name, "severity": finding.rule.severity.as_str(), "fault": finding.rule.fault.as_str(), "clause": clause,
+                "meaning": meaning, "at": finding.at, "detail": finding.detail, "fix": fix, "clients": finding.clients,
+            })
+        });
+        json!({
+            "url": self.url,
+            "exit": self.exit_code(),
+            "clients": clients.collect::<Vec<_>>(),
+            "findings": findings.collect::<Vec<_>>(),
+            "requests": self.requests,
+            "registered": self.registered,
+        })
+    }
+
+    /// The report as text: one line for each client, then each finding.
+    pub fn to_text(&self) -> String {
+        let mut out = format!("{}\n\n", self.url);
+        for ClientResult { client, outcome } in &self.clients {
+            let mark = if outcome.is_refused() { "NO" } else { "ok" };
+            let _ = writeln!(out, "  {mark:<3} {client:<16} {}", outcome.sentence());
+        }
+        for finding in &self.findings {
+            out.push_str(&text_of(finding, self.clients.len()));
+        }
+        let registered = match self.registered.as_slice() {
+            [] => "nothing registered".to_owned(),
+            names => format!("registered there: {}", names.join(", ")),
+        };
+        let _ = writeln!(out, "\n{} requests sent, no credential among them; {registered}", self.requests);
+        out
+    }
+}
+
+fn text_of(finding: &Finding, clients: usize) -> String {
+    let Finding { rule, at, detail, .. } = finding;
+    let mut out = format!(
+        "\n{} {}  (fault: {}; {})\n  {}\n  at   {at}\n",
+        rule.severity.as_str(),
+        rule.name,
+        rule.fault.as_str(),
+        rule.clause,
+        rule.meaning,
+    );
+    if !detail.is_empty() {
+        let _ = writeln!(out, "  seen {detail}");
+    }
+    if !finding.clients.is_empty() && finding.clients.len() < clients {
+        let _ = writeln!(out, "  for  {}", finding.clients.join(", "));
+    }
+    let _ = writeln!(out, "  fix  {}", rule.fix);
+    out
+}
