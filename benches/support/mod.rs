@@ -148,6 +148,7 @@ fn service(mcp: ExactUrl) -> Service {
         max_streams: Access::OAuth.default_max_streams(),
         reauth_after: None,
         remember_consent: false,
+        is_resource_proven: true,
         tools: None,
     }
 }

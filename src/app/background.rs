@@ -124,6 +124,7 @@ impl App {
         let now = self.core.clock.now();
         self.revocations.sweep();
         self.clients.sweep();
+        self.introspection.sweep();
         self.token_endpoint.sweep();
         self.authorize.sweep(now);
         self.proxy.sweep(now);

@@ -69,6 +69,9 @@ impl ServiceEndpoint<'_> {
 
     /// The protected resource: the URL of the MCP endpoint, as the client used it.
     pub fn resource(&self) -> String {
+        if self.is_external() {
+            return self.service.service.mcp.to_string();
+        }
         format!("{}{}", self.base_url.base(), self.resource_path())
     }
 
@@ -82,8 +85,13 @@ impl ServiceEndpoint<'_> {
     pub fn serves_foreign_pages(&self) -> bool {
         match self.service.service.access {
             Access::OAuth | Access::Key => true,
-            Access::Local | Access::Public => false,
+            Access::Local | Access::Public | Access::Introspect => false,
         }
+    }
+
+    /// Whether the MCP server is elsewhere and checks tokens itself.
+    pub fn is_external(&self) -> bool {
+        self.service.service.is_external()
     }
 
     /// Whether the service takes API keys.
@@ -114,6 +122,9 @@ impl ServiceEndpoint<'_> {
     /// Every `resource` that stands for this service under this base URL. An alias never widens
     /// access, because a token is bound to the service.
     pub fn resources(&self) -> Vec<String> {
+        if self.is_external() {
+            return vec![self.resource()];
+        }
         let (base, name) = (self.base_url.base(), self.name());
         let mut resources = vec![format!("{base}/mcp/{name}"), format!("{base}/{name}/mcp")];
         if self.service.service.is_default {
@@ -154,6 +165,8 @@ impl ServiceEndpoint<'_> {
             .service
             .needs_signing_keys()
             .then(|| format!("{}/.well-known/jwks.json", self.base_url.base()));
+        let external = |path| self.is_external().then(|| self.endpoint(path));
+        let (introspect, userinfo) = (external("/introspect"), external("/userinfo"));
         let endpoints = ServerEndpoints {
             authorize: &self.endpoint("/authorize"),
             token: &self.endpoint("/token"),
@@ -161,6 +174,8 @@ impl ServiceEndpoint<'_> {
             revoke: &self.endpoint("/revoke"),
             jwks: keys.as_deref(),
             scopes: &active.scopes_askable().list(),
+            introspect: introspect.as_deref(),
+            userinfo: userinfo.as_deref(),
             client_documents: config.client_documents.is_on,
             announces_iss: config.announces_iss,
         };

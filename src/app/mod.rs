@@ -4,6 +4,7 @@
 //! [`App`] builds the components from the bottom; a component uses only those that were built before
 //! it.
 
+pub mod access_keys;
 pub mod api_keys;
 pub mod assertion_cache;
 pub mod audit_events;
@@ -19,6 +20,7 @@ pub mod flow_handle;
 pub mod grant_admin;
 pub mod grants;
 pub mod idp_cache;
+pub mod introspection;
 pub mod local_keys;
 pub mod proxy;
 pub mod rate_limit;
@@ -42,6 +44,7 @@ use crate::app::clients::Clients;
 use crate::app::core::{AppParts, Core};
 use crate::app::discovery::Discovery;
 use crate::app::grants::Grants;
+use crate::app::introspection::Introspection;
 use crate::app::proxy::Proxy;
 use crate::app::readiness::StorePing;
 use crate::app::revocations::Revocations;
@@ -71,6 +74,8 @@ pub struct App {
     pub grants: Arc<Grants>,
     /// Stored credentials of services.
     pub stored: Arc<StoredCredentials>,
+    /// `/introspect` and `/userinfo`.
+    pub introspection: Arc<Introspection>,
     /// `/token` and `/revoke`.
     pub token_endpoint: Arc<TokenEndpoint>,
     /// `/authorize`, its pages and callbacks.
@@ -111,6 +116,13 @@ impl App {
             Arc::clone(&grants),
             max_pending_flows,
         ));
+        let introspection = Arc::new(Introspection::new(
+            Arc::clone(&core),
+            Arc::clone(&signing_keys),
+            Arc::clone(&revocations),
+            Arc::clone(&tokens),
+            Arc::clone(&grants),
+        ));
         let proxy = Arc::new(Proxy::new(
             Arc::clone(&core),
             Arc::clone(&revocations),
@@ -127,6 +139,7 @@ impl App {
             discovery,
             grants,
             stored,
+            introspection,
             token_endpoint,
             authorize,
             proxy,

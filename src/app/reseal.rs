@@ -8,6 +8,7 @@ use crate::app::authorize::remembered_consent::ConsentRecord;
 use crate::app::discovery::issuer_binding::UpstreamIssuerRecord;
 use crate::app::discovery::upstream::UpstreamClientRecord;
 use crate::base::record::Record;
+use crate::flow::access_key::AccessKeyRecord;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::flow::grant::GrantRecord;
 use crate::flow::pins::PinsRecord;
@@ -41,6 +42,7 @@ impl App {
             reseal_all::<SigningRecord>(store).await?;
             reseal_all::<ApiKeyRecord>(store).await?;
             reseal_all::<PinsRecord>(store).await?;
+            reseal_all::<AccessKeyRecord>(store).await?;
             reseal_all::<ConsentRecord>(store).await?;
             reseal_all::<UpstreamClientRecord>(store).await?;
             reseal_all::<UpstreamIssuerRecord>(store).await?;

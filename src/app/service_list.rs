@@ -38,7 +38,7 @@ fn entry(active: &Arc<ActiveService>, base_url: &BaseUrl) -> Value {
         "title": service.title(),
         "url": endpoint.resource(),
     });
-    if service.is_default {
+    if service.is_default && !endpoint.is_external() {
         entry["also_at"] = endpoint_with(PathStyle::Root).resource().into();
     }
     let (access, needs) = match service.access {
@@ -58,6 +58,7 @@ fn entry(active: &Arc<ActiveService>, base_url: &BaseUrl) -> Value {
             ("key", "an API key of the operator of this gateway, sent as Authorization: Bearer")
         }
         Access::Public => ("public", "nothing"),
+        Access::Introspect => ("introspect", "an OAuth 2.1 sign-in, which MCP clients begin by themselves"),
     };
     entry["access"] = access.into();
     entry["needs"] = needs.into();

@@ -29,7 +29,7 @@ pub fn log_started(urls: &PublicUrls, services: &[Service], workers: usize) {
             }
         }
         match service.access {
-            Access::OAuth | Access::Local | Access::Public => {}
+            Access::OAuth | Access::Local | Access::Public | Access::Introspect => {}
             Access::Key => tracing::info!(
                 service = service.name,
                 "this service takes API keys; make one with the same --config or --data-dir: mcp-oauth-gateway api-keys add {}",

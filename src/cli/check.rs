@@ -140,6 +140,7 @@ fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
         (Access::OAuth, Login::Password) => "users sign in here with a password; ".to_owned(),
         (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
         (Access::OAuth, Login::None) => "no user signs in here; ".to_owned(),
+        (Access::Introspect, _) => "users sign in here, and the server checks the tokens itself; ".to_owned(),
         (Access::Local, _) => "callers bring the local key, or sign in here; ".to_owned(),
     };
     let credential_use = match &service.upstream {

@@ -157,7 +157,7 @@ fn own_ca(validated: &Validated) -> Option<PathBuf> {
 fn own_services(validated: &Validated) -> Result<Vec<Target>, Failure> {
     let urls = &validated.start.urls;
     let target = |service| -> Result<Target, Failure> {
-        let url = urls.service_url(service);
+        let url = urls.audience(service);
         let parsed = ExactUrl::parse(&url).map_err(|error| Failure::Act(format!("public_url: '{url}' {error}\n  write a whole URL")))?;
         let mut callbacks = Vec::new();
         if matches!(service.upstream, Upstream::OAuth(_)) {
@@ -169,7 +169,7 @@ fn own_services(validated: &Validated) -> Result<Vec<Target>, Failure> {
         Ok(Target {
             url: parsed,
             intent: match service.access {
-                Access::OAuth | Access::Local => Intent::OAuth,
+                Access::OAuth | Access::Local | Access::Introspect => Intent::OAuth,
                 Access::Key => Intent::Key,
                 Access::Public => Intent::Any,
             },

@@ -50,6 +50,13 @@ fn add_service(out: &mut String, urls: &PublicUrls, service: &Service) {
     }
     match service.access {
         Access::OAuth => {}
+        Access::Introspect => {
+            let _ = writeln!(
+                out,
+                "  Server     checks tokens itself; make its key with: mcp-oauth-gateway servers keys add {}",
+                service.name
+            );
+        }
         Access::Local => {
             let _ = writeln!(
                 out,

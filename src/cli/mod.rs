@@ -1,5 +1,6 @@
 //! The command line: reads flags and files, and starts and stops everything.
 
+mod access_keys;
 pub mod api_keys;
 mod arguments;
 mod audit;
@@ -20,6 +21,7 @@ pub mod password_users;
 pub mod reload;
 mod running_audit;
 pub mod serve;
+mod servers;
 pub mod storage;
 pub mod store;
 pub mod table;
@@ -51,6 +53,8 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
         Some(Subcommand::Keyring { action, kept: flags }) => read(flags).and_then(|storage| keyring::run(action, &storage)),
         Some(Subcommand::ApiKeys { action, kept: flags }) => read(flags).and_then(|storage| api_keys::run(action, &storage)),
+        Some(Subcommand::Servers { action, kept: flags }) => read(flags).and_then(|storage| servers::run(action, &storage)),
+        Some(Subcommand::AdminKeys { action, kept: flags }) => read(flags).and_then(|storage| servers::run_admin_keys(action, &storage)),
         Some(Subcommand::Grants { action, kept: flags }) => read(flags).and_then(|storage| grants::run(&action, &storage)),
         Some(Subcommand::Users { action, kept: flags }) => read(flags).and_then(|storage| users::run(action, &storage)),
         Some(Subcommand::Audit { action }) => audit::run(&action),

@@ -44,6 +44,7 @@ pub fn access_word(access: Access) -> &'static str {
         Access::Key => "key",
         Access::Local => "local",
         Access::Public => "public",
+        Access::Introspect => "introspect",
     }
 }
 
@@ -58,10 +59,11 @@ pub fn login_word(login: &Login) -> String {
 
 /// Reads `access`, `login` and `upstream`. Fails if a value is unknown or two of them conflict.
 pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Login, UpstreamKind), ConfigError> {
-    let (access, login, upstream_kind) = (access(service)?, login(service, idps)?, way(service)?);
+    let (access, login) = (access(service)?, login(service, idps)?);
+    let upstream_kind = way(service, access)?;
     let is_explicit = login.is_some();
     let login = login.unwrap_or(match access {
-        Access::OAuth | Access::Local => Login::Password,
+        Access::OAuth | Access::Local | Access::Introspect => Login::Password,
         Access::Key | Access::Public => Login::None,
     });
     let [access_key, login_key, upstream_key] = [&key::ACCESS.info, &key::LOGIN.info, &key::UPSTREAM.info];
@@ -70,9 +72,10 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
         check_login(service, access, &login)?;
     }
     check_stored(service, access, upstream_kind)?;
+    check_external(service, access, upstream_kind)?;
     match (access, has_no_login, upstream_kind) {
         (Access::OAuth, false, _)
-        | (Access::Local, _, _)
+        | (Access::Local | Access::Introspect, _, _)
         | (Access::OAuth, true, UpstreamKind::OAuth | UpstreamKind::Paste)
         | (Access::Key, _, UpstreamKind::Static | UpstreamKind::None | UpstreamKind::Identity)
         | (Access::Public, _, UpstreamKind::None) => {}
@@ -116,7 +119,8 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
 /// Users sign in only where they get tokens, and always do at a `local` service.
 fn check_login(service: &Section, access: Access, login: &Login) -> Result<(), ConfigError> {
     let valid = match (access, *login == Login::None) {
-        (Access::OAuth, _) | (Access::Local, false) | (Access::Key | Access::Public, true) => return Ok(()),
+        (Access::OAuth, _) | (Access::Local | Access::Introspect, false) | (Access::Key | Access::Public, true) => return Ok(()),
+        (Access::Introspect, true) => "with access = \"introspect\" use login = \"password\" or \"idp:<name>\"",
         (Access::Local, true) => "with access = \"local\" use login = \"password\" or \"idp:<name>\"",
         (Access::Key | Access::Public, false) => "nobody signs in there: take `login` out, or use access = \"oauth\"",
     };
@@ -143,6 +147,16 @@ fn check_stored(service: &Section, access: Access, upstream_kind: UpstreamKind) 
         (&key::UPSTREAM.info, upstream_kind.as_str()),
         valid,
     ))
+}
+
+/// With `access = "introspect"` no request is forwarded, so there is no upstream credential.
+fn check_external(service: &Section, access: Access, upstream_kind: UpstreamKind) -> Result<(), ConfigError> {
+    if access != Access::Introspect || upstream_kind == UpstreamKind::None {
+        return Ok(());
+    }
+    let valid = "the gateway forwards no requests there: take `upstream` out";
+    let upstream = (&key::UPSTREAM.info, upstream_kind.as_str());
+    Err(conflict_error(service, (&key::ACCESS.info, "introspect"), upstream, valid))
 }
 
 /// A key and its value.
@@ -172,6 +186,7 @@ fn access(service: &Section) -> Result<Access, ConfigError> {
         "key" => Ok(Access::Key),
         "local" => Ok(Access::Local),
         "public" => Ok(Access::Public),
+        "introspect" => Ok(Access::Introspect),
         _ => Ok(Access::OAuth),
     }
 }
@@ -201,9 +216,13 @@ fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, ConfigErro
     }
 }
 
-fn way(service: &Section) -> Result<UpstreamKind, ConfigError> {
+fn way(service: &Section, access: Access) -> Result<UpstreamKind, ConfigError> {
     let Some(spanned) = service.get(&key::UPSTREAM)? else {
-        return Ok(UpstreamKind::OAuth);
+        return Ok(if access == Access::Introspect {
+            UpstreamKind::None
+        } else {
+            UpstreamKind::OAuth
+        });
     };
     match spanned.value {
         "paste" => Ok(UpstreamKind::Paste),

@@ -6,6 +6,7 @@ use clap::{Arg, Args, Parser, ValueEnum};
 
 use crate::config::bridge_flags::Bridge;
 use crate::config::doctor_flags::DoctorFlags;
+use crate::config::server_flags::{AdminKeys, Servers};
 use crate::config::storage_flags::StorageFlags;
 
 /// An OAuth 2.1 gateway for MCP: clients sign in here, the gateway signs in upstream.
@@ -64,6 +65,26 @@ pub enum Subcommand {
         /// The action.
         #[command(subcommand)]
         action: ApiKeys,
+        /// Where the keys are.
+        #[command(flatten)]
+        kept: StorageFlags,
+    },
+    /// Manage MCP servers that the gateway does not proxy (access = "introspect")
+    #[command(mut_args(global))]
+    Servers {
+        /// The action.
+        #[command(subcommand)]
+        action: Servers,
+        /// Where the keys are.
+        #[command(flatten)]
+        kept: StorageFlags,
+    },
+    /// Manage the keys of programs that use the management API
+    #[command(mut_args(global))]
+    AdminKeys {
+        /// The action.
+        #[command(subcommand)]
+        action: AdminKeys,
         /// Where the keys are.
         #[command(flatten)]
         kept: StorageFlags,

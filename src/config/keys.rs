@@ -9,10 +9,10 @@ use crate::config::schema::{Key, KeyInfo, ValueType, kind};
 pub const YEAR: u64 = 31_536_000;
 
 const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
-const TOKEN_MODES: &[&str] = &["sealed", "plain", "reference", "jwt", "raw"];
+const TOKEN_MODES: &[&str] = &["sealed", "plain", "reference", "jwt", "raw", "opaque"];
 const STORE_KINDS: &[&str] = &["memory", "sqlite", "redis", "vault", "none"];
 const PRESET_NAMES: &[&str] = &["oidc", "google", "github", "okta"];
-const ACCESS_RULES: &[&str] = &["oauth", "key", "local", "public"];
+const ACCESS_RULES: &[&str] = &["oauth", "key", "local", "public", "introspect"];
 const UPSTREAM_KINDS: &[&str] = &["oauth", "paste", "static", "stored", "identity", "none"];
 const IDENTITY_FIELDS: &[&str] = &["id", "email", "name", "provider", "avatar"];
 const TOOL_RULES: &[&str] = crate::service::tool_policy::ToolRule::WORDS;
@@ -136,10 +136,10 @@ keys! {
     }
     /// `[services.<name>]`.
     service "services.*" {
-        URL: Url = "url", "required", "--upstream-rs", "The URL of the upstream MCP server.";
+        URL: Url = "url", "required, except with `resource`", "--upstream-rs", "The URL of the upstream MCP server.";
         DEFAULT: Switch = "default", "`true` if there is only one service", "", "Serves this service at `/mcp` too. At most one service can be the default.";
         TITLE: Text = "title", "the service's name", "", "The title of the service on pages, in metadata and at `/services`.";
-        ACCESS: Word(ACCESS_RULES) = "access", "`\"oauth\"`", "", "The credential that the caller must present: a token of the gateway (`oauth`), an API key (`key`), the local key or a token of the gateway (`local`), or nothing (`public`).";
+        ACCESS: Word(ACCESS_RULES) = "access", "`\"oauth\"`", "", "The credential that the caller must present: a token of the gateway (`oauth`), an API key (`key`), the local key or a token of the gateway (`local`), or nothing (`public`). With `introspect`, the gateway does not proxy the MCP server, which checks the tokens itself (`docs/resource-servers.md`).";
         LOGIN: Text = "login", "`\"password\"`", "", "The login method of the user, before consent: `password`, `idp:<name>` or `none`.";
         UPSTREAM: Word(UPSTREAM_KINDS) = "upstream", "`\"oauth\"`", "", "The upstream credential on the forwarded request. It is the upstream's token (`oauth`), a key that the user pastes (`paste`), the service's key (`static`), the credential that the operator obtained with a command (`stored`), the user's identity (`identity`) or nothing (`none`).";
         CLIENT_ID: Text = "client_id", "the gateway registers itself", "--upstream-client-id", "The gateway's client id at the upstream.";
@@ -153,11 +153,11 @@ keys! {
         ISSUER: Url = "issuer", "the profile's; else any `iss` at the origin of `authorization_endpoint` is accepted", "", "The issuer of configured endpoints, which the gateway compares with the `iss` of the upstream's answers. It needs both endpoints.";
         AUTHORIZATION_SERVER: Url = "authorization_server", "discovered", "--upstream-as", "The issuer of the upstream's authorization server. Resource and scopes still come from the upstream's resource metadata.";
         TOKEN_AUTH: Word(TOKEN_AUTH_METHODS) = "token_auth", "the method that the upstream lists, `basic` before `post`", "", "How the gateway authenticates at the upstream's token endpoint: the secret in the header (`basic`), in the body (`post`), or no secret (`none`).";
-        RESOURCE: Text = "resource", "the resource in the upstream's metadata, else `url`", "", "The `resource` (RFC 8707) that the gateway requests at the upstream, such as `api://crm` or `urn:crm`. `none` omits it.";
+        RESOURCE: Text = "resource", "the resource in the upstream's metadata, else `url`", "", "The `resource` (RFC 8707) that the gateway requests at the upstream, such as `api://crm` or `urn:crm`. `none` omits it. With `access = \"introspect\"`, it is required: the URL of the MCP server, which is the audience of the tokens byte for byte.";
         REGISTRATION_SCOPE: Text = "registration_scope", "`scopes` and `optional_scopes`, else the scopes that the upstream names", "", "The scopes that the gateway names when it registers itself at the upstream, separated by spaces.";
         PIN_ISSUER: Switch = "pin_issuer", "`true` with `client_id`, or if the profile knows the issuer; else `false`", "", "Refuses another issuer than the one that the upstream named first. With `false`, new sign-ins go to the new issuer, and the consent page shows the change. A configured secret never goes to another issuer.";
         EXTRA_AUTHORIZE: Pairs = "extra_authorize", "none", "", "Further parameters of the upstream's authorization request, such as `{ audience = \"…\" }`.";
-        TOKEN_MODE: Word(TOKEN_MODES) = "token_mode", "`\"sealed\"`", "--token-mode", "The protection of tokens. `raw` exists only in builds with `--features raw`.";
+        TOKEN_MODE: Word(TOKEN_MODES) = "token_mode", "`\"sealed\"`; `\"jwt\"` with `access = \"introspect\"`", "--token-mode", "The protection of tokens. With `access = \"introspect\"`: `jwt`, or `opaque` for tokens that only the gateway can read. `raw` exists only in builds with `--features raw`.";
         ACCESS_TTL: Seconds(10, YEAR) = "access_ttl", "`\"1h\"`", "--access-ttl", "The longest lifetime of an access token that the gateway issues.";
         REFRESH_TTL: Seconds(10, YEAR) = "refresh_ttl", "`\"30d\"`", "--refresh-ttl", "The lifetime of an unused refresh token.";
         REFRESH_ABSOLUTE_TTL: Seconds(10, 10 * YEAR) = "refresh_absolute_ttl", "`\"90d\"`", "", "The lifetime of a grant. A refresh does not extend it.";

@@ -1,14 +1,16 @@
 //! One service: access, login, upstream credential, tokens and the rest.
 
+use http::header::{HeaderName, HeaderValue};
+
 use crate::base::url::ExactUrl;
 use crate::config::choices::{self, UpstreamKind, access_word};
 use crate::config::keys::service as key;
 use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
-use crate::config::{forward_headers, tools, upstream};
+use crate::config::{external, forward_headers, tools, upstream};
 use crate::oauth::scope::Scopes;
-use crate::service::{self, Access, Login, Service};
+use crate::service::{self, Access, Login, Service, Upstream};
 use crate::token::header::{ServiceDigest, TokenMode};
 use crate::token::lifetime::{PARALLEL_LIMIT_SECONDS, REAUTH_SECONDS, ReuseWindow, Ttl};
 
@@ -60,6 +62,12 @@ fn only_oauth<T>(access: Access, read: impl FnOnce() -> Result<T, ConfigError>) 
     access.issues_tokens().then(read).transpose()
 }
 
+/// Reads a key that has an effect only where the gateway forwards requests. A key that is not read is
+/// refused.
+fn proxied<T>(access: Access, read: impl FnOnce() -> Result<T, ConfigError>) -> Result<Option<T>, ConfigError> {
+    (access != Access::Introspect).then(read).transpose()
+}
+
 fn upstream_url(section: &Section) -> Result<ExactUrl, ConfigError> {
     let url = section.get(&key::URL)?.ok_or_else(|| {
         let instead = match section.key_label(&key::URL).as_str() {
@@ -69,6 +77,32 @@ fn upstream_url(section: &Section) -> Result<ExactUrl, ConfigError> {
         section.missing(&key::URL, "the upstream MCP server is missing", &instead)
     })?;
     Ok(url.value)
+}
+
+/// The URL of the MCP server: behind the gateway, or elsewhere.
+fn server_url(section: &Section) -> Result<ExactUrl, ConfigError> {
+    match section.get(&key::ACCESS)? {
+        Some(access) if access.value == "introspect" => external::resource(section),
+        Some(_) | None => upstream_url(section),
+    }
+}
+
+/// Which headers are forwarded, and how many streams.
+#[derive(Default)]
+struct Forwarding {
+    fixed: Vec<(HeaderName, HeaderValue)>,
+    request: Vec<HeaderName>,
+    response: Vec<HeaderName>,
+    max_streams: Option<usize>,
+}
+
+fn forwarding(section: &Section, upstream: &Upstream) -> Result<Forwarding, ConfigError> {
+    Ok(Forwarding {
+        fixed: forward_headers::fixed_headers(section, upstream)?,
+        request: forward_headers::request_headers(section)?,
+        response: forward_headers::response_headers(section)?,
+        max_streams: section.get(&key::MAX_STREAMS)?,
+    })
 }
 
 /// What a service's defaults depend on beside its section.
@@ -91,10 +125,13 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             "use small letters, digits and hyphens, 63 at most, and no word that stands in a path of ours, such as mcp or login",
         ));
     }
-    let url = upstream_url(section)?;
+    let url = server_url(section)?;
     let (access, login, upstream_kind) = choices::parse_choices(section, context.idps)?;
     let upstream = upstream::upstream(section, upstream_kind)?;
     let token_mode = token_mode(section, access, upstream_kind)?;
+    let forwarding = proxied(access, || forwarding(section, &upstream))?.unwrap_or_default();
+    let is_raw = token_mode == ConfiguredTokenMode::Raw;
+    let tools = proxied(access, || tools::tool_policy(section, access, is_raw))?;
     let described = Described {
         service: Service {
             digest: ServiceDigest::of(&name),
@@ -104,31 +141,27 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
             access,
             mode: token_mode.to_token_mode(),
             ttl: ttl(section, access)?,
-            reuse_window: only_oauth(access, || section.get(&key::REFRESH_GRACE))?
-                .flatten()
-                .map(ReuseWindow::for_all_clients)
-                .unwrap_or_default(),
+            reuse_window: reuse_window(section, access)?,
             parallel_limit: parallel_limit(section, access, context.is_loopback)?,
             reauth_after: only_oauth(access, || reauth_after(section, &login, upstream_kind))?.flatten(),
             scopes: only_oauth(access, || scopes(section, &key::SCOPES))?.unwrap_or_default(),
-            optional_scopes: if access == Access::OAuth {
-                scopes(section, &key::OPTIONAL_SCOPES)?
-            } else {
-                Scopes::default()
+            optional_scopes: match access {
+                Access::OAuth | Access::Introspect => scopes(section, &key::OPTIONAL_SCOPES)?,
+                Access::Key | Access::Local | Access::Public => Scopes::default(),
             },
-            required_scopes: if access == Access::Public {
-                Scopes::default()
-            } else {
-                scopes(section, &key::REQUIRED_SCOPES)?
+            required_scopes: match access {
+                Access::Public => Scopes::default(),
+                Access::OAuth | Access::Introspect | Access::Key | Access::Local => scopes(section, &key::REQUIRED_SCOPES)?,
             },
-            fixed_headers: forward_headers::fixed_headers(section, &upstream)?,
-            forward_headers: forward_headers::request_headers(section)?,
-            max_streams: section.get(&key::MAX_STREAMS)?.unwrap_or(access.default_max_streams()),
-            forward_response_headers: forward_headers::response_headers(section)?,
+            fixed_headers: forwarding.fixed,
+            forward_headers: forwarding.request,
+            max_streams: forwarding.max_streams.unwrap_or(access.default_max_streams()),
+            forward_response_headers: forwarding.response,
             upstream,
             remember_consent: access.issues_tokens() && remember_consent(section, &login, upstream_kind)?,
             login,
-            tools: tools::tool_policy(section, access, token_mode == ConfiguredTokenMode::Raw)?.map(Box::new),
+            tools: tools.flatten().map(Box::new),
+            is_resource_proven: true,
             name,
         },
         tokens: token_mode,
@@ -142,6 +175,11 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
         return Err(location.wrong(what, "take it out"));
     }
     Ok(described)
+}
+
+fn reuse_window(section: &Section, access: Access) -> Result<ReuseWindow, ConfigError> {
+    let configured = only_oauth(access, || section.get(&key::REFRESH_GRACE))?.flatten();
+    Ok(configured.map(ReuseWindow::for_all_clients).unwrap_or_default())
 }
 
 fn parallel_limit(section: &Section, access: Access, is_loopback: bool) -> Result<Option<u64>, ConfigError> {
@@ -203,9 +241,27 @@ fn remember_consent(section: &Section, login: &Login, upstream_kind: UpstreamKin
     }
 }
 
+/// The token mode of a service that the gateway does not proxy.
+fn external_token_mode(section: &Section) -> Result<ConfiguredTokenMode, ConfigError> {
+    let Some(spanned) = section.get(&key::TOKEN_MODE)? else {
+        return Ok(ConfiguredTokenMode::Jwt);
+    };
+    match spanned.value {
+        "jwt" => Ok(ConfiguredTokenMode::Jwt),
+        "opaque" => Ok(ConfiguredTokenMode::Sealed),
+        _ => Err(spanned.wrong(
+            "the gateway does not proxy this service",
+            "use token_mode = \"jwt\", or \"opaque\" for tokens that only the gateway can read",
+        )),
+    }
+}
+
 fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) -> Result<ConfiguredTokenMode, ConfigError> {
     if !access.issues_tokens() {
         return Ok(ConfiguredTokenMode::Sealed);
+    }
+    if access == Access::Introspect {
+        return external_token_mode(section);
     }
     let allows_passthrough = section.is_on(&key::ALLOW_TOKEN_PASSTHROUGH)?;
     let Some(spanned) = section.get(&key::TOKEN_MODE)? else {
@@ -240,6 +296,10 @@ fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) ->
             "plain lets the client read the upstream's token, which MCP forbids",
         )),
         "raw" if !allows_passthrough => Err(passthrough_error("raw gives the client the upstream's token, which MCP forbids")),
+        "opaque" => Err(spanned.wrong(
+            "opaque goes with access = \"introspect\"",
+            "use sealed, which no client can read either",
+        )),
         "plain" => check_kind(ConfiguredTokenMode::Plain, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
         "raw" => check_kind(ConfiguredTokenMode::Raw, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
         "reference" => check_kind(ConfiguredTokenMode::Reference, &[UpstreamKind::OAuth, UpstreamKind::Paste]),

@@ -45,6 +45,13 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
             "use access = \"oauth\", or another store",
         );
     }
+    if service.access == Access::Introspect {
+        return conflict(
+            &key::ACCESS.info,
+            "the keys of resource servers would have to be kept",
+            "use another store",
+        );
+    }
     if service.access == Access::Local {
         return conflict(
             &key::ACCESS.info,

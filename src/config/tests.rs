@@ -432,9 +432,8 @@ fn errors_outside_the_services_name_place_and_cause() {
 
 /// A line of a service, the key in the message, and a word of the message.
 const WITHIN: &[(&str, &str, &str)] = &[
-    ("access = \"opn\"", "access", "oauth, key, local, public"),
-    ("access = \"none\"", "access", "oauth, key, local, public"),
-    ("access = \"introspect\"", "access", "oauth, key, local, public"),
+    ("access = \"opn\"", "access", "oauth, key, local, public, introspect"),
+    ("access = \"none\"", "access", "oauth, key, local, public, introspect"),
     ("upstream = \"kept\"", "upstream", "oauth, paste, static, stored, identity, none"),
     ("login = \"pasword\"", "login", "\"password\""),
     ("tools = { default = \"maybe\" }", "tools.default", "allow, ask, deny"),

@@ -2,6 +2,7 @@
 //!
 //! A test compares [`TRANSITIONS`] with the code, and `mcp-oauth-gateway flow` prints it.
 
+pub mod access_key;
 pub mod api_key;
 pub mod approval;
 pub mod authorize;
@@ -46,7 +47,7 @@ const fn transition(source: &'static str, event: &'static str, target: &'static 
 }
 
 /// All transitions of all state machines.
-pub const TRANSITIONS: [Transition; 68] = [
+pub const TRANSITIONS: [Transition; 71] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -115,6 +116,9 @@ pub const TRANSITIONS: [Transition; 68] = [
     transition("Pinned", "listed", "Pinned"),
     transition("Pinned", "approved", "Pinned"),
     transition("Pinned", "all_approved", "Pinned"),
+    transition("[*]", "new", "ActiveAccessKey"),
+    transition("ActiveAccessKey", "used", "ActiveAccessKey"),
+    transition("ActiveAccessKey", "revoked", "RevokedAccessKey"),
 ];
 
 /// The state machines as a Mermaid state diagram.

@@ -278,6 +278,10 @@ pub struct ServerEndpoints<'a> {
     pub revoke: &'a str,
     /// URL of the JWK set, if the gateway signs tokens.
     pub jwks: Option<&'a str>,
+    /// The introspection endpoint, if resource servers ask there.
+    pub introspect: Option<&'a str>,
+    /// The userinfo endpoint (OpenID Connect Core, section 5.3), if there is one.
+    pub userinfo: Option<&'a str>,
     /// Scopes that a client can request.
     pub scopes: &'a [String],
     /// Whether a client id may be the URL of a metadata document.
@@ -306,6 +310,14 @@ pub fn authorization_server(issuer: &str, endpoints: &ServerEndpoints<'_>) -> Va
     add(&mut document, "authorization_response_iss_parameter_supported", announces_iss);
     add(&mut document, "registration_endpoint", endpoints.register.map(Value::from));
     add(&mut document, "jwks_uri", endpoints.jwks.map(Value::from));
+    add(&mut document, "userinfo_endpoint", endpoints.userinfo.map(Value::from));
+    if let Some(introspect) = endpoints.introspect {
+        add(&mut document, "introspection_endpoint", Some(introspect.into()));
+        let methods = json!(["client_secret_basic", "bearer"]);
+        add(&mut document, "introspection_endpoint_auth_methods_supported", Some(methods));
+        // RFC 9701 §7.
+        add(&mut document, "introspection_signing_alg_values_supported", Some(json!(["ES256"])));
+    }
     add(&mut document, "scopes_supported", non_empty(endpoints.scopes));
     let client_documents = endpoints.client_documents.then_some(Value::Bool(true));
     add(&mut document, "client_id_metadata_document_supported", client_documents);
@@ -552,6 +564,8 @@ mod tests {
             register: None,
             revoke: "https://g/revoke",
             jwks: None,
+            introspect: None,
+            userinfo: None,
             scopes: &[],
             client_documents: true,
             announces_iss: true,

@@ -7,6 +7,7 @@ pub mod client_id_metadata;
 pub mod error;
 pub mod form;
 pub mod id_token;
+pub mod introspection;
 pub mod jwk;
 pub mod jwt;
 pub mod metadata;

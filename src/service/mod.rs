@@ -69,7 +69,7 @@ pub struct Service {
     pub title: Option<String>,
     /// Whether the service is also at `/mcp`.
     pub is_default: bool,
-    /// The upstream MCP server, byte for byte as configured.
+    /// The upstream MCP server, byte for byte as configured. With [`Access::Introspect`], the resource.
     pub mcp: ExactUrl,
     /// What the caller must present.
     pub access: Access,
@@ -104,6 +104,9 @@ pub struct Service {
     pub max_streams: usize,
     /// Whether a user's consent for a trusted client is remembered.
     pub remember_consent: bool,
+    /// Whether the operator, or a document at its origin, vouches for the resource of an external
+    /// service.
+    pub is_resource_proven: bool,
     /// The tool policy. Without one, the gateway reads no body. Boxed: rare, and its size.
     pub tools: Option<Box<ToolPolicy>>,
 }
@@ -119,6 +122,9 @@ pub enum Access {
     Local,
     /// Nothing.
     Public,
+    /// A token of this gateway's authorization server, which the resource server itself checks: the
+    /// gateway does not proxy it.
+    Introspect,
 }
 
 /// How the user signs in before consent.
@@ -186,7 +192,7 @@ impl Access {
     /// The most open streams of one grant or API key, or of one source, unless configured.
     pub fn default_max_streams(self) -> usize {
         match self {
-            Self::OAuth | Self::Key | Self::Local => 64,
+            Self::OAuth | Self::Key | Self::Local | Self::Introspect => 64,
             Self::Public => 16,
         }
     }
@@ -195,14 +201,14 @@ impl Access {
     pub fn accepts_local_key(self) -> bool {
         match self {
             Self::Local => true,
-            Self::OAuth | Self::Key | Self::Public => false,
+            Self::OAuth | Self::Key | Self::Public | Self::Introspect => false,
         }
     }
 
     /// Whether clients get tokens of this gateway's authorization server.
     pub fn issues_tokens(self) -> bool {
         match self {
-            Self::OAuth | Self::Local => true,
+            Self::OAuth | Self::Local | Self::Introspect => true,
             Self::Key | Self::Public => false,
         }
     }
@@ -217,6 +223,9 @@ impl Service {
     /// The digest of the service's name, which its tokens carry. For per-user upstream credentials
     /// it includes the upstream's origin, so another upstream of the same name never receives them.
     pub fn token_service_digest(&self) -> ServiceDigest {
+        if self.is_external() {
+            return ServiceDigest::of(&format!("{} {}", self.name, self.mcp));
+        }
         match self.upstream {
             Upstream::OAuth(_) | Upstream::Paste(_) => ServiceDigest::of(&format!("{} {}", self.name, self.mcp.origin())),
             Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => ServiceDigest::of(&self.name),
@@ -259,7 +268,13 @@ impl Service {
 
     /// Whether the gateway signs JWTs or user assertions for this service.
     pub fn needs_signing_keys(&self) -> bool {
-        self.mode == TokenMode::Jwt || matches!(&self.upstream, Upstream::Identity(identity) if identity.has_assertion())
+        let signs_assertions = matches!(&self.upstream, Upstream::Identity(identity) if identity.has_assertion());
+        self.mode == TokenMode::Jwt || signs_assertions || self.is_external()
+    }
+
+    /// Whether the MCP server is elsewhere and checks tokens itself. Its URL is then `mcp`.
+    pub fn is_external(&self) -> bool {
+        self.access == Access::Introspect
     }
 
     /// The service's name in metadata.

@@ -117,10 +117,18 @@ impl PublicUrls {
         format!("{}/login/callback/{idp}", self.base)
     }
 
-    /// The service's URL, the same under every alias. It is the audience of the service's tokens,
-    /// and the issuer of user assertions for its backend.
+    /// The service's URL, the same under every alias. It is the issuer of user assertions for its backend.
     pub fn service_url(&self, service: &Service) -> String {
         format!("{}/mcp/{}", self.base, service.name)
+    }
+
+    /// The audience of the service's tokens: the resource of an external service, else the service's URL.
+    pub fn audience(&self, service: &Service) -> String {
+        if service.is_external() {
+            service.mcp.to_string()
+        } else {
+            self.service_url(service)
+        }
     }
 
     /// Whether `text` is an issuer of this service under any of the gateway's names.

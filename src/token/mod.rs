@@ -1,5 +1,6 @@
 //! The token pair that a client holds, its lifetimes, and the signing keys. Pure.
 
+pub mod access_key;
 pub mod header;
 pub mod lifetime;
 pub mod local_key;

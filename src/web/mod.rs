@@ -8,6 +8,8 @@ pub mod flow_pages;
 mod flow_reply;
 pub mod guard;
 pub mod idp_pages;
+pub mod introspection;
+pub mod oauth_endpoints;
 pub mod pages;
 mod paste;
 pub mod reply;

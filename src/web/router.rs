@@ -14,27 +14,24 @@ use crate::app::endpoint::{PathStyle, ServiceEndpoint};
 use crate::app::proxy::caller::CallerAddress;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::service_list;
-use crate::net::body::{BodyError, read_limited};
+use crate::net::body::read_limited;
 use crate::net::http_client::HttpClient;
-use crate::oauth::form::Form;
 use crate::observe::request_origin::RequestOrigin;
 use crate::service::public_urls::BaseUrl;
 use crate::web::flow_pages;
 use crate::web::guard::{self, CorsPolicy, Origin};
 use crate::web::idp_pages;
+use crate::web::introspection;
+use crate::web::oauth_endpoints::{self, MAX_BODY_BYTES, OAuthRequest, body_error, read_body};
 use crate::web::pages;
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
-use crate::web::routes::{BrowserEndpoint, Document, Endpoint, HealthCheck, OAuthEndpoint, Route, RouteError, RouteTable, ServiceRef};
+use crate::web::routes::{
+    BrowserEndpoint, Document, Endpoint, HealthCheck, OAuthEndpoint, ResourceServerEndpoint, Route, RouteError, RouteTable, ServiceRef,
+};
 
-/// Maximum size of a body that the router reads, in bytes.
-const MAX_BODY_BYTES: usize = 64 * 1024;
-/// Timeout for reading such a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Timeout for reading the rest of a body after the response is ready.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-const FORM: &str = "application/x-www-form-urlencoded";
-const JSON: &str = "application/json";
 
 /// A request whose body is taken out only by a handler that reads it.
 type PendingRequest<'a> = Request<&'a mut Option<Incoming>>;
@@ -120,15 +117,11 @@ impl Router {
                 reply::with_cors(response, &cors)
             }
             Endpoint::OAuth(endpoint, service) => {
-                let response = match find_oauth(context, &service) {
-                    // Boxed, as below: rare, and otherwise the largest part of the future of every request.
-                    Some(service_endpoint) => {
-                        origin()
-                            .scoped(self.oauth_endpoint(context, endpoint, service_endpoint, request))
-                            .await
-                    }
-                    None => self.no_service(&config),
-                };
+                let response = self.oauth_endpoint(context, endpoint, &service, request).await;
+                reply::with_cors(response, &cors)
+            }
+            Endpoint::ResourceServer(endpoint, service) => {
+                let response = self.resource_server(context, endpoint, &service, request).await;
                 reply::with_cors(response, &cors)
             }
             Endpoint::Browser(endpoint) => origin().scoped(self.browser_endpoint(context, endpoint, request)).await,
@@ -147,9 +140,13 @@ impl Router {
                 let serves_pages = find(context, service).is_none_or(|endpoint| endpoint.serves_foreign_pages());
                 guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, serves_pages)
             }
-            Endpoint::Document(_) | Endpoint::OAuth(..) | Endpoint::Browser(_) | Endpoint::Style | Endpoint::Home => {
-                Some(CorsPolicy::Everyone)
-            }
+            Endpoint::ResourceServer(ResourceServerEndpoint::Introspect, _) => Some(CorsPolicy::Own),
+            Endpoint::ResourceServer(ResourceServerEndpoint::UserInfo, _)
+            | Endpoint::Document(_)
+            | Endpoint::OAuth(..)
+            | Endpoint::Browser(_)
+            | Endpoint::Style
+            | Endpoint::Home => Some(CorsPolicy::Everyone),
         }
     }
 
@@ -157,7 +154,9 @@ impl Router {
     fn document(&self, document: &Document, context: RequestContext<'_>) -> Option<Value> {
         let RequestContext { config, base_url, .. } = context;
         match document {
-            Document::ProtectedResource(service) => find_oauth(context, service).map(|endpoint| endpoint.resource_metadata_document()),
+            Document::ProtectedResource(service) => find_oauth(context, service)
+                .filter(|endpoint| !endpoint.is_external())
+                .map(|endpoint| endpoint.resource_metadata_document()),
             Document::AuthorizationServer(service) => {
                 find_oauth(context, service).map(|endpoint| endpoint.server_metadata_document(&config.configured))
             }
@@ -178,6 +177,9 @@ impl Router {
         if guard::is_opaque_request(request.headers()) {
             return origin_denied();
         }
+        if endpoint.is_external() {
+            return introspection::not_proxied(endpoint);
+        }
         let forwarded = self.app.proxy.forward(context.http, endpoint.service, request, context.address);
         forwarded.await.unwrap_or_else(|error| reply::proxy_error(&error, endpoint))
     }
@@ -186,58 +188,45 @@ impl Router {
         &self,
         context: RequestContext<'_>,
         endpoint: OAuthEndpoint,
-        service_endpoint: ServiceEndpoint<'_>,
+        service: &ServiceRef,
         request: PendingRequest<'_>,
     ) -> HttpResponse {
+        let Some(service) = find_oauth(context, service) else {
+            return self.no_service(context.config);
+        };
         let (source, (parts, body)) = (context.address.source, request.into_parts());
-        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let expected = match endpoint {
-            OAuthEndpoint::Register => JSON,
-            OAuthEndpoint::Token | OAuthEndpoint::Revoke => FORM,
+        let origin = RequestOrigin::of(source, &parts.headers);
+        let request = OAuthRequest {
+            endpoint,
+            service,
+            parts,
+            body,
+            source,
         };
-        let matches_type = |expected: &str| content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(expected);
-        let is_json_token = endpoint == OAuthEndpoint::Token && matches_type(JSON) && context.config.configured.json_token;
-        if !matches_type(expected) && !is_json_token {
-            return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {expected}"));
-        }
-        let body = match read_body(body).await {
-            Ok(body) => body,
-            Err(error) => return body_error(&error),
-        };
-        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let token_endpoint = &self.app.token_endpoint;
-        let result = match endpoint {
-            OAuthEndpoint::Token => {
-                let form = if is_json_token {
-                    Form::from_json(&body)
-                } else {
-                    Form::parse(&body)
-                };
-                match form {
-                    Ok(form) => token_endpoint.respond(source, service_endpoint, authorization, &form).await,
-                    Err(error) => Err(error.into()),
-                }
-                .map(|document| (StatusCode::OK, document))
+        let json_token = context.config.configured.json_token;
+        // Boxed inside: rare, and otherwise the largest part of the future of every request.
+        origin.scoped(oauth_endpoints::respond(&self.app, request, json_token)).await
+    }
+
+    async fn resource_server(
+        &self,
+        context: RequestContext<'_>,
+        endpoint: ResourceServerEndpoint,
+        service: &ServiceRef,
+        request: PendingRequest<'_>,
+    ) -> HttpResponse {
+        let external = find(context, service).filter(ServiceEndpoint::is_external);
+        let (parts, body) = request.into_parts();
+        match (endpoint, external) {
+            // At the root, the key says which service is meant.
+            (ResourceServerEndpoint::Introspect, external) if external.is_some() || *service == ServiceRef::Default => {
+                let named = external.filter(|_| *service != ServiceRef::Default);
+                Box::pin(introspection::introspect(&self.app, named, &parts, body, context.address.source)).await
             }
-            OAuthEndpoint::Revoke => token_endpoint
-                .revoke(source, service_endpoint.service, authorization, &body)
-                .await
-                .map(|()| (StatusCode::OK, json!({}))),
-            OAuthEndpoint::Register => self
-                .app
-                .clients
-                .register(&body, source)
-                .map(|document| (StatusCode::CREATED, document)),
-        };
-        match result {
-            Ok((status, document)) => {
-                let mut response = reply::json(status, &document);
-                response
-                    .headers_mut()
-                    .insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
-                response
+            (ResourceServerEndpoint::UserInfo, Some(endpoint)) => {
+                Box::pin(introspection::user_info(&self.app, endpoint, &parts.headers)).await
             }
-            Err(error) => reply::oauth_error(&error),
+            (ResourceServerEndpoint::Introspect | ResourceServerEndpoint::UserInfo, _) => self.no_service(context.config),
         }
     }
 
@@ -365,13 +354,6 @@ fn origin_denied() -> HttpResponse {
     )
 }
 
-async fn read_body(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
-    match body.take() {
-        Some(body) => read_limited(body, MAX_BODY_BYTES, BODY_TIMEOUT).await,
-        None => Ok(Bytes::new()),
-    }
-}
-
 /// Handles a body that is unread when the response is ready, while the client may still send it.
 /// The rest is read for a moment, so that the connection can be reused. Otherwise
 /// `Connection: close` (RFC 9112 §9.6) stops the client from sending its next request there.
@@ -383,15 +365,6 @@ async fn drain_body(mut response: HttpResponse, body: Incoming, expects_continue
             .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     response
-}
-
-fn body_error(error: &BodyError) -> HttpResponse {
-    let status = match error {
-        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
-        BodyError::Broken(_) => StatusCode::BAD_REQUEST,
-    };
-    reply::error(status, "invalid_request", &error.to_string())
 }
 
 /// Whether a user opened the MCP endpoint in a browser.

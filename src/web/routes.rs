@@ -37,6 +37,8 @@ pub enum Endpoint {
     Document(Document),
     /// An endpoint that OAuth clients call.
     OAuth(OAuthEndpoint, ServiceRef),
+    /// An endpoint that resource servers call.
+    ResourceServer(ResourceServerEndpoint, ServiceRef),
     /// An endpoint that browsers open.
     Browser(BrowserEndpoint),
     /// The stylesheet of the pages.
@@ -67,6 +69,15 @@ pub enum OAuthEndpoint {
     Register,
     /// The revocation endpoint (RFC 7009).
     Revoke,
+}
+
+/// The endpoints that resource servers, or clients with an access token, call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceServerEndpoint {
+    /// The introspection endpoint (RFC 7662).
+    Introspect,
+    /// The userinfo endpoint (OpenID Connect Core, section 5.3).
+    UserInfo,
 }
 
 /// The endpoints that browsers open.
@@ -120,6 +131,8 @@ enum Path {
     Token,
     Register,
     Revoke,
+    Introspect,
+    UserInfo,
     Login,
     LoginCallback,
     Consent,
@@ -162,6 +175,8 @@ impl RouteTable {
                 add(&format!("{base}/token{suffix}"), Path::Token);
                 add(&format!("{base}/register{suffix}"), Path::Register);
                 add(&format!("{base}/revoke{suffix}"), Path::Revoke);
+                add(&format!("{base}/introspect{suffix}"), Path::Introspect);
+                add(&format!("{base}/userinfo{suffix}"), Path::UserInfo);
             }
         }
         add("/upstream/callback", Path::UpstreamCallback);
@@ -201,6 +216,7 @@ impl RouteTable {
         }
         let document = |document| (Route::Endpoint(Endpoint::Document(document)), "GET, HEAD, OPTIONS");
         let oauth = |endpoint| (Route::Endpoint(Endpoint::OAuth(endpoint, service())), "POST, OPTIONS");
+        let resource_server = |endpoint, allowed| (Route::Endpoint(Endpoint::ResourceServer(endpoint, service())), allowed);
         let browser = |endpoint, allowed| (Route::Endpoint(Endpoint::Browser(endpoint)), allowed);
         let (route, allowed) = match *matched.value {
             Path::Mcp => (Route::Endpoint(Endpoint::Mcp(service())), MCP_METHODS),
@@ -211,6 +227,8 @@ impl RouteTable {
             Path::Token => oauth(OAuthEndpoint::Token),
             Path::Register => oauth(OAuthEndpoint::Register),
             Path::Revoke => oauth(OAuthEndpoint::Revoke),
+            Path::Introspect => resource_server(ResourceServerEndpoint::Introspect, "POST, OPTIONS"),
+            Path::UserInfo => resource_server(ResourceServerEndpoint::UserInfo, "GET, POST, OPTIONS"),
             Path::Authorize => browser(BrowserEndpoint::Authorize(service()), "GET"),
             Path::Login => browser(BrowserEndpoint::Login(flow()), "GET, POST"),
             Path::LoginCallback => {

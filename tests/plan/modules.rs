@@ -73,7 +73,7 @@ signing_keys revocations
 clients discovery
 tokens
 grants
-api_keys grant_admin stored
+api_keys grant_admin introspection stored
 token_endpoint authorize proxy
 mod
 reseal

@@ -235,6 +235,7 @@ pub(crate) fn service(standin: &Standin, profile: Profile) -> Service {
         max_streams: Access::OAuth.default_max_streams(),
         reauth_after: None,
         remember_consent: false,
+        is_resource_proven: true,
         tools: None,
     }
 }

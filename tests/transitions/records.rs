@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use mcp_oauth_gateway::app::access_keys::{AccessKeySpec, AccessKeys};
 use mcp_oauth_gateway::app::api_keys::{ApiKeySpec, ApiKeys};
 use mcp_oauth_gateway::app::authorize::remembered_consent::ConsentRecord;
 use mcp_oauth_gateway::app::discovery::issuer_binding::UpstreamIssuerRecord;
@@ -16,11 +17,11 @@ use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::signing_key;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::TRANSITIONS;
+use mcp_oauth_gateway::flow::access_key::{AccessKeyRecord, KeyHolder};
 use mcp_oauth_gateway::flow::api_key::ApiKeyRecord;
 use mcp_oauth_gateway::flow::approval::ApprovalRecord;
 use mcp_oauth_gateway::flow::branches::AbandonedRecord;
 use mcp_oauth_gateway::flow::flow_record::FlowRecord;
-use mcp_oauth_gateway::flow::grant::GrantRecord;
 use mcp_oauth_gateway::flow::grant::{GrantRecord, RefreshAttempt};
 use mcp_oauth_gateway::flow::latest_approval::LatestApprovalRecord;
 use mcp_oauth_gateway::flow::pins::PinsRecord;
@@ -42,8 +43,9 @@ const DAY: u64 = 86_400;
 
 /// The longest life of a record of each kind in seconds, with the default lifetimes. `None` means
 /// no limit: the operator bounds their number, and a request alone never creates one.
-const LIES: [(&str, Option<u64>); 12] = [
+const LIES: [(&str, Option<u64>); 13] = [
     ("abandoned-branches", Some(3_600 + 300)),
+    ("access-key", None),
     ("api-key", None),
     ("approval", Some(1_800 + 600)),
     ("approval-latest", Some(1_800 + 600)),
@@ -66,6 +68,7 @@ macro_rules! kinds {
         $each::<FlowRecord>($($argument),*).await;
         $each::<GrantRecord>($($argument),*).await;
         $each::<AbandonedRecord>($($argument),*).await;
+        $each::<AccessKeyRecord>($($argument),*).await;
         $each::<ApiKeyRecord>($($argument),*).await;
         $each::<ApprovalRecord>($($argument),*).await;
         $each::<LatestApprovalRecord>($($argument),*).await;
@@ -317,6 +320,26 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let ConsentRecord::Consent(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
     stored_credentials(all).await;
+    access_keys(&AccessKeys::new(all.clone(), Clock::Fixed(Arc::new(AtomicU64::new(THEN))))).await;
+}
+
+/// Adds a key of each holder; one was used, and one is revoked.
+async fn access_keys(keys: &AccessKeys) {
+    for holder in [
+        KeyHolder::Server("files".into()),
+        KeyHolder::Owner("ops".into()),
+        KeyHolder::AllOwners,
+    ] {
+        let spec = |name: &str| AccessKeySpec {
+            holder: holder.clone(),
+            name: Some(name.to_owned()),
+            ttl: None,
+        };
+        let id = keys.add(spec("first")).await.unwrap().id;
+        keys.note_use(id).await.unwrap();
+        let revoked = keys.add(spec("second")).await.unwrap();
+        keys.revoke(revoked.id).await.unwrap();
+    }
 }
 
 /// Adds an API key, and tokens in each state.

@@ -42,6 +42,8 @@ impl Proxy {
                 _ => self.token_holder(active, TokenKind::Access, headers),
             },
             Access::Key => self.token_holder(active, TokenKind::Key, headers),
+            // The router answers before.
+            Access::Introspect => Err(ProxyError::CredentialRefused),
         }
     }
 

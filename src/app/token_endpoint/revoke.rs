@@ -23,10 +23,9 @@ impl TokenEndpoint {
     /// # Errors
     /// If the client does not authenticate, the token is missing, the source sends too many, or the
     /// store fails.
-    pub async fn revoke(&self, source: IpAddr, active: &ActiveService, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
+    pub async fn revoke(&self, source: IpAddr, active: &ActiveService, authorization: Option<&str>, form: &Form) -> Result<(), Rejection> {
         self.check_limit(source)?;
-        let form = Form::parse(body)?;
-        let client = self.clients.authenticate(authorization, &form)?;
+        let client = self.clients.authenticate(authorization, form)?;
         let missing = || {
             Rejection::Token(TokenRequestError {
                 code: OAuthErrorCode::InvalidRequest,

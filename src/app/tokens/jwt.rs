@@ -31,7 +31,7 @@ impl Tokens {
         let now = self.core.clock.now();
         let token = AccessToken {
             issuer: names.issuer.to_owned(),
-            audience: self.core.urls.service_url(&active.service),
+            audience: self.core.urls.audience(&active.service),
             subject: header.subject.clone(),
             client_id: names.client_id.to_owned(),
             scope: header.scopes.clone(),
@@ -56,6 +56,14 @@ impl Tokens {
     /// # Errors
     /// The text says what is wrong. It contains no part of the token.
     pub(in crate::app) fn open_jwt(&self, service: &Service, token: &str) -> Result<OpenedPair, &'static str> {
+        self.verify_jwt(service, token).map(|token| pair_of(service, token))
+    }
+
+    /// Verifies a JWT of this service, as [`Tokens::open_jwt`] does.
+    ///
+    /// # Errors
+    /// The text says what is wrong. It contains no part of the token.
+    pub(in crate::app) fn verify_jwt(&self, service: &Service, token: &str) -> Result<AccessToken, &'static str> {
         let jwt = UnverifiedJwt::parse(token).map_err(|_| NOT_OUR_TOKEN)?;
         if jwt.kind.as_deref() != Some(access_token::JWT_TYPE) {
             return Err("this is not an access token");
@@ -68,33 +76,43 @@ impl Tokens {
             JwtError::TooLong | JwtError::Malformed | JwtError::Critical | JwtError::Algorithm | JwtError::UnknownKey => NOT_OUR_TOKEN,
         })?;
         let token = AccessToken::from_claims(&claims).ok_or(NOT_OUR_TOKEN)?;
-        if token.audience != self.core.urls.service_url(service) || !self.core.urls.is_issuer(service, &token.issuer) {
+        if token.audience != self.core.urls.audience(service) || !self.core.urls.is_issuer(service, &token.issuer) {
             return Err(WRONG_SERVICE);
         }
-        let (payload_kind, upstream) = match &token.user {
-            Some(user) => (
-                PayloadKind::Identity,
-                serde_json::to_string(&identity_payload(user)).unwrap_or_default(),
-            ),
-            None => (PayloadKind::Nothing, String::new()),
-        };
-        Ok(OpenedPair {
-            half: PairHeader {
-                mode: TokenMode::Jwt,
-                kind: TokenKind::Access,
-                carried: payload_kind,
-                grant: token.grant,
-                generation: token.generation,
-                branch: token.branch,
-                service: ServiceDigest::of(&token.service),
-                client: Digest::new(&token.client_id).truncated(),
-                expires: token.expires,
-                upstream_expires: UnixTime::NEVER,
-                subject: token.subject,
-                scopes: token.scope,
+        Ok(token)
+    }
+}
+
+/// A verified token as a pair.
+pub(in crate::app) fn pair_of(service: &Service, token: AccessToken) -> OpenedPair {
+    let (payload_kind, upstream) = match &token.user {
+        Some(user) => (
+            PayloadKind::Identity,
+            serde_json::to_string(&identity_payload(user)).unwrap_or_default(),
+        ),
+        None => (PayloadKind::Nothing, String::new()),
+    };
+    let is_own = token.service == service.name;
+    OpenedPair {
+        half: PairHeader {
+            mode: TokenMode::Jwt,
+            kind: TokenKind::Access,
+            carried: payload_kind,
+            grant: token.grant,
+            generation: token.generation,
+            branch: token.branch,
+            service: if is_own {
+                service.digest
+            } else {
+                ServiceDigest::of(&token.service)
             },
-            upstream: Secret::from(upstream),
-        })
+            client: Digest::new(&token.client_id).truncated(),
+            expires: token.expires,
+            upstream_expires: UnixTime::NEVER,
+            subject: token.subject,
+            scopes: token.scope,
+        },
+        upstream: Secret::from(upstream),
     }
 }
 

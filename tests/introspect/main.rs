@@ -1,0 +1,10 @@
+//! Resource servers that the gateway does not proxy: sign-in, introspection, user data and keys.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod endpoints;
+mod hostile;
+mod keys;
+mod servers;
+#[expect(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
