@@ -51,7 +51,11 @@ fn entry(active: &Arc<ActiveService>, base_url: &BaseUrl) -> Value {
                 .without("offline_access")
                 .list()
                 .into();
-            ("oauth", "an OAuth 2.1 sign-in, which MCP clients begin by themselves")
+            if service.access == Access::Local {
+                ("local", "the local key of the gateway's machine, or an OAuth 2.1 sign-in")
+            } else {
+                ("oauth", "an OAuth 2.1 sign-in, which MCP clients begin by themselves")
+            }
         }
         Access::Key => {
             entry["scopes"] = service.required_scopes.list().into();

@@ -3,6 +3,7 @@
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
+use zeroize::Zeroizing;
 
 use crate::base::secret::Secret;
 
@@ -78,13 +79,33 @@ fn params_cost(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())
 }
 
+/// A 32-byte key from a passphrase, at these costs: memory in KiB, and passes over it.
+///
+/// # Errors
+/// If the costs or the salt are outside of what argon2id allows.
+pub fn derive_key(passphrase: &Secret, salt: &[u8], memory_kib: u32, passes: u32) -> Result<Zeroizing<[u8; 32]>, String> {
+    let params = Params::new(memory_kib, passes, 1, Some(32)).map_err(|error| error.to_string())?;
+    let mut key = Zeroizing::new([0; 32]);
+    let mut memory = blocks(&params);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(passphrase.expose().as_bytes(), salt, &mut *key, &mut memory)
+        .map_err(|error| error.to_string())?;
+    Ok(key)
+}
+
+/// The memory that the operating system gets back at once.
+fn blocks(params: &Params) -> Vec<Block> {
+    let block_count = params.block_count();
+    let mut memory = Vec::with_capacity(block_count.max(MIN_MMAP_BYTES / Block::SIZE));
+    memory.resize(block_count, Block::new());
+    memory
+}
+
 fn hash_with(password: &Secret, salt: Salt, params: Params) -> Result<PasswordHash, String> {
     let mut out = [0; Output::MAX_LENGTH];
     let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
     let out = out.get_mut(..length).ok_or("the hash is too long")?;
-    let block_count = params.block_count();
-    let mut memory = Vec::with_capacity(block_count.max(MIN_MMAP_BYTES / Block::SIZE));
-    memory.resize(block_count, Block::new());
+    let mut memory = blocks(&params);
     let params_string = ParamsString::try_from(&params).map_err(|error| error.to_string())?;
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into_with_memory(password.expose().as_bytes(), &salt, out, &mut memory)

@@ -4,6 +4,7 @@ pub mod argon2id;
 pub mod endpoint_network;
 pub mod ids;
 pub mod jws;
+pub mod key_wrap;
 pub mod keyring;
 pub mod random;
 pub mod record;

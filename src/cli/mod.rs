@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod grants;
 pub mod greeting;
 mod healthcheck;
+pub mod key_file;
 mod keyring;
 pub mod load_config;
 pub mod local_keys;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::base::keyring::KeyRing;
 use crate::cli::password_users::{self, Users};
-use crate::cli::{data_dir, load_config};
+use crate::cli::{data_dir, key_file, load_config};
 use crate::config::flags::Serve;
 use crate::config::validate::{StartConfig, Validated};
 use crate::service::config::Config;
@@ -99,8 +99,7 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
         if modified == last_modified {
             continue;
         }
-        let result = data_dir::read_secret(&path).and_then(|text| KeyRing::parse(text.expose()).map_err(|error| error.to_string()));
-        let outcome = match result {
+        let outcome = match read_keys(path.clone()).await {
             Ok(ring) => store.replace_keys(ring).await,
             Err(error) => {
                 tracing::error!(why = %error, "the new key file is not good; the keys that were there stay");
@@ -118,6 +117,12 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
             }
         }
     }
+}
+
+/// Reads the keys. A passphrase takes a core for a while, so another thread does that.
+async fn read_keys(path: PathBuf) -> Result<KeyRing, String> {
+    let read = tokio::task::spawn_blocking(move || key_file::read_ring(&path));
+    read.await.map_err(|error| error.to_string())?
 }
 
 /// Registers the SIGHUP handler, and returns the future that reloads at each signal.

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
-use crate::cli::{arguments, data_dir, load_config};
+use crate::cli::{arguments, data_dir, key_file, load_config};
 use crate::config::spanned::Location;
 use crate::config::storage_flags::StorageFlags;
 use crate::config::store::{self, StorageLocations, StoreConfig};
@@ -141,6 +141,9 @@ impl Storage {
     /// The key ring. Creates it at the first start, unless other keys sealed the store.
     pub fn load_or_create_keys(&self, clock: &Clock, runtime: &Runtime) -> Result<KeyRing, String> {
         if let Some(ring) = self.load_keys()? {
+            if Self::has_key_file() {
+                key_file::lock_if_wanted(&self.key_file()).map_err(|error| format!("{}: {error}", self.keys_at()))?;
+            }
             return Ok(ring);
         }
         let (path, text) = (self.key_file(), keyring::generate(clock.now()));
@@ -152,7 +155,7 @@ impl Storage {
                 return Err(self.unfit_as(&error, &missing));
             }
         }
-        data_dir::write_secret(&path, &text).map_err(|error| {
+        key_file::write(&path, &text).map_err(|error| {
             self.keys_at()
                 .wrong(error, "name a file in a directory that you may write to")
                 .to_string()
@@ -306,7 +309,7 @@ impl Storage {
 }
 
 fn parsed(location: &Location, path: &Path) -> Result<KeyRing, String> {
-    let text = data_dir::read_secret(path).map_err(|error| format!("{location}: {error}"))?;
+    let text = key_file::read(path).map_err(|error| format!("{location}: {error}"))?;
     KeyRing::parse(text.expose()).map_err(|error| {
         location
             .wrong(

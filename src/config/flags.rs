@@ -148,6 +148,8 @@ pub enum Keyring {
     List,
     /// Add a key; it decrypts at once and encrypts after five minutes; no user is signed out
     Rotate,
+    /// Lock the key file by a passphrase from standard input; an empty line removes the lock
+    Passphrase,
 }
 
 /// Actions of `api-keys`.

@@ -99,3 +99,94 @@ fn stored_services_need_a_store() {
         "{text}"
     );
 }
+
+const PASSPHRASE: &str = "four quiet words here";
+
+/// The key file as it lies on the disk.
+fn key_file(site: &Site) -> String {
+    std::fs::read_to_string(site.path().join("keys.json")).unwrap()
+}
+
+/// Starts with this passphrase.
+async fn started_with(site: &Site, passphrase: &str) -> crate::support::process::Process {
+    site.ready(site.command().env("MCP_GATEWAY_PASSPHRASE", passphrase)).await
+}
+
+/// Asserts that no start succeeds with this passphrase, and that nothing on the disk changes.
+fn does_not_start(site: &Site, passphrase: Option<&str>, text: &str) {
+    let before = key_file(site);
+    let mut command = site.command();
+    if let Some(passphrase) = passphrase {
+        command.env("MCP_GATEWAY_PASSPHRASE", passphrase);
+    }
+    let output = command.stderr(std::process::Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(text), "{said}");
+    assert!(!said.contains(PASSPHRASE), "{said}");
+    assert_eq!(key_file(site), before);
+}
+
+#[tokio::test]
+async fn passphrase_locks_the_key_file_and_a_wrong_one_is_never_an_empty_store() {
+    let site = Site::new();
+    // A gateway without a passphrase gets one later. Its records stay readable.
+    drop(site.start().await);
+    site.sign_in().await;
+    assert!(key_file(&site).contains("seals_from"));
+    drop(started_with(&site, PASSPHRASE).await);
+    let locked = key_file(&site);
+    assert!(locked.contains("argon2id") && !locked.contains("seals_from") && mode(&site, "keys.json") == 0o600);
+    does_not_start(&site, None, "MCP_GATEWAY_PASSPHRASE");
+    does_not_start(&site, Some("four quiet words her"), "the passphrase is wrong");
+    does_not_start(&site, Some(""), "MCP_GATEWAY_PASSPHRASE");
+    let _process = started_with(&site, PASSPHRASE).await;
+    has_newest_token(&site.standin, &site.call().await);
+}
+
+#[tokio::test]
+async fn new_gateway_with_a_passphrase_never_writes_readable_keys_and_refuses_a_weak_one() {
+    let site = Site::new();
+    let mut weak = site.command();
+    let output = weak
+        .env("MCP_GATEWAY_PASSPHRASE", "short")
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("passphrase"));
+    assert!(!site.path().join("keys.json").exists());
+    drop(started_with(&site, PASSPHRASE).await);
+    assert!(key_file(&site).contains("argon2id"));
+}
+
+#[tokio::test]
+async fn keyring_commands_rotate_change_and_remove_under_a_passphrase() {
+    use std::io::Write as _;
+    let site = Site::new();
+    drop(started_with(&site, PASSPHRASE).await);
+    let keyring = |action: &str, passphrase: Option<&str>, input: &str| {
+        let mut command = crate::support::process::command();
+        command
+            .args(["keyring", action, "--data-dir"])
+            .arg(site.path())
+            .stdin(std::process::Stdio::piped());
+        if let Some(passphrase) = passphrase {
+            command.env("MCP_GATEWAY_PASSPHRASE", passphrase);
+        }
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert!(keyring("rotate", Some(PASSPHRASE), "").0);
+    assert!(key_file(&site).contains("argon2id"), "a rotation keeps the lock");
+    assert_eq!(keyring("list", Some(PASSPHRASE), "").1.lines().count(), 2);
+    let before = key_file(&site);
+    assert!(!keyring("rotate", Some("another passphrase"), "").0);
+    assert!(!keyring("passphrase", Some(PASSPHRASE), "short\n").0);
+    assert!(!keyring("passphrase", None, "another passphrase\n").0);
+    assert_eq!(key_file(&site), before, "a failure changes nothing");
+    assert!(keyring("passphrase", Some(PASSPHRASE), "another passphrase\n").0);
+    assert!(!keyring("list", Some(PASSPHRASE), "").0 && keyring("list", Some("another passphrase"), "").0);
+    assert!(keyring("passphrase", Some("another passphrase"), "\n").0);
+    assert_eq!(keyring("list", None, "").1.lines().count(), 2);
+}

@@ -35,12 +35,7 @@ async fn killed_refreshes(rounds: usize, is_lenient: bool) -> BTreeMap<&'static 
         site.standin.set(|b| {
             (b.token_delay, b.token_delay_after, b.omit_refresh_token) = (THINKS, THINKS, is_lenient);
         });
-        let program = site.program();
-        let key = site.key();
-        let call = tokio::spawn(async move {
-            // The answer may be cut, which panics in the task.
-            let _ = crate::bridge::whoami(&program, &key).await;
-        });
+        let call = tokio::spawn(site.call_until_killed());
         tokio::time::sleep(Duration::from_micros(below(30_000))).await;
         process.kill();
         let _ = call.await;

@@ -3,17 +3,23 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::{Request, header};
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::stored_credential::{SignedIn, StoredCredential, StoredCredentialRecord};
 use mcp_oauth_gateway::flow::stored_token::{CredentialKind, OAuthCredential};
+use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::net::dial::AddressPolicy;
+use mcp_oauth_gateway::net::http_client::RequestPolicy;
 use mcp_oauth_gateway::store::{Backend, Handle, Sqlite, Store, UpsertError};
+use serde_json::json;
 
 use crate::bridge::{login, whoami};
-use crate::support::browser::Page;
+use crate::support::browser::{Browser, Page};
 use crate::support::client::McpClient;
 use crate::support::port::free_port;
 use crate::support::process::{Process, command};
@@ -65,7 +71,12 @@ impl Site {
     }
 
     pub(crate) async fn start(&self) -> Process {
-        Process::ready(&mut self.command(), self.port, self.path()).await
+        self.ready(&mut self.command()).await
+    }
+
+    /// Starts this command and waits until it serves.
+    pub(crate) async fn ready(&self, command: &mut std::process::Command) -> Process {
+        Process::ready(command, self.port, self.path()).await
     }
 
     /// The store, opened beside the gateway, as commands do it.
@@ -120,6 +131,24 @@ impl Site {
     /// Calls a tool with the local key.
     pub(crate) async fn call(&self) -> Page {
         whoami(&self.program(), &self.key()).await
+    }
+
+    /// Sends a call, whose answer may be cut.
+    pub(crate) fn call_until_killed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "whoami", "arguments": {} } });
+        let request = Request::post(format!("http://127.0.0.1:{}/mcp", self.port))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, text/event-stream")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.key()))
+            .body(RequestBody::Full(body.to_string().into()))
+            .unwrap();
+        let policy = RequestPolicy {
+            addresses: AddressPolicy::Anything,
+            connect: Duration::from_secs(5),
+            first_byte: Some(Duration::from_secs(20)),
+            http2: false,
+        };
+        async move { drop(Browser::default().client.send(request, &policy).await) }
     }
 
     pub(crate) fn program(&self) -> McpClient {

@@ -43,6 +43,7 @@ fn the_command_reference_names_every_flag() {
         "healthcheck",
         "keyring list",
         "keyring rotate",
+        "keyring passphrase",
         "api-keys add",
         "api-keys list",
         "api-keys revoke",

@@ -11,7 +11,7 @@ use crate::service::{Service, UpstreamHeaders};
 use crate::token::header::{PairHeader, PayloadKind, TokenKind};
 
 /// The subject of calls with the local key. No user has it: names of users have no colon.
-const LOCAL_KEY_SUBJECT: &str = ":local-key";
+pub(super) const LOCAL_KEY_SUBJECT: &str = ":local-key";
 
 /// The headers by which proxies report their caller.
 const PROXY_HEADERS: [&str; 6] = [

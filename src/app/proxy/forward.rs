@@ -9,12 +9,13 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::proxy::Proxy;
-use crate::app::proxy::caller::{AuthenticatedRequest, Caller, CallerAddress};
+use crate::app::proxy::caller::{AuthenticatedRequest, Caller, CallerAddress, LOCAL_KEY_SUBJECT};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionOwner, SessionRequest};
 use crate::app::proxy::send::{send, stream_body};
 use crate::app::proxy::stored_token::token_source;
 use crate::app::runtime_config::ActiveService;
+use crate::base::ids::Id;
 use crate::net::body::{BodyError, EarlyEnd, ResponseBody, StreamBody, is_event_stream, read_limited};
 use crate::net::http_client::HttpClient;
 use crate::oauth::bearer;
@@ -73,6 +74,8 @@ impl Proxy {
             && header.kind == TokenKind::Key
         {
             Box::pin(self.check_key(header, service, RequestOrigin::of(source, &head.headers))).await?;
+        } else if let Caller::LocalKey(key) = &caller {
+            self.record_key_use(key.0, LOCAL_KEY_SUBJECT, service, || RequestOrigin::of(source, &head.headers));
         }
         // RFC 6750 §2: one way to send a token. The query is forwarded, and a token in it would be too.
         if head.uri.query().is_some_and(bearer::is_token_in_query) {
@@ -138,14 +141,19 @@ impl Proxy {
         if !self.known_keys.contains(header.grant) {
             self.known_keys.look_up(&self.core, header.grant).await?;
         }
-        if self.core.audit.is_on() && self.key_uses.note_first(header.grant, self.core.clock.now()) {
-            let used = AuditEvent::new(AuditEventKind::KeyUsed, AuditOutcome::Success)
-                .user(&header.subject)
-                .with("key", header.grant)
-                .with("service", service.name.as_str());
-            self.core.audit.record_from(Some(origin), used);
-        }
+        self.record_key_use(header.grant, &header.subject, service, || origin);
         Ok(())
+    }
+
+    /// Records the use of an API key or of the local key in the audit log, once an hour.
+    fn record_key_use(&self, key: Id, subject: &str, service: &Service, origin: impl FnOnce() -> RequestOrigin) {
+        if self.core.audit.is_on() && self.key_uses.note_first(key, self.core.clock.now()) {
+            let used = AuditEvent::new(AuditEventKind::KeyUsed, AuditOutcome::Success)
+                .user(subject)
+                .with("key", key)
+                .with("service", service.name.as_str());
+            self.core.audit.record_from(Some(origin()), used);
+        }
     }
 
     /// The response with our headers, and what ends its body early.
