@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | 9 | [`cli`] | starts and stops everything |
 //! | 7 | [`web`] | routes, request checks, cookies, pages, responses |
+//! | 6 | [`adapter`] | endpoints that speak a model vendor's API |
 //! | 6 | [`config`] | flags or a file as checked types |
 //! | 5 | [`agent`] | the client's side: known clients, and the doctor |
 //! | 5 | [`app`] | the use cases, and what lives in memory |
@@ -16,6 +17,7 @@
 // These macros panic if the pipe is closed. `cli` has functions that do not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod adapter;
 pub mod agent;
 pub mod app;
 pub mod base;

@@ -210,6 +210,7 @@ mod tests {
     use crate::net::http_client::HttpClient;
     use crate::oauth::scope::Scopes;
     use crate::observe::audit::AuditLog;
+    use crate::service::adapter_urls::AdapterUrls;
     use crate::service::client::ClientDocuments;
     use crate::service::config::Config;
     use crate::service::public_urls::PublicUrls;
@@ -234,6 +235,7 @@ mod tests {
                 cors_origins: Vec::new(),
                 public_directory: false,
                 approvers: Vec::new(),
+                adapters: AdapterUrls::default(),
                 json_token: false,
                 announces_iss: true,
                 client_documents: ClientDocuments::default(),

@@ -34,6 +34,7 @@ pub mod stored;
 pub mod tasks;
 pub mod token_endpoint;
 pub mod tokens;
+pub mod tools;
 pub mod upstream_cache;
 pub mod user_policy;
 
@@ -53,6 +54,7 @@ use crate::app::signing_keys::SigningKeys;
 use crate::app::stored::StoredCredentials;
 use crate::app::token_endpoint::TokenEndpoint;
 use crate::app::tokens::Tokens;
+use crate::app::tools::Tools;
 use crate::base::secret::Secret;
 use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 use crate::service::config::Config;
@@ -82,6 +84,8 @@ pub struct App {
     pub authorize: Arc<Authorize>,
     /// MCP requests.
     pub proxy: Arc<Proxy>,
+    /// Calls of tools for the adapters.
+    pub tools: Arc<Tools>,
 }
 
 impl App {
@@ -130,6 +134,7 @@ impl App {
             Arc::clone(&grants),
             Arc::clone(&stored),
         ));
+        let tools = Arc::new(Tools::new(Arc::clone(&core), Arc::clone(&proxy)));
         Arc::new(Self {
             core,
             ping: Arc::new(StorePing::new()),
@@ -143,6 +148,7 @@ impl App {
             token_endpoint,
             authorize,
             proxy,
+            tools,
         })
     }
 

@@ -197,6 +197,14 @@ keys! {
         MIXED: Word(MIXED_RULES) = "mixed", "`\"allow\"`", "", "With `ask`, calls of a request to an adapter that also has tools of others wait for a person.";
         CLIENT_APPROVALS: Switch = "client_approvals", "`false`", "", "Lets the approval item of a vendor's own client decide, instead of a person here.";
     }
+    /// `[adapters.openai]`.
+    openai "adapters.openai" {
+        URL: Url = "url", "`https://api.openai.com`", "", "The vendor's address, without `/v1`, for the adapter of the OpenAI Responses API.";
+    }
+    /// `[adapters.anthropic]`.
+    anthropic "adapters.anthropic" {
+        URL: Url = "url", "`https://api.anthropic.com`", "", "The vendor's address, without `/v1`, for the adapter of the Anthropic Messages API.";
+    }
     /// `[console]`.
     console "console" {
         APPROVERS: Texts = "approvers", "the only user of `[login.password]`", "", "The users who decide about calls with API keys, with the local key and through adapters. A user of a provider is written `provider:id`.";

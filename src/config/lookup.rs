@@ -4,7 +4,7 @@ use crate::config::keys::ALL;
 use crate::config::schema::{KeyInfo, ValueType};
 
 /// The patterns of all tables, in the order of the reference.
-pub const TABLES: [&str; 15] = [
+pub const TABLES: [&str; 17] = [
     "",
     "keys",
     "tls",
@@ -17,6 +17,8 @@ pub const TABLES: [&str; 15] = [
     "services.*",
     "services.*.auth_header",
     "services.*.tools",
+    "adapters.openai",
+    "adapters.anthropic",
     "console",
     "cors",
     "audit",

@@ -10,6 +10,7 @@ use crate::config::service::{self, ConfiguredTokenMode, Described, ServiceContex
 use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::{features, keys, stateless, users};
+use crate::service::adapter_urls::AdapterUrls;
 use crate::service::client::{ClientDocuments, PinnedDocument};
 use crate::service::config::{Config, DEFAULT_HTTPS_SESSION_TTL_SECONDS};
 use crate::service::public_urls::PublicUrls;
@@ -117,6 +118,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     let mut only = |pattern| document.only(pattern, source);
     let (top, tls, store, keys) = (only(""), only("tls"), only("store"), only("keys"));
     let (login, cors, audit, console) = (only("login.password"), only("cors"), only("audit"), only("console"));
+    let vendors = ["adapters.openai", "adapters.anthropic"].map(only);
     let mut missing_features = Vec::new();
     let certificate = listen::certificate(&tls)?;
     let (urls, listen) = listen::public_urls(&top, &certificate)?;
@@ -130,12 +132,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
     let other_port = [listen::other_port(&top, &urls, &listen), listen::respelled(&top, &urls)?].concat();
     let clear = store::clear_password(&store, &store_config);
     let mut warnings = [warnings_of(&document, &services, source), other_port, clear].concat();
-    let data_dir = if store_config.is_stateless() {
-        warnings.extend(unused_data_dir(&top)?);
-        PathBuf::new()
-    } else {
-        data_dir(&top, default_data_dir)?
-    };
+    let data_dir = used_data_dir(&top, &store_config, default_data_dir, &mut warnings)?;
     let users = users::users(&login)?;
     let validated = Validated {
         token_modes: services.iter().map(|described| described.tokens).collect(),
@@ -145,7 +142,7 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
             users: users.unwrap_or_default(),
             idps,
             clients,
-            ..switches([&top, &cors, &console], pinned, &urls)?
+            ..switches([&top, &cors, &console], &vendors, pinned, &urls)?
         },
         start: StartConfig {
             urls,
@@ -169,7 +166,11 @@ fn validate_document(mut document: Document, source: &Location, default_data_dir
         warnings,
     };
     let sections = [&top, &tls, &store, &keys, &login, &cors, &audit, &console];
-    sections.into_iter().chain(&document.sections).try_for_each(check_unread)?;
+    sections
+        .into_iter()
+        .chain(&vendors)
+        .chain(&document.sections)
+        .try_for_each(check_unread)?;
     Ok(validated)
 }
 
@@ -180,8 +181,30 @@ fn session_ttl(top: &Section, urls: &PublicUrls) -> Result<u64, ConfigError> {
     Ok(top.get(&keys::top::SESSION_TTL)?.unwrap_or(default))
 }
 
+/// `data_dir`; empty in stateless mode, which has no use for it.
+fn used_data_dir(top: &Section, store: &StoreConfig, default: Option<PathBuf>, warnings: &mut Vec<String>) -> Result<PathBuf, ConfigError> {
+    if store.is_stateless() {
+        warnings.extend(unused_data_dir(top)?);
+        return Ok(PathBuf::new());
+    }
+    data_dir(top, default)
+}
+
+/// The vendors' addresses.
+fn adapters([openai, anthropic]: &[Section; 2]) -> Result<AdapterUrls, ConfigError> {
+    Ok(AdapterUrls {
+        openai: openai.get(&keys::openai::URL)?.map(|spanned| spanned.value),
+        anthropic: anthropic.get(&keys::anthropic::URL)?.map(|spanned| spanned.value),
+    })
+}
+
 /// A configuration without services, users, providers and clients.
-fn switches(sections: [&Section; 3], pinned: Vec<PinnedDocument>, urls: &PublicUrls) -> Result<Config, ConfigError> {
+fn switches(
+    sections: [&Section; 3],
+    vendors: &[Section; 2],
+    pinned: Vec<PinnedDocument>,
+    urls: &PublicUrls,
+) -> Result<Config, ConfigError> {
     let [top, cors, console] = sections;
     let compat = top.get(&keys::top::COMPAT)?;
     let has_compat = |word: &str| compat.iter().any(|name| name.value == word);
@@ -191,6 +214,7 @@ fn switches(sections: [&Section; 3], pinned: Vec<PinnedDocument>, urls: &PublicU
         session_ttl: session_ttl(top, urls)?,
         idps: Vec::new(),
         clients: Vec::new(),
+        adapters: adapters(vendors)?,
         client_documents: ClientDocuments {
             is_on: top.get(&keys::top::CLIENT_DOCUMENTS)?.is_none_or(|switch| switch.value),
             pinned,

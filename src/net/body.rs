@@ -1,11 +1,11 @@
 //! Request and response bodies: a closed set, so enums, and the hot path allocates nothing.
 
 use crate::base::ids::Id;
+use crate::net::generated_body::GeneratedBody;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,6 +109,8 @@ pub enum ResponseBody {
     Full(Bytes),
     /// An upstream's body, forwarded as it arrives.
     Stream(StreamBody),
+    /// A body that work of the gateway writes.
+    Generated(Box<GeneratedBody>),
 }
 
 impl Default for ResponseBody {
@@ -125,6 +127,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(one_frame(mem::take(bytes))),
             Self::Stream(stream) => stream.poll(context),
+            Self::Generated(generated) => generated.poll(context).map(|part| part.map(|part| Ok(Frame::data(part)))),
         }
     }
 
@@ -132,6 +135,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(stream) => stream.body.is_end_stream(),
+            Self::Generated(_) => false,
         }
     }
 
@@ -139,6 +143,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(stream) => stream.body.size_hint(),
+            Self::Generated(_) => SizeHint::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod activity;
 pub mod body;
 pub mod connection_quota;
 pub mod dial;
+pub mod generated_body;
 pub mod http_client;
 pub mod listen;
 pub mod local_probe;

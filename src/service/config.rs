@@ -1,6 +1,7 @@
 //! The configuration that a reload may change, checked.
 
 use crate::service::Service;
+use crate::service::adapter_urls::AdapterUrls;
 use crate::service::client::{ClientDocuments, ConfiguredClient};
 use crate::service::password_user::PasswordUser;
 use crate::upstream::idp::Idp;
@@ -23,6 +24,8 @@ pub struct Config {
     pub clients: Vec<ConfiguredClient>,
     /// The clients that have a metadata document.
     pub client_documents: ClientDocuments,
+    /// The addresses of the model vendors.
+    pub adapters: AdapterUrls,
     /// The origins of web pages that may call the MCP endpoints; `*` allows all.
     pub cors_origins: Vec<String>,
     /// Whether `/services` lists the services publicly.

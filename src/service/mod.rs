@@ -6,6 +6,7 @@
 //! | [`Login`] | how does the user sign in before consent? |
 //! | [`Upstream`] | what is the upstream credential, and where must the browser go for it? |
 
+pub mod adapter_urls;
 pub mod auth_header;
 pub mod auth_server_config;
 pub mod client;
@@ -35,7 +36,7 @@ use crate::upstream::quirks::KnownEndpoints;
 
 /// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$` and no reserved path segment.
 pub fn is_name(text: &str) -> bool {
-    const RESERVED: [&str; 17] = [
+    const RESERVED: [&str; 20] = [
         "mcp",
         "oauth",
         "authorize",
@@ -53,6 +54,9 @@ pub fn is_name(text: &str) -> bool {
         "introspect",
         "userinfo",
         "approvals",
+        "openai",
+        "anthropic",
+        "k",
     ];
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') && !RESERVED.contains(&text)
@@ -125,6 +129,13 @@ pub enum Access {
     /// A token of this gateway's authorization server, which the resource server itself checks: the
     /// gateway does not proxy it.
     Introspect,
+}
+
+impl Access {
+    /// Whether the key of an adapter is enough to call the service. Elsewhere the request has a token.
+    pub fn is_open_to_adapters(self) -> bool {
+        matches!(self, Self::Local | Self::Public)
+    }
 }
 
 /// How the user signs in before consent.

@@ -9,15 +9,18 @@ use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use serde_json::{Value, json};
 
+use crate::adapter::endpoint::Adapters;
 use crate::app::App;
 use crate::app::endpoint::{PathStyle, ServiceEndpoint};
 use crate::app::proxy::caller::CallerAddress;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::service_list;
+use crate::base::secret::Secret;
 use crate::net::body::read_limited;
 use crate::net::http_client::HttpClient;
 use crate::observe::request_origin::RequestOrigin;
 use crate::service::public_urls::BaseUrl;
+use crate::web::adapter_requests::{self, AdapterTarget};
 use crate::web::flow_pages;
 use crate::web::guard::{self, CorsPolicy, Origin};
 use crate::web::idp_pages;
@@ -40,6 +43,7 @@ type PendingRequest<'a> = Request<&'a mut Option<Incoming>>;
 #[derive(Clone)]
 pub struct Router {
     app: Arc<App>,
+    adapters: Arc<Adapters>,
     routes: Arc<RouteTable>,
 }
 
@@ -59,24 +63,27 @@ impl Router {
     /// The router of this app.
     pub fn new(app: Arc<App>) -> Self {
         let routes = Arc::new(RouteTable::new(app.urls().prefix()));
-        Self { app, routes }
+        let adapters = Arc::new(Adapters::new(Arc::clone(&app)));
+        Self { app, adapters, routes }
     }
 
     /// Responds to one request. `peer` is the other end of the connection.
     pub async fn handle(&self, http: &HttpClient, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let key = adapter_requests::cut_key(&mut parts, self.app.urls().prefix());
         let (version, expects_continue) = (parts.version, parts.headers.contains_key(header::EXPECT));
         let mut body = Some(body);
-        let response = self.dispatch(http, Request::from_parts(parts, &mut body), peer).await;
+        let response = self.dispatch(http, Request::from_parts(parts, &mut body), peer, key).await;
         match body {
             Some(body) if version < Version::HTTP_2 => drain_body(response, body, expects_continue).await,
             Some(_) | None => response,
         }
     }
 
-    async fn dispatch(&self, http: &HttpClient, request: PendingRequest<'_>, peer: IpAddr) -> HttpResponse {
+    /// `key` is the key of an adapter that was in the path. No other endpoint has one.
+    async fn dispatch(&self, http: &HttpClient, request: PendingRequest<'_>, peer: IpAddr, key: Option<Secret>) -> HttpResponse {
         let source = guard::source(peer, request.headers(), &self.app.urls().trusted_proxies);
-        let route = match self.routes.find(request.method(), request.uri().path()) {
+        let route = match self.routes.find_with_key(request.method(), request.uri().path(), key.is_some()) {
             Ok(route) => route,
             Err(error) => return self.not_found(error, &request),
         };
@@ -111,6 +118,11 @@ impl Router {
                 };
                 reply::with_cors(response, &cors)
             }
+            // Boxed: rare, and large.
+            Endpoint::Adapter(vendor, path) => {
+                let target = AdapterTarget { vendor, path, key };
+                Box::pin(adapter_requests::respond(&self.adapters, http, request, target, context.address)).await
+            }
             Endpoint::Document(document) => {
                 let document = self.document(&document, context);
                 let response = document.map_or_else(|| self.no_service(&config), |document| reply::document(&document));
@@ -140,6 +152,11 @@ impl Router {
                 let serves_pages = find(context, service).is_none_or(|endpoint| endpoint.serves_foreign_pages());
                 guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, serves_pages)
             }
+            // No page may call an adapter, unless its origin is configured.
+            Endpoint::Adapter(..) => match guard::origin(context.base_url, headers) {
+                Origin::Other(origin) => guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, false),
+                Origin::Absent | Origin::Own => Some(CorsPolicy::Own),
+            },
             Endpoint::ResourceServer(ResourceServerEndpoint::Introspect, _) => Some(CorsPolicy::Own),
             Endpoint::ResourceServer(ResourceServerEndpoint::UserInfo, _)
             | Endpoint::Document(_)

@@ -5,10 +5,14 @@ use std::borrow::Cow;
 use http::Method;
 use matchit::Router;
 
+use crate::adapter::vendor::Vendor;
 use crate::app::endpoint::is_service_name;
 
 /// The methods of the MCP endpoint. A HEAD gets a challenge, or this list.
 pub const MCP_METHODS: &str = "GET, POST, DELETE, OPTIONS";
+
+/// The methods of the adapters: what a vendor's API uses.
+const ADAPTER_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// The endpoints, by how the router treats their requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub enum Endpoint {
     Mcp(ServiceRef),
     /// A document that everybody may read.
     Document(Document),
+    /// An endpoint of an adapter: the vendor, and the path there.
+    Adapter(Vendor, String),
     /// An endpoint that OAuth clients call.
     OAuth(OAuthEndpoint, ServiceRef),
     /// An endpoint that resource servers call.
@@ -125,6 +131,10 @@ pub struct RouteTable {
 #[derive(Clone, Copy, Debug)]
 enum Path {
     Mcp,
+    OpenAi,
+    OpenAiResponses,
+    Anthropic,
+    AnthropicMessages,
     ProtectedResource,
     AuthorizationServer,
     Authorize,
@@ -179,6 +189,10 @@ impl RouteTable {
                 add(&format!("{base}/userinfo{suffix}"), Path::UserInfo);
             }
         }
+        add("/openai/v1/{*path}", Path::OpenAi);
+        add("/openai/responses", Path::OpenAiResponses);
+        add("/anthropic/{*path}", Path::Anthropic);
+        add("/anthropic/messages", Path::AnthropicMessages);
         add("/upstream/callback", Path::UpstreamCallback);
         add("/upstream/callback/{service}", Path::UpstreamCallback);
         add("/login/{flow}", Path::Login);
@@ -218,7 +232,13 @@ impl RouteTable {
         let oauth = |endpoint| (Route::Endpoint(Endpoint::OAuth(endpoint, service())), "POST, OPTIONS");
         let resource_server = |endpoint, allowed| (Route::Endpoint(Endpoint::ResourceServer(endpoint, service())), allowed);
         let browser = |endpoint, allowed| (Route::Endpoint(Endpoint::Browser(endpoint)), allowed);
+        let rest = || matched.params.get("path").unwrap_or("");
+        let adapter = |vendor, path| (Route::Endpoint(Endpoint::Adapter(vendor, path)), ADAPTER_METHODS);
         let (route, allowed) = match *matched.value {
+            Path::OpenAi => adapter(Vendor::OpenAi, format!("/v1/{}", rest())),
+            Path::OpenAiResponses => adapter(Vendor::OpenAi, Vendor::OpenAi.loop_path().to_owned()),
+            Path::Anthropic => adapter(Vendor::Anthropic, format!("/{}", rest())),
+            Path::AnthropicMessages => adapter(Vendor::Anthropic, Vendor::Anthropic.loop_path().to_owned()),
             Path::Mcp => (Route::Endpoint(Endpoint::Mcp(service())), MCP_METHODS),
             Path::ProtectedResource => document(Document::ProtectedResource(service())),
             Path::AuthorizationServer => document(Document::AuthorizationServer(service())),
@@ -248,6 +268,17 @@ impl RouteTable {
             Ok(route)
         } else {
             Err(RouteError::Method(allowed))
+        }
+    }
+
+    /// As [`Self::find`]. Only an adapter is found for a path that had an adapter's key.
+    pub fn find_with_key(&self, method: &Method, path: &str, has_key: bool) -> Result<Route, RouteError> {
+        let route = self.find(method, path)?;
+        let is_adapter = matches!(route, Route::Endpoint(Endpoint::Adapter(..)));
+        if has_key && !is_adapter {
+            Err(RouteError::NotFound)
+        } else {
+            Ok(route)
         }
     }
 

@@ -111,6 +111,10 @@ pub struct Behaviour {
     pub mcp_key: Option<(String, String)>,
     /// Extra headers in every response of the MCP endpoint.
     pub mcp_headers: Vec<(String, String)>,
+    /// Further definitions in `tools/list`. A call of the tool `raw` gets its argument `result` as result.
+    pub more_tools: Vec<Value>,
+    /// Speak only MCP 2026-07-28: `initialize` is unknown, and each request carries its metadata.
+    pub stateless: bool,
     /// Answer JSON-RPC requests as a stream of server-sent events.
     pub sse: bool,
     /// The time between events of the stream that GET opens.
@@ -179,6 +183,8 @@ impl Default for Behaviour {
             mcp_open: false,
             mcp_key: None,
             mcp_headers: Vec::new(),
+            more_tools: Vec::new(),
+            stateless: false,
             sse: false,
             sse_gap: Duration::from_millis(200),
             strict_sessions: false,

@@ -12,6 +12,8 @@ pub struct Caller {
     token: String,
     scope: String,
     headers: Vec<String>,
+    more_tools: Vec<Value>,
+    stateless: bool,
 }
 
 impl Caller {
@@ -21,6 +23,8 @@ impl Caller {
             token,
             scope: access.scope,
             headers,
+            more_tools: exchange.behaviour.more_tools.clone(),
+            stateless: exchange.behaviour.stateless,
         }
     }
 }
@@ -42,10 +46,20 @@ pub fn text(text: &str) -> Value {
 
 /// The response to one request.
 pub async fn answer(method: &str, id: &Value, params: &Value, caller: &Caller) -> Value {
+    let version = &params["_meta"]["io.modelcontextprotocol/protocolVersion"];
+    if caller.stateless && (method == "initialize" || version != "2026-07-28") {
+        return error(id, -32601, "Method not found");
+    }
     match method {
         "initialize" => result(id, &initialize(params)),
         "ping" => result(id, &json!({})),
-        "tools/list" => result(id, &list()),
+        "tools/list" => {
+            let mut tools = list();
+            if let Some(tools) = tools["tools"].as_array_mut() {
+                tools.extend(caller.more_tools.iter().cloned());
+            }
+            result(id, &tools)
+        }
         "tools/call" => match call(params, caller).await {
             Some(value) => result(id, &value),
             None => error(id, -32602, "Unknown tool"),
@@ -99,6 +113,7 @@ async fn call(params: &Value, caller: &Caller) -> Option<Value> {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             text("done")
         }
+        "raw" => arguments["result"].clone(),
         "add" => text(&sum(&arguments["a"], &arguments["b"])),
         _ => return None,
     })

@@ -26,6 +26,7 @@ pub(crate) const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700),
 const PARTS: &str = "
 config store::<Type>Config store::<Type>ConfigError store::VaultLogin
 app    net::body net::http_client
+adapter net::body net::generated_body net::http_client upstream::forward_rules
 web    net::body net::http_client flow::<Type> service::public_urls
 ";
 
@@ -59,8 +60,9 @@ upstream PURE ASYNC HTTP governor percent_encoding quick_cache
 service  PURE HTTP tokio::sync tokio::task::spawn_blocking tracing std::sync
 config   PURE HTTP clap strsim toml_edit std::cell::Cell std::marker std::path std::sync::Arc std::net::SocketAddr
 config   std::net::ToSocketAddrs std::time::Duration
-app      PURE ASYNC HTTP argon2 dashmap governor quick_cache std::thread::available_parallelism
+app      PURE ASYNC HTTP argon2 dashmap http_body governor quick_cache std::thread::available_parallelism
 agent    PURE ASYNC HTTP
+adapter  PURE ASYNC HTTP http_body quick_cache
 web      PURE ASYNC HTTP askama cookie matchit percent_encoding
 cli      PURE ASYNC HTTP clap rustls tokio::fs tokio::io tokio::net tokio::signal
 cli      std::env std::fs std::os::unix std::process std::thread std::time
@@ -75,6 +77,7 @@ tokens
 grants
 api_keys grant_admin introspection stored
 token_endpoint authorize proxy
+tools
 mod
 reseal
 background

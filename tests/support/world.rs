@@ -18,6 +18,7 @@ use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::observe::audit::AuditLog;
+use mcp_oauth_gateway::service::adapter_urls::AdapterUrls;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
 use mcp_oauth_gateway::service::client::ClientDocuments;
 use mcp_oauth_gateway::service::config::Config;
@@ -144,6 +145,7 @@ impl World {
             cors_origins: vec![],
             public_directory: false,
             approvers: Vec::new(),
+            adapters: AdapterUrls::default(),
             json_token: false,
             announces_iss: true,
             client_documents: ClientDocuments::default(),

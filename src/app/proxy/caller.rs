@@ -13,6 +13,9 @@ use crate::token::header::{PairHeader, PayloadKind, TokenKind};
 /// The subject of calls with the local key. No user has it: names of users have no colon.
 pub(super) const LOCAL_KEY_SUBJECT: &str = ":local-key";
 
+/// The subject of calls with the adapter key.
+const ADAPTER_KEY_SUBJECT: &str = ":adapter-key";
+
 /// The headers by which proxies report their caller.
 const PROXY_HEADERS: [&str; 6] = [
     "forwarded",
@@ -35,9 +38,31 @@ pub struct CallerAddress {
 impl CallerAddress {
     /// Whether the caller is a program of this machine. A proxy or a tunnel on this machine is a loopback
     /// peer too, so a header by which such programs report their caller counts as a remote caller.
-    pub(super) fn is_this_machine(self, headers: &HeaderMap) -> bool {
+    pub(in crate::app) fn is_this_machine(self, headers: &HeaderMap) -> bool {
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
         is_loopback(self.peer) && is_loopback(self.source) && !PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
+    }
+}
+
+/// A program that calls an adapter, known by its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterCaller {
+    /// The id of the key.
+    pub key: Id,
+    /// Who holds it, for sessions and the audit log.
+    pub subject: String,
+    /// Whether the request also has tools that the gateway does not police.
+    pub is_mixed: bool,
+}
+
+impl AdapterCaller {
+    /// The holder of this machine's adapter key.
+    pub fn of_this_machine(key: LocalKeyId) -> Self {
+        Self {
+            key: key.0,
+            subject: ADAPTER_KEY_SUBJECT.to_owned(),
+            is_mixed: false,
+        }
     }
 }
 
@@ -48,6 +73,8 @@ pub(super) enum Caller {
     Anonymous,
     /// A program of this machine's user, which holds the local key.
     LocalKey(LocalKeyId),
+    /// A program that calls tools through an adapter.
+    Adapter(AdapterCaller),
     /// The holder of a token or API key with this header.
     TokenHolder(PairHeader),
     /// The holder of a bearer that may be a token of the upstream.
@@ -68,7 +95,7 @@ impl Caller {
     /// Whether a refresh or a new login could change the upstream's decision.
     pub(super) fn can_reauthenticate(&self) -> bool {
         match self {
-            Self::Anonymous | Self::LocalKey(_) => false,
+            Self::Anonymous | Self::LocalKey(_) | Self::Adapter(_) => false,
             // A credential of the service is the same for every user.
             Self::TokenHolder(header) => {
                 header.kind != TokenKind::Key && matches!(header.carried, PayloadKind::Access | PayloadKind::Reference)
@@ -89,7 +116,11 @@ impl Caller {
                 service: service.digest,
                 subject: LOCAL_KEY_SUBJECT,
             }),
-            Self::TokenHolder(_) | Self::LocalKey(_) | Self::Anonymous => None,
+            Self::Adapter(caller) if service.upstream.is_shared_identity() => Some(SessionOwner {
+                service: service.digest,
+                subject: &caller.subject,
+            }),
+            Self::TokenHolder(_) | Self::LocalKey(_) | Self::Adapter(_) | Self::Anonymous => None,
             #[cfg(feature = "raw")]
             Self::RawBearer => None,
         }
@@ -98,7 +129,7 @@ impl Caller {
     /// The grant or API key whose end ends the responses to the caller.
     pub(super) fn grant_id(&self) -> Option<Id> {
         match self {
-            Self::Anonymous | Self::LocalKey(_) => None,
+            Self::Anonymous | Self::LocalKey(_) | Self::Adapter(_) => None,
             Self::TokenHolder(header) => Some(header.grant),
             #[cfg(feature = "raw")]
             Self::RawBearer => None,

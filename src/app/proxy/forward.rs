@@ -12,7 +12,7 @@ use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::{AuthenticatedRequest, Caller, CallerAddress, LOCAL_KEY_SUBJECT};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionOwner, SessionRequest};
-use crate::app::proxy::send::{send, stream_body};
+use crate::app::proxy::send::{PendingBody, send};
 use crate::app::proxy::stored_token::token_source;
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::Id;
@@ -47,6 +47,12 @@ struct RelayedStream {
     source: IpAddr,
 }
 
+/// An authenticated caller and its address.
+pub(super) struct ForwardedCaller {
+    pub(super) authenticated: AuthenticatedRequest,
+    pub(super) address: CallerAddress,
+}
+
 impl Proxy {
     /// Forwards a request to the upstream MCP server. The body is taken only from an authenticated
     /// caller.
@@ -60,13 +66,33 @@ impl Proxy {
         request: Request<&mut Option<Incoming>>,
         address: CallerAddress,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let source = address.source;
-        if !self.revocations.is_loaded() && !self.revocations.wait_loaded(LOAD_TIMEOUT).await {
-            return Err(ProxyError::NotReady);
+        self.wait_loaded().await?;
+        let authenticated = self.authenticate(active, request.headers(), address)?;
+        let request = request.map(PendingBody::Client);
+        self.forward_authenticated(http, active, request, ForwardedCaller { authenticated, address })
+            .await
+    }
+
+    /// Waits a moment for what tells ended tokens.
+    pub(super) async fn wait_loaded(&self) -> Result<(), ProxyError> {
+        if self.revocations.is_loaded() || self.revocations.wait_loaded(LOAD_TIMEOUT).await {
+            Ok(())
+        } else {
+            Err(ProxyError::NotReady)
         }
+    }
+
+    /// Forwards a request of an authenticated caller.
+    pub(super) async fn forward_authenticated(
+        &self,
+        http: &HttpClient,
+        active: &Arc<ActiveService>,
+        request: Request<PendingBody<'_>>,
+        caller: ForwardedCaller,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         let (head, body) = request.into_parts();
-        let service = &active.service;
-        let AuthenticatedRequest { caller, credential } = self.authenticate(active, &head.headers, address)?;
+        let (service, source) = (&active.service, caller.address.source);
+        let AuthenticatedRequest { caller, credential } = caller.authenticated;
         if head.method == Method::HEAD {
             return Err(ProxyError::HeadNotAllowed);
         }
@@ -97,7 +123,7 @@ impl Proxy {
         let response = match token_source(&caller, service) {
             // Boxed, so that the common case does not have the size of the rare one.
             Some(source) => Box::pin(self.send_with_retry(http, active, source, Request::from_parts(head, body))).await?,
-            None => send(http, service, &head, &credential, stream_body(body)).await?,
+            None => send(http, service, &head, &credential, body).await?,
         };
         let stream = RelayedStream { opened: stream, source };
         if let Some((owner, method, id)) = session.map(|session| *session) {

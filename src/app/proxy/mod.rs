@@ -3,6 +3,7 @@
 //! credential, and the response streams back. A reference pair and a stored credential
 //! are the exception, see [`retry`].
 
+pub mod adapter_call;
 pub mod authenticate;
 pub mod caller;
 pub mod error;

@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::app::proxy::Proxy;
 use crate::app::proxy::error::ProxyError;
-use crate::app::proxy::send::{FIRST_BYTE_TIMEOUT, send, stream_body};
+use crate::app::proxy::send::{FIRST_BYTE_TIMEOUT, send};
 use crate::app::proxy::stored_token::TokenSource;
 use crate::app::runtime_config::ActiveService;
 use crate::net::body::{BodyError, RequestBody, read_limited};
@@ -25,7 +25,7 @@ enum BufferedBody {
     /// All of it is here, so it can be sent again.
     Buffered(Bytes),
     /// It streams, once.
-    Streaming(Incoming),
+    Streaming(RequestBody),
 }
 
 impl Proxy {
@@ -35,7 +35,7 @@ impl Proxy {
         http: &HttpClient,
         active: &Arc<ActiveService>,
         source: TokenSource<'_>,
-        request: Request<Option<Incoming>>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, ProxyError> {
         let service = &active.service;
         let (head, body) = request.into_parts();
@@ -43,7 +43,7 @@ impl Proxy {
         let credential = self.credential(active, source).await?;
         let bytes = match body {
             BufferedBody::Streaming(body) => {
-                let response = send(http, service, &head, credential.upstream_headers(), stream_body(Some(body))).await?;
+                let response = send(http, service, &head, credential.upstream_headers(), body).await?;
                 if is_unauthorized(service, &response) {
                     // Too late for this request. The next one gets a newer token.
                     self.renew_for_next(active, source, &credential);
@@ -80,10 +80,10 @@ fn buffered(bytes: Bytes) -> RequestBody {
 }
 
 /// Reads a body whose announced length is short.
-async fn buffer(body: Option<Incoming>) -> Result<BufferedBody, ProxyError> {
-    let Some(body) = body else {
-        return Ok(BufferedBody::Buffered(Bytes::new()));
-    };
+async fn buffer(body: RequestBody) -> Result<BufferedBody, ProxyError> {
+    if let RequestBody::Full(bytes) = body {
+        return Ok(BufferedBody::Buffered(bytes));
+    }
     if body.size_hint().exact().is_none_or(|length| length > MAX_RETRY_BODY_BYTES as u64) {
         return Ok(BufferedBody::Streaming(body));
     }

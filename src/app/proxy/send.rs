@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -18,10 +19,26 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// takes longer.
 pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// A client's body, which streams to the upstream.
-pub(super) fn stream_body(body: Option<Incoming>) -> RequestBody {
-    body.filter(|body| !body.is_end_stream())
-        .map_or(RequestBody::Empty, RequestBody::Stream)
+/// The body of a request that is not sent yet.
+pub(super) enum PendingBody<'a> {
+    /// A client's body, which streams to the upstream. It is taken out when the request is sent.
+    Client(&'a mut Option<Incoming>),
+    /// A whole body of the gateway's own.
+    Whole(Bytes),
+}
+
+impl PendingBody<'_> {
+    /// Takes the body out.
+    pub(super) fn take(self) -> RequestBody {
+        match self {
+            Self::Client(body) => body
+                .take()
+                .filter(|body| !body.is_end_stream())
+                .map_or(RequestBody::Empty, RequestBody::Stream),
+            Self::Whole(bytes) if bytes.is_empty() => RequestBody::Empty,
+            Self::Whole(bytes) => RequestBody::Full(bytes),
+        }
+    }
 }
 
 /// Sends a request with the forwarded part of the client's head and the upstream credential.

@@ -38,8 +38,10 @@ pub(super) enum RequestCredential {
 pub(super) fn token_source<'a>(caller: &'a Caller, service: &Service) -> Option<TokenSource<'a>> {
     match caller {
         Caller::TokenHolder(header) if header.carried == PayloadKind::Reference => Some(TokenSource::Grant(header)),
-        Caller::TokenHolder(_) | Caller::LocalKey(_) if matches!(service.upstream, Upstream::Stored(_)) => Some(TokenSource::Service),
-        Caller::TokenHolder(_) | Caller::LocalKey(_) | Caller::Anonymous => None,
+        Caller::TokenHolder(_) | Caller::LocalKey(_) | Caller::Adapter(_) if matches!(service.upstream, Upstream::Stored(_)) => {
+            Some(TokenSource::Service)
+        }
+        Caller::TokenHolder(_) | Caller::LocalKey(_) | Caller::Adapter(_) | Caller::Anonymous => None,
         #[cfg(feature = "raw")]
         Caller::RawBearer => None,
     }

@@ -108,7 +108,7 @@ fn check(body: &Value) -> Result<(), String> {
             .get(index + 1)
             .map(|next| ids(next, "tool_result", "tool_use_id"))
             .unwrap_or_default();
-        if uses != next {
+        if uses.len() != next.len() || !uses.iter().all(|id| next.contains(id)) {
             return Err(format!(
                 "messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: {uses:?}"
             ));

@@ -90,7 +90,7 @@ fn prepare(memory: &mut Memory, body: &Value) -> Result<Vec<Value>, Box<Reply>> 
     };
     match &body["input"] {
         Value::String(text) => context.push(json!({"type": "message", "role": "user", "content": text})),
-        Value::Array(items) => context.extend(items.iter().cloned()),
+        Value::Array(items) => context.extend(items.iter().cloned().map(typed)),
         _ => return Err(invalid("Missing required parameter: 'input'.", "input").into()),
     }
     check_items(&context)?;
@@ -105,6 +105,14 @@ fn prepare(memory: &mut Memory, body: &Value) -> Result<Vec<Value>, Box<Reply>> 
         }
     }
     Ok(context)
+}
+
+/// An item with a role is a message.
+fn typed(mut item: Value) -> Value {
+    if item.get("role").is_some() && item.get("type").is_none() {
+        item["type"] = json!("message");
+    }
+    item
 }
 
 fn check_items(context: &[Value]) -> Result<(), Box<Reply>> {
@@ -203,18 +211,18 @@ impl Response {
             items.push(item);
         }
         items.extend(turn.items.iter().cloned());
-        for call in &turn.calls {
-            let number = memory.next_number();
-            items.push(
-                json!({"type": "function_call", "id": format!("fc_{number:08x}"), "call_id": format!("call_{number:08x}"),
-                "name": call.name, "arguments": call.arguments, "status": "completed"}),
-            );
-        }
         if !turn.say.is_empty() {
             let part = json!({"type": "output_text", "annotations": [], "logprobs": [], "text": turn.say.concat()});
             items.push(
                 json!({"id": format!("msg_{:08x}", memory.next_number()), "type": "message", "role": "assistant",
                 "status": "completed", "content": [part]}),
+            );
+        }
+        for call in &turn.calls {
+            let number = memory.next_number();
+            items.push(
+                json!({"type": "function_call", "id": format!("fc_{number:08x}"), "call_id": format!("call_{number:08x}"),
+                "name": call.name, "arguments": call.arguments, "status": "completed"}),
             );
         }
         let started = json!({

@@ -1,0 +1,48 @@
+//! Who calls an adapter, and with what its request is served.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::app::proxy::caller::{AdapterCaller, CallerAddress};
+use crate::app::runtime_config::RuntimeConfig;
+use crate::app::tools::Tools;
+use crate::app::tools::session::ToolAccess;
+use crate::base::secret::Secret;
+use crate::net::http_client::HttpClient;
+
+/// What one request is served with.
+pub struct AdapterContext<'a> {
+    /// The use cases.
+    pub app: &'a App,
+    /// The tools of the services.
+    pub tools: &'a Arc<Tools>,
+    /// The configuration, loaded once for this request.
+    pub config: &'a RuntimeConfig,
+    /// The HTTP client of this worker.
+    pub http: &'a HttpClient,
+    /// The caller.
+    pub caller: AdapterCaller,
+    /// Its address.
+    pub address: CallerAddress,
+}
+
+impl AdapterContext<'_> {
+    /// By what a caller is remembered: the id of its key.
+    pub fn caller_key(&self) -> String {
+        self.caller.key.to_string()
+    }
+
+    /// The access to the service of an entry. `is_mixed`: the request also has tools that the gateway does not
+    /// police.
+    pub fn access(&self, authorization: Option<Secret>, headers: Vec<(String, String)>, is_mixed: bool) -> ToolAccess {
+        ToolAccess {
+            caller: AdapterCaller {
+                is_mixed,
+                ..self.caller.clone()
+            },
+            address: self.address,
+            authorization,
+            headers,
+        }
+    }
+}

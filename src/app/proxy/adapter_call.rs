@@ -1,0 +1,58 @@
+//! Requests that an adapter sends for its caller.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::app::proxy::Proxy;
+use crate::app::proxy::caller::{AdapterCaller, AuthenticatedRequest, Caller, CallerAddress};
+use crate::app::proxy::error::ProxyError;
+use crate::app::proxy::forward::ForwardedCaller;
+use crate::app::proxy::send::PendingBody;
+use crate::app::runtime_config::ActiveService;
+use crate::base::secret::Secret;
+use crate::net::body::ResponseBody;
+use crate::net::http_client::HttpClient;
+use crate::token::header::PayloadKind;
+
+/// Who calls through an adapter.
+#[derive(Clone, Debug)]
+pub struct AdapterAccess {
+    /// The holder of the adapter's key, for services that it opens. `None`: the request itself has a token.
+    pub caller: Option<AdapterCaller>,
+    /// The caller's address.
+    pub address: CallerAddress,
+}
+
+impl Proxy {
+    /// Sends a request of an adapter, as [`Proxy::forward`] does with a client's.
+    ///
+    /// # Errors
+    /// If the caller is refused, or the upstream does not answer or refuses its credential.
+    pub(in crate::app) async fn call(
+        &self,
+        http: &HttpClient,
+        active: &Arc<ActiveService>,
+        request: Request<Bytes>,
+        access: AdapterAccess,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
+        self.wait_loaded().await?;
+        let authenticated = match access.caller.filter(|_| active.service.access.is_open_to_adapters()) {
+            Some(caller) => {
+                let credential = active.service.upstream.headers(PayloadKind::Nothing, &Secret::from(""));
+                AuthenticatedRequest {
+                    caller: Caller::Adapter(caller),
+                    credential: credential.ok_or(ProxyError::CredentialRefused)?,
+                }
+            }
+            None => self.authenticate(active, request.headers(), access.address)?,
+        };
+        let caller = ForwardedCaller {
+            authenticated,
+            address: access.address,
+        };
+        self.forward_authenticated(http, active, request.map(PendingBody::Whole), caller)
+            .await
+    }
+}
