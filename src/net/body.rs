@@ -50,6 +50,9 @@ pub enum RequestBody {
     Stream(Incoming),
     /// The part of a client's body that was already read, then the rest as it arrives.
     Prefixed(Bytes, Incoming),
+    /// A first part, and then nothing for as long as the request lives. A proxy that buffers requests
+    /// shows itself by waiting for the rest.
+    Unfinished(Bytes),
 }
 
 impl fmt::Debug for RequestBody {
@@ -60,6 +63,7 @@ impl fmt::Debug for RequestBody {
             Self::Full(_) => "Full(..)",
             Self::Stream(_) => "Stream(..)",
             Self::Prefixed(..) => "Prefixed(..)",
+            Self::Unfinished(_) => "Unfinished(..)",
         })
     }
 }
@@ -80,11 +84,14 @@ impl Body for RequestBody {
             Self::Prefixed(prefix, rest) if prefix.is_empty() => poll_incoming(rest, context),
             Self::Prefixed(prefix, _) => Poll::Ready(one_frame(mem::take(prefix))),
             Self::Stream(incoming) => poll_incoming(incoming, context),
+            Self::Unfinished(first) if first.is_empty() => Poll::Pending,
+            Self::Unfinished(first) => Poll::Ready(one_frame(mem::take(first))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Unfinished(_) => false,
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(incoming) => incoming.is_end_stream(),
@@ -98,6 +105,7 @@ impl Body for RequestBody {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(incoming) => incoming.size_hint(),
             Self::Prefixed(prefix, rest) => longer(&rest.size_hint(), prefix.len() as u64),
+            Self::Unfinished(_) => SizeHint::default(),
         }
     }
 }

@@ -509,4 +509,9 @@ pub(crate) const BROKEN: &[Broken] = &[
         is_own: true,
         ..case("a callback that is not routed", "callback-dead", on!("GET /callback", Status(404)))
     },
+    Broken {
+        kind: Kind { buffers: true, ..USUAL },
+        is_own: true,
+        ..case("a proxy that buffers", "request-buffered", &[])
+    },
 ];

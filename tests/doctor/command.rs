@@ -59,12 +59,12 @@ async fn the_exit_code_and_the_first_lines_say_whether_a_person_must_act() {
         (&"resource-not-equal".into(), &"error".into())
     );
     assert_eq!((&finding["fault"], &finding["clause"]), (&"server".into(), &"RFC 9728 §3.3".into()));
-    assert!(finding["clients"].as_array().unwrap().contains(&"vscode".into()), "{finding}");
+    assert!(finding["clients"].as_array().unwrap().contains(&"gemini-cli".into()), "{finding}");
     let stopped = report["clients"]
         .as_array()
         .unwrap()
         .iter()
-        .find(|client| client["client"] == "vscode")
+        .find(|client| client["client"] == "gemini-cli")
         .unwrap();
     assert_eq!(
         (&stopped["outcome"], &stopped["step"]),
@@ -113,6 +113,62 @@ async fn a_mistake_on_the_command_line_is_named_with_what_to_write_instead() {
             .all(|line| serde_json::from_str::<Value>(line).unwrap()["sources"][0].is_string()),
         "{out}"
     );
+}
+
+/// A gateway of its own, over TLS with a CA of its own, examined by its configuration file.
+#[tokio::test]
+async fn the_services_of_a_configuration_file_are_examined_at_their_public_urls() {
+    let standin = mcp_gateway_standin::Standin::start(mcp_gateway_standin::Profile::Standard);
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let config = dir.path().join("gateway.toml");
+    let upstream = standin.mcp_url();
+    let text = format!(
+        "listen = \"127.0.0.1:{port}\"\npublic_url = \"https://localhost:{port}\"\nclient_documents = false\n\n\
+        [tls]\nself_signed = true\n\n\
+        [services.chained]\nurl = \"{upstream}\"\ndefault = true\n\n\
+        [services.batch]\nurl = \"{upstream}\"\naccess = \"key\"\nupstream = \"none\"\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let places = ["--config", config.to_str().unwrap(), "--data-dir", dir.path().to_str().unwrap()];
+    let (code, out, err) = run(&places).await;
+    assert_eq!(code, 2, "nobody listens yet: {out}{err}");
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_mcp-oauth-gateway"))
+        .env_clear()
+        .args(places)
+        .stdout(std::process::Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut result = (2, String::new(), String::new());
+    for _ in 0..100 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            let arguments = [&places[..], &["--json"]].concat();
+            result = run(&arguments).await;
+            break;
+        }
+    }
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    let (code, out, err) = result;
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(code, 0, "{out}{err}{log}");
+    let reports: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outcomes = |report: &Value| -> Vec<String> {
+        let clients = report["clients"].as_array().unwrap().iter();
+        clients.map(|client| client["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(reports.len(), 2);
+    for report in &reports {
+        assert_eq!(report["findings"], Value::Array(vec![]), "{report}");
+        let expected = if report["url"].as_str().unwrap().ends_with("/batch") {
+            "needs-key"
+        } else {
+            "sign-in"
+        };
+        assert!(outcomes(report).iter().all(|outcome| outcome == expected), "{report}");
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Kind {
     pub registers: bool,
     pub takes_documents: bool,
     pub promises_iss: bool,
+    /// Whether something in front waits for the whole body of a request.
+    pub buffers: bool,
     pub access: Access,
 }
 
@@ -46,6 +48,7 @@ pub(crate) const USUAL: Kind = Kind {
     registers: true,
     takes_documents: false,
     promises_iss: true,
+    buffers: false,
     access: Access::OAuth,
 };
 
@@ -195,7 +198,12 @@ impl Running {
 
 async fn respond(kind: Kind, mutations: &[Mutation], base: &str, request: Request<Incoming>) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
-    let body = read_limited(body, 1 << 20, Duration::from_secs(5)).await.unwrap_or_default();
+    let is_refused_early = head.uri.path() == kind.mcp && kind.access != Access::Public && !kind.buffers;
+    let body = if is_refused_early {
+        Bytes::new()
+    } else {
+        read_limited(body, 1 << 20, Duration::from_secs(30)).await.unwrap_or_default()
+    };
     let asked = Asked {
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),

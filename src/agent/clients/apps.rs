@@ -1,7 +1,8 @@
 //! Clients with windows, and those that run on the vendor's servers. Nobody can record them here.
 
 use crate::agent::clients::profile::{
-    COMMON, ClientProfile, Evidence, IssCheck, MetadataDocument, Opening, Refresh, Registration, ResourceParameter, ResourceRule,
+    COMMON, ChallengeReader, ClientProfile, Evidence, IssCheck, IssuerRule, MetadataDocument, Opening, Refresh, Registration,
+    ResourceParameter, ResourceRule,
 };
 use crate::mcp::revision::Revision;
 
@@ -98,19 +99,24 @@ const VSCODE: ClientProfile = ClientProfile {
     evidence: Evidence::Code,
     sources: &[
         "https://code.visualstudio.com/api/extension-guides/ai/mcp",
-        "https://github.com/microsoft/vscode/issues/252892",
+        "https://github.com/microsoft/vscode/blob/main/src/vs/base/common/oauth.ts",
         "https://github.com/contextstream/mcp-server/issues/57",
     ],
     user_agent: Some("node"),
     oauth_user_agent: Some("node"),
+    challenge: ChallengeReader::Standard,
+    forgives_resource: true,
     resource_rule: ResourceRule::Equal,
+    issuer_rule: IssuerRule::Unchecked,
+    needs_response_types: false,
+    needs_s256: false,
     registration: Registration {
         client_name: "Visual Studio Code",
         redirect_uris: &[
-            "http://127.0.0.1:33418/",
-            "http://127.0.0.1/",
-            "https://vscode.dev/redirect",
             "https://insiders.vscode.dev/redirect",
+            "https://vscode.dev/redirect",
+            "http://127.0.0.1/",
+            "http://127.0.0.1:33418/",
         ],
         application_type: Some("native"),
         more: r#"{"client_uri":"https://code.visualstudio.com"}"#,

@@ -44,8 +44,8 @@ pub enum ChallengeReader {
     Standard,
     /// The field must begin with `Bearer`; a parameter is matched anywhere in it. The TypeScript SDK.
     Pattern,
-    /// Reads no challenge: only the status counts.
-    None,
+    /// A parameter is matched anywhere, whatever the scheme is. The Python SDK.
+    Anywhere,
 }
 
 /// Where a client looks for the metadata of the resource (RFC 9728 §3.1).
@@ -175,6 +175,11 @@ pub struct ClientProfile {
     pub same_origin_metadata: bool,
     /// Where it looks for the resource metadata.
     pub resource_probes: ResourceProbes,
+    /// Whether it does without resource metadata that is unreadable or incomplete, and then takes the MCP
+    /// server's origin for the issuer, as in MCP 2025-03-26.
+    pub forgives_metadata: bool,
+    /// Whether it does the same where `resource` is another one.
+    pub forgives_resource: bool,
     /// Which `resource` it accepts.
     pub resource_rule: ResourceRule,
     /// Where it looks for the metadata of the authorization server.
@@ -221,6 +226,8 @@ pub(super) const COMMON: ClientProfile = ClientProfile {
     challenge: ChallengeReader::Pattern,
     same_origin_metadata: false,
     resource_probes: ResourceProbes::ChallengeOrWellKnown,
+    forgives_metadata: true,
+    forgives_resource: false,
     resource_rule: ResourceRule::Parent,
     server_probes: ServerProbes::Standard,
     issuer_rule: IssuerRule::Slash,

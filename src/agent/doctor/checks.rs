@@ -28,14 +28,15 @@ pub(super) async fn check_protected(session: &mut Session<'_>, discovered: Optio
         return;
     };
     check_clock(session, &plain, now);
-    let challenge = BearerChallenge::parse(fields(&plain)).unwrap_or_default();
-    // Without any challenge that is the finding, and not what is missing in it.
-    if !fields(&plain).is_empty() {
+    let challenge = BearerChallenge::parse(fields(&plain));
+    // Without a challenge that is the finding, and not what is missing in it.
+    if challenge.is_some() {
         check_head(session, &url).await;
         check_made_up_token(session, &url).await;
     }
     let Some(discovered) = discovered else { return };
-    if discovered.resource.is_some() && challenge.resource_metadata.is_none() && !fields(&plain).is_empty() {
+    let names_none = challenge.is_some_and(|challenge| challenge.resource_metadata.is_none());
+    if discovered.resource.is_some() && names_none {
         session.note(&rule::CHALLENGE_NO_METADATA, &url, printable(&fields(&plain).join(", ")));
     }
     check_token_endpoint(session, &discovered.server.token).await;

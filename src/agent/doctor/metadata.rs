@@ -58,7 +58,10 @@ pub(super) async fn discover(
     client: &'static ClientProfile,
     challenge: &BearerChallenge,
 ) -> Result<Discovery, Stop> {
-    let resource = find_resource(session, client, challenge).await?;
+    let FoundResource { resource, failures } = find_resource(session, client, challenge).await?;
+    for Stop { at, problem, .. } in &failures {
+        session.note_for(client.name, problem.rule, at, problem.detail.clone());
+    }
     let own_origin = session.mcp.origin();
     let issuer = match &resource {
         Some(resource) => resource.issuer.clone(),
@@ -82,35 +85,63 @@ pub(super) async fn discover(
             let problem = Problem::new(&rule::AUTH_SERVER_METADATA_MISSING, "status 404 at each URL");
             Err(Stop::new(Step::ServerMetadata, issuer.as_str(), problem))
         }
-        (None, None) if challenge.resource_metadata.is_some() => {
-            let problem = Problem::new(&rule::RESOURCE_METADATA_MISSING, "the challenge promises it");
-            Err(Stop::new(Step::ResourceMetadata, session.mcp.as_str(), problem))
-        }
-        (None, None) => Ok(Discovery::NoOAuth),
+        (None, None) => match failures.into_iter().next() {
+            Some(failure) => Err(failure),
+            None => Ok(Discovery::NoOAuth),
+        },
     }
+}
+
+/// The metadata of a resource, and the documents that the client did without.
+struct FoundResource {
+    resource: Option<Resource>,
+    failures: Vec<Stop>,
 }
 
 async fn find_resource(
     session: &mut Session<'_>,
     client: &'static ClientProfile,
     challenge: &BearerChallenge,
-) -> Result<Option<Resource>, Stop> {
+) -> Result<FoundResource, Stop> {
     let step = Step::ResourceMetadata;
     let promised = challenge.resource_metadata.as_deref();
+    let mut failures = Vec::new();
     for url in resource_urls(client, &session.mcp, promised) {
         match fetch(session, client, &url).await {
-            Ok(Some(document)) => {
-                let judged = documents::resource(&document, client, &session.mcp);
-                return judged.map(Some).map_err(|problem| Stop::new(step, &url, problem));
-            }
-            Ok(None) if promised == Some(url.as_str()) && client.resource_probes == ResourceProbes::ChallengeOrWellKnown => {
-                return Err(Stop::new(step, &url, Problem::new(&rule::CHALLENGE_URL_DEAD, "no document")));
+            Ok(Some(document)) => match documents::resource(&document, client, &session.mcp) {
+                Ok(resource) => {
+                    let resource = Some(resource);
+                    return Ok(FoundResource { resource, failures });
+                }
+                Err(problem) if forgives(client, problem.rule) => failures.push(Stop::new(step, &url, problem)),
+                Err(problem) => return Err(Stop::new(step, &url, problem)),
+            },
+            Ok(None) if promised == Some(url.as_str()) => {
+                failures.push(Stop::new(step, &url, Problem::new(&rule::CHALLENGE_URL_DEAD, "no document")));
             }
             Ok(None) => {}
+            Err(problem) if forgives(client, problem.rule) => failures.push(Stop::new(step, &url, problem)),
             Err(problem) => return Err(Stop::new(step, &url, problem)),
         }
     }
-    Ok(None)
+    let resource = None;
+    Ok(FoundResource { resource, failures })
+}
+
+/// Whether a client goes on without the document, and takes the server's origin for the issuer.
+fn forgives(client: &ClientProfile, rule: &'static Rule) -> bool {
+    let unreadable = [
+        &rule::METADATA_NOT_JSON,
+        &rule::METADATA_SERVER_ERROR,
+        &rule::METADATA_NEEDS_AUTH,
+        &rule::METADATA_REDIRECTS_AWAY,
+        &rule::METADATA_COMPRESSED,
+        &rule::METADATA_WRONG_TYPE,
+        &rule::RESOURCE_MISSING,
+        &rule::NO_AUTH_SERVERS,
+    ];
+    let other = [&rule::RESOURCE_MISMATCH, &rule::RESOURCE_NOT_EQUAL];
+    (client.forgives_metadata && unreadable.contains(&rule)) || (client.forgives_resource && other.contains(&rule))
 }
 
 fn resource_urls(client: &ClientProfile, mcp: &ExactUrl, promised: Option<&str>) -> Vec<String> {
@@ -177,6 +208,7 @@ fn server_urls(client: &ClientProfile, issuer: &ExactUrl) -> Vec<String> {
     ];
     if client.server_probes == ServerProbes::Lenient {
         urls.push(format!("{origin}{path}/.well-known/oauth-authorization-server"));
+        urls.push(format!("{origin}/.well-known/oauth-authorization-server"));
     }
     distinct(urls)
 }

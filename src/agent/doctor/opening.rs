@@ -190,26 +190,38 @@ fn read_challenge(session: &mut Session<'_>, client: &ClientProfile, answer: &An
         .iter()
         .filter_map(|value| value.to_str().ok())
         .collect();
-    if client.challenge == ChallengeReader::None || (client.opening == Opening::Head && fields.is_empty()) {
-        return Ok(Opened::Challenged(BearerChallenge::default()));
-    }
+    let nothing = Ok(Opened::Challenged(BearerChallenge::default()));
     if fields.is_empty() {
-        return Err(Problem::new(&rule::CHALLENGE_MISSING, answer.shown()));
+        // That HEAD alone gets none has a name of its own.
+        if client.opening != Opening::Head {
+            session.note_for(client.name, &rule::CHALLENGE_MISSING, &url, answer.shown());
+        }
+        return nothing;
     }
     let joined = fields.join(", ");
-    let Some(challenge) = BearerChallenge::parse(fields) else {
-        return Err(Problem::new(&rule::CHALLENGE_NOT_BEARER, printable(&joined)));
+    let parsed = BearerChallenge::parse(fields);
+    if parsed.is_none() {
+        session.note_for(client.name, &rule::CHALLENGE_NOT_BEARER, &url, printable(&joined));
+    }
+    let Some(challenge) = parsed.or_else(|| (client.challenge == ChallengeReader::Anywhere).then(|| anywhere(&joined))) else {
+        return nothing;
     };
     let begins = joined.get(..6).is_some_and(|begin| begin.eq_ignore_ascii_case("bearer"));
     if client.challenge == ChallengeReader::Pattern && !begins {
         session.note_for(client.name, &rule::CHALLENGE_NOT_FIRST, &url, printable(&joined));
-        return Ok(Opened::Challenged(BearerChallenge::default()));
+        return nothing;
     }
-    if client.challenge == ChallengeReader::Pattern && has_lookalike(&joined) {
+    if client.challenge != ChallengeReader::Standard && has_lookalike(&joined) {
         session.note_for(client.name, &rule::CHALLENGE_LOOKALIKE, &url, printable(&joined));
     }
     let challenge = metadata_url(session, client, challenge)?;
     Ok(Opened::Challenged(challenge))
+}
+
+/// What a search finds in a challenge of another scheme.
+fn anywhere(field: &str) -> BearerChallenge {
+    let parameters = field.split_once(' ').map_or("", |(_, parameters)| parameters);
+    BearerChallenge::parse([format!("Bearer {parameters}").as_str()]).unwrap_or_default()
 }
 
 /// Whether a search for `scope=` finds another parameter first.
@@ -225,14 +237,16 @@ fn metadata_url(session: &mut Session<'_>, client: &ClientProfile, mut challenge
     let Some(url) = challenge.resource_metadata.clone() else {
         return Ok(challenge);
     };
+    let at = session.mcp.to_string();
     let Ok(parsed) = ExactUrl::parse(&url) else {
-        return Err(Problem::new(&rule::CHALLENGE_URL_RELATIVE, printable(&url)));
+        session.note_for(client.name, &rule::CHALLENGE_URL_RELATIVE, &at, printable(&url));
+        challenge.resource_metadata = None;
+        return Ok(challenge);
     };
     if let Some(rule) = documents::downgraded(&url, &session.mcp) {
         return Err(Problem::new(rule, format!("`resource_metadata` is {}", printable(&url))));
     }
     if parsed.origin() != session.mcp.origin() && client.same_origin_metadata {
-        let at = session.mcp.to_string();
         session.note_for(client.name, &rule::CHALLENGE_OTHER_ORIGIN, &at, printable(&url));
         challenge.resource_metadata = None;
     }

@@ -33,6 +33,10 @@ pub(super) async fn check_own(session: &mut Session<'_>, callbacks: &[String], n
             format!("{detail} with a token of {} KiB", LARGE_TOKEN_BYTES / 1024),
         );
     }
+    if session.answers_early().await == Some(false) {
+        let detail = "no answer to a request whose body does not end".to_owned();
+        session.note(&rule::REQUEST_BUFFERED, &url, detail);
+    }
     for callback in callbacks {
         check_callback(session, callback).await;
     }

@@ -19,6 +19,10 @@ use crate::upstream::fetch;
 
 /// The longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time for an answer to an unfinished request.
+const EARLY_TIMEOUT: Duration = Duration::from_secs(4);
+/// A URL that was silent so often is not asked again, whatever the headers are.
+const MAX_SILENCES: usize = 2;
 /// The most requests of one run: a server must not be able to keep the doctor busy.
 const MAX_REQUESTS: usize = 1_000;
 /// The most characters of a server's text in a finding.
@@ -124,6 +128,7 @@ pub(super) struct Session<'a> {
     /// The MCP server.
     pub(super) mcp: ExactUrl,
     replies: HashMap<Call, Reply>,
+    silent: HashMap<String, Vec<Silence>>,
     peers: Vec<IpAddr>,
     findings: Vec<Finding>,
     sent: usize,
@@ -135,9 +140,24 @@ impl<'a> Session<'a> {
             http,
             mcp: mcp.clone(),
             replies: HashMap::new(),
+            silent: HashMap::new(),
             peers: Vec::new(),
             findings: Vec::new(),
             sent: 0,
+        }
+    }
+
+    /// Whether the MCP server answers a POST whose body never ends. `None`: it is not reached.
+    pub(super) async fn answers_early(&mut self) -> Option<bool> {
+        self.sent += 1;
+        let call = Call::new(Method::POST, self.mcp.as_str()).with("content-type", "application/json");
+        let (head, _) = request(&call)?.into_parts();
+        let body = RequestBody::Unfinished(Bytes::from_static(b"{\"jsonrpc\":"));
+        let policy = RequestPolicy::for_configured(REQUEST_TIMEOUT / 2, Some(EARLY_TIMEOUT));
+        match self.http.send(Request::from_parts(head, body), &policy).await {
+            Ok(_) => Some(true),
+            Err(SendError::TimedOut) => Some(false),
+            Err(SendError::Refused(_) | SendError::Connect(_) | SendError::Broken(_)) => None,
         }
     }
 
@@ -146,7 +166,10 @@ impl<'a> Session<'a> {
         if let Some(reply) = self.replies.get(call) {
             return reply.clone();
         }
-        let reply = if self.sent < MAX_REQUESTS {
+        let silences = self.silent.get(&call.url).cloned().unwrap_or_default();
+        let reply = if let Some(silence) = silences.get(MAX_SILENCES - 1) {
+            Err(silence.clone())
+        } else if self.sent < MAX_REQUESTS {
             self.send(call).await.map(Arc::new)
         } else {
             Err(Silence {
@@ -155,8 +178,9 @@ impl<'a> Session<'a> {
             })
         };
         self.replies.insert(call.clone(), reply.clone());
-        if let Ok(answer) = &reply {
-            self.judge_encoding(call, answer);
+        match &reply {
+            Ok(answer) => self.judge_encoding(call, answer),
+            Err(silence) => self.silent.entry(call.url.clone()).or_default().push(silence.clone()),
         }
         reply
     }
