@@ -3,6 +3,7 @@
 use crate::base::ids::Id;
 use crate::flow::authorize::AuthorizationRequest;
 use crate::flow::grant_data::GrantData;
+use crate::flow::tool_call::{CallBinding, CallOutcome, ProposedCall};
 use crate::flow::user::User;
 use crate::oauth::redirect_uri::RedirectUri;
 use crate::oauth::registration::ClientRegistration;
@@ -45,6 +46,65 @@ pub(in crate::app) fn client_registered(client_id: &str, registration: &ClientRe
         .client_name(registration.name.as_deref())
         .with("redirect_uri", registration.redirect_uris.first().map(RedirectUri::as_str))
         .with("redirect_uris", registration.redirect_uris.len() as u64)
+}
+
+/// A tool call needs a decision. Its arguments are not in the log; their digest is.
+pub(in crate::app) fn call_proposed(approval: Id, call: &ProposedCall) -> AuditEvent {
+    of_call(AuditEventKind::CallProposed, AuditOutcome::Success, approval, &call.binding)
+        .with("reason", call.reason.as_str())
+        .with("expires", call.expires.0)
+}
+
+/// A call refers to an approval that is not for it. `approval` is absent if the reference does not open.
+pub(in crate::app) fn call_refused(approval: Option<Id>, binding: &CallBinding, reason: &str) -> AuditEvent {
+    let digest = binding.digest().to_hex();
+    let event = AuditEvent::new(AuditEventKind::CallRefused, AuditOutcome::Denied)
+        .with("caller", binding.caller.as_str())
+        .with("service", binding.service.as_str())
+        .with("tool", binding.tool.as_str())
+        .with("digest", digest.as_str())
+        .with("reason", reason);
+    match approval {
+        Some(approval) => event.with("approval", approval),
+        None => event,
+    }
+}
+
+/// A person decided about a tool call.
+pub(in crate::app) fn call_decided(approval: Id, call: &ProposedCall, by: &str, is_approved: bool) -> AuditEvent {
+    let outcome = if is_approved { AuditOutcome::Success } else { AuditOutcome::Denied };
+    of_call(AuditEventKind::CallDecided, outcome, approval, &call.binding)
+        .user(by)
+        .with("decision", if is_approved { "approved" } else { "denied" })
+}
+
+/// An approved tool call is about to be sent.
+pub(in crate::app) fn call_executed(approval: Id, binding: &CallBinding) -> AuditEvent {
+    of_call(AuditEventKind::CallExecuted, AuditOutcome::Success, approval, binding)
+}
+
+/// An approved tool call returned.
+pub(in crate::app) fn call_returned(approval: Id, outcome: &CallOutcome) -> AuditEvent {
+    let (result, outcome) = match outcome {
+        CallOutcome::Result(_) => ("result", AuditOutcome::Success),
+        CallOutcome::NotKept => ("result_not_kept", AuditOutcome::Success),
+        CallOutcome::Error(_) => ("error", AuditOutcome::Failure),
+        CallOutcome::Unknown => ("unknown", AuditOutcome::Failure),
+        CallOutcome::NotSent(_) => ("not_sent", AuditOutcome::Failure),
+    };
+    AuditEvent::new(AuditEventKind::CallReturned, outcome)
+        .with("approval", approval)
+        .with("result", result)
+}
+
+fn of_call(kind: AuditEventKind, outcome: AuditOutcome, approval: Id, binding: &CallBinding) -> AuditEvent {
+    let digest = binding.digest().to_hex();
+    AuditEvent::new(kind, outcome)
+        .with("approval", approval)
+        .with("caller", binding.caller.as_str())
+        .with("service", binding.service.as_str())
+        .with("tool", binding.tool.as_str())
+        .with("digest", digest.as_str())
 }
 
 /// A flow began.

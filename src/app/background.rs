@@ -104,6 +104,7 @@ impl App {
     async fn apply_change(&self, change: Change) -> ChangeOutcome {
         self.signing_keys.apply_change(&change);
         self.grants.apply_change(&change).await;
+        self.approvals.apply_change(&change);
         self.stored.apply_change(&change);
         let outcome = self.revocations.apply_change(&change).await;
         if let ChangeOutcome::Ended(id) = outcome {

@@ -6,6 +6,8 @@
 
 pub mod access_keys;
 pub mod api_keys;
+pub mod approval_admin;
+pub mod approvals;
 pub mod assertion_cache;
 pub mod audit_events;
 pub mod authorize;
@@ -40,13 +42,14 @@ pub mod user_policy;
 
 use std::sync::Arc;
 
+use crate::app::approvals::Approvals;
 use crate::app::authorize::Authorize;
 use crate::app::clients::Clients;
 use crate::app::core::{AppParts, Core};
 use crate::app::discovery::Discovery;
 use crate::app::grants::Grants;
 use crate::app::introspection::Introspection;
-use crate::app::proxy::Proxy;
+use crate::app::proxy::{Proxy, ProxyParts};
 use crate::app::readiness::StorePing;
 use crate::app::revocations::Revocations;
 use crate::app::runtime_config::RuntimeConfig;
@@ -74,6 +77,8 @@ pub struct App {
     pub discovery: Arc<Discovery>,
     /// Grants.
     pub grants: Arc<Grants>,
+    /// Approvals of tool calls, and pins of tools.
+    pub approvals: Arc<Approvals>,
     /// Stored credentials of services.
     pub stored: Arc<StoredCredentials>,
     /// `/introspect` and `/userinfo`.
@@ -120,19 +125,14 @@ impl App {
             Arc::clone(&grants),
             max_pending_flows,
         ));
-        let introspection = Arc::new(Introspection::new(
-            Arc::clone(&core),
-            Arc::clone(&signing_keys),
-            Arc::clone(&revocations),
-            Arc::clone(&tokens),
-            Arc::clone(&grants),
-        ));
+        let introspection = introspection(&core, &signing_keys, &revocations, &tokens, &grants);
+        let approvals = Arc::new(Approvals::new(Arc::clone(&core)));
         let proxy = Arc::new(Proxy::new(
             Arc::clone(&core),
             Arc::clone(&revocations),
             tokens,
             Arc::clone(&grants),
-            Arc::clone(&stored),
+            ProxyParts::new(&stored, &approvals),
         ));
         let tools = Arc::new(Tools::new(Arc::clone(&core), Arc::clone(&proxy)));
         Arc::new(Self {
@@ -143,6 +143,7 @@ impl App {
             clients,
             discovery,
             grants,
+            approvals,
             stored,
             introspection,
             token_endpoint,
@@ -190,4 +191,20 @@ impl App {
     pub async fn prefetch(&self) {
         self.discovery.prefetch().await;
     }
+}
+
+fn introspection(
+    core: &Arc<Core>,
+    signing_keys: &Arc<SigningKeys>,
+    revocations: &Arc<Revocations>,
+    tokens: &Arc<Tokens>,
+    grants: &Arc<Grants>,
+) -> Arc<Introspection> {
+    Arc::new(Introspection::new(
+        Arc::clone(core),
+        Arc::clone(signing_keys),
+        Arc::clone(revocations),
+        Arc::clone(tokens),
+        Arc::clone(grants),
+    ))
 }

@@ -202,12 +202,14 @@ impl Executing {
         })
     }
 
-    /// The process was not heard of in time. Whether the upstream executed the call is unknown.
+    /// The process was not heard of in time. Whether the upstream executed the call is unknown. With
+    /// `is_single`, no process but `owner` uses the store, so any other one has ended.
     ///
     /// # Errors
     /// If the process was heard of lately.
-    pub fn lost(self, now: UnixTime) -> Result<Executed, ApprovalError> {
-        if self.lease_until > now {
+    pub fn lost(self, owner: Id, is_single: bool, now: UnixTime) -> Result<Executed, ApprovalError> {
+        let has_ended = is_single && self.owner != owner;
+        if self.lease_until > now && !has_ended {
             return Err(ApprovalError::StillExecuted);
         }
         Ok(Executed {
@@ -271,7 +273,7 @@ impl Executed {
 
 impl ApprovalRecord {
     /// The call.
-    pub fn call(&self) -> &ProposedCall {
+    pub fn tool_call(&self) -> &ProposedCall {
         match self {
             Self::Proposed(state) => &state.call,
             Self::Approved(state) => &state.call,
@@ -304,6 +306,15 @@ impl ApprovalRecord {
         }
     }
 
+    /// Whether the call is executed now, or its outcome is unknown.
+    pub fn is_unsettled(&self) -> bool {
+        match self {
+            Self::Executing(_) => true,
+            Self::Executed(state) => state.outcome == CallOutcome::Unknown,
+            Self::Proposed(_) | Self::Approved(_) | Self::AwaitingInput(_) | Self::Denied(_) | Self::Expired(_) => false,
+        }
+    }
+
     /// The state, for lists.
     pub fn state_name(&self) -> &'static str {
         match self {
@@ -322,7 +333,7 @@ impl Record for ApprovalRecord {
     const KIND: &'static str = "approval";
 
     fn expires_at(&self) -> UnixTime {
-        let end = self.call().expires;
+        let end = self.tool_call().expires;
         let last = match self {
             Self::Executing(state) => end.max(state.lease_until),
             Self::Executed(state) => end.max(state.at),

@@ -1,6 +1,7 @@
 //! Request and response bodies: a closed set, so enums, and the hot path allocates nothing.
 
 use crate::base::ids::Id;
+use crate::net::byte_watch::ByteWatch;
 use crate::net::generated_body::GeneratedBody;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
@@ -161,6 +162,7 @@ impl Body for ResponseBody {
 pub struct StreamBody {
     body: Incoming,
     early_end: Option<Box<EarlyEnd>>,
+    watch: Option<Box<ByteWatch>>,
     ended: bool,
 }
 
@@ -179,7 +181,17 @@ impl StreamBody {
         Self {
             body,
             early_end,
+            watch: None,
             ended: false,
+        }
+    }
+
+    /// Watches for a text in the body.
+    #[must_use]
+    pub fn watched(self, watch: ByteWatch) -> Self {
+        Self {
+            watch: Some(Box::new(watch)),
+            ..self
         }
     }
 
@@ -199,6 +211,12 @@ impl StreamBody {
         // frame.
         if matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers()) {
             return Poll::Ready(None);
+        }
+        if let Some(watch) = &mut self.watch
+            && let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            watch.note(data);
         }
         polled
     }

@@ -5,6 +5,7 @@
 
 mod activity;
 pub mod body;
+pub mod byte_watch;
 pub mod connection_quota;
 pub mod dial;
 pub mod generated_body;

@@ -96,6 +96,8 @@ pub enum RuleSource {
     NewTool,
     /// The upstream does not list the tool.
     Unlisted,
+    /// `mixed`: the request also has tools of others.
+    Mixed,
     /// `first_sight`: a person must approve the pins first.
     Quarantined,
 }
@@ -166,6 +168,18 @@ impl ToolPolicy {
         }
     }
 
+    /// The decision for a request that also has tools of others.
+    pub fn at_least_mixed(&self, decision: ToolDecision) -> ToolDecision {
+        if self.mixed > decision.rule {
+            ToolDecision {
+                rule: self.mixed,
+                source: RuleSource::Mixed,
+            }
+        } else {
+            decision
+        }
+    }
+
     /// The rule of the configuration: that of the exact name, or the strictest of the patterns.
     fn configured_rule(&self, name: &str, status: PinStatus) -> ToolDecision {
         let rules = || self.rules.iter().enumerate();
@@ -201,6 +215,7 @@ impl ToolPolicy {
             RuleSource::ChangedDefinition => "its definition changed since it was pinned".to_owned(),
             RuleSource::NewTool => "it is new since the tools were pinned".to_owned(),
             RuleSource::Unlisted => "the upstream does not list it".to_owned(),
+            RuleSource::Mixed => "the request also has tools that this gateway does not control".to_owned(),
             RuleSource::Quarantined => "nobody approved the tools of this service yet".to_owned(),
         }
     }

@@ -100,6 +100,10 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
             "the upstream MCP server closed the connection before it answered; it may have done what was asked".to_owned(),
         ),
         ProxyError::UpstreamTimeout => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
+        ProxyError::ApprovalsUnavailable => (
+            "temporarily_unavailable",
+            "the approvals and pins of tools cannot be read, so no tool is called; try again".to_owned(),
+        ),
         ProxyError::TryLater => (
             "temporarily_unavailable",
             "what the token stands for cannot be had right now; try again".to_owned(),
@@ -108,13 +112,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
     let message = format!("{name}: {text}");
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": json_rpc_code(error), "message": message } });
     let mut response = json(error.status(), &body);
-    if matches!(error, ProxyError::NotReady | ProxyError::RateLimited) {
-        response = with_retry_after(response, 1);
-    } else if matches!(error, ProxyError::TryLater | ProxyError::TooManyStreams) {
-        response = with_retry_after(response, 5);
-    } else if matches!(error, ProxyError::HeadNotAllowed) {
-        put(&mut response, header::ALLOW, MCP_METHODS);
-    }
+    response = with_hints(response, error);
     if let Some(value) = challenge(error, endpoint).and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
@@ -136,6 +134,7 @@ fn json_rpc_code(error: &ProxyError) -> i32 {
         | ProxyError::UpstreamDown(_)
         | ProxyError::UpstreamBroken(_)
         | ProxyError::UpstreamTimeout
+        | ProxyError::ApprovalsUnavailable
         | ProxyError::TryLater => -32002,
     }
 }
@@ -144,6 +143,21 @@ const KEY_NEEDED: &str = "this service needs an API key: ask the operator of thi
 const TOO_FEW: &str = "this service requires scopes that the token does not have";
 const MORE: &str = "the upstream wants more scopes";
 const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
+
+/// Adds when the client may come again, or what it may send.
+fn with_hints(mut response: HttpResponse, error: &ProxyError) -> HttpResponse {
+    if matches!(error, ProxyError::NotReady | ProxyError::RateLimited) {
+        response = with_retry_after(response, 1);
+    } else if matches!(
+        error,
+        ProxyError::TryLater | ProxyError::ApprovalsUnavailable | ProxyError::TooManyStreams
+    ) {
+        response = with_retry_after(response, 5);
+    } else if matches!(error, ProxyError::HeadNotAllowed) {
+        put(&mut response, header::ALLOW, MCP_METHODS);
+    }
+    response
+}
 
 fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String> {
     // A public service needs no token, so there is nothing to ask for.
@@ -179,6 +193,7 @@ fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String
         | ProxyError::UpstreamDown(_)
         | ProxyError::UpstreamBroken(_)
         | ProxyError::UpstreamTimeout
+        | ProxyError::ApprovalsUnavailable
         | ProxyError::TryLater => None,
     }
 }

@@ -25,7 +25,7 @@ pub(crate) const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700),
 /// `<Type>Config` one with this suffix.
 const PARTS: &str = "
 config store::<Type>Config store::<Type>ConfigError store::VaultLogin
-app    net::body net::http_client
+app    net::body net::byte_watch net::generated_body net::http_client
 adapter net::body net::generated_body net::http_client upstream::forward_rules
 web    net::body net::http_client flow::<Type> service::public_urls
 ";
@@ -75,7 +75,7 @@ signing_keys revocations
 clients discovery
 tokens
 grants
-api_keys grant_admin introspection stored
+api_keys grant_admin approvals introspection stored
 token_endpoint authorize proxy
 tools
 mod

@@ -63,7 +63,7 @@ enum Act {
     Finish { owner: u8 },
     Ask { owner: u8 },
     Answer { other: Option<u8>, round: u8, owner: u8 },
-    Lose,
+    Lose { owner: u8, is_single: bool },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -78,7 +78,7 @@ fn act() -> impl Strategy<Value = Act> {
         (0u8..2).prop_map(|owner| Act::Finish { owner }),
         (0u8..2).prop_map(|owner| Act::Ask { owner }),
         (other, 0u8..3, 0u8..2).prop_map(|(other, round, owner)| Act::Answer { other, round, owner }),
-        Just(Act::Lose),
+        (0u8..2, any::<bool>()).prop_map(|(owner, is_single)| Act::Lose { owner, is_single }),
     ]
 }
 
@@ -156,14 +156,14 @@ proptest! {
                         (running, last_heard) = (Some(of), now);
                     }
                 }
-                Act::Lose => if step(&mut record, |s: Executing| s.lost(time)) {
-                    prop_assert!(running.is_some() && now >= last_heard + EXECUTION_LEASE_SECONDS);
+                Act::Lose { owner: of, is_single } => if step(&mut record, |s: Executing| s.lost(owner(of), is_single, time)) {
+                    prop_assert!(running.is_some() && (now >= last_heard + EXECUTION_LEASE_SECONDS || (is_single && running != Some(of))));
                     running = None;
                 },
             }
             prop_assert_eq!(matches!(record, ApprovalRecord::Executing(_)), running.is_some());
             prop_assert_eq!(record.is_open(UnixTime(now)), starts == 0 && refusals == 0 && now < 1_000 + TTL);
-            prop_assert_eq!(&record.call().binding, &binding());
+            prop_assert_eq!(&record.tool_call().binding, &binding());
         }
     }
 

@@ -31,7 +31,7 @@ impl Proxy {
     /// # Errors
     /// If the caller is refused, or the upstream does not answer or refuses its credential.
     pub(in crate::app) async fn call(
-        &self,
+        self: &Arc<Self>,
         http: &HttpClient,
         active: &Arc<ActiveService>,
         request: Request<Bytes>,

@@ -67,7 +67,7 @@ impl AdapterCaller {
 }
 
 /// An authenticated caller.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Caller {
     /// Anybody: a public service requires no token.
     Anonymous,
@@ -123,6 +123,16 @@ impl Caller {
             Self::TokenHolder(_) | Self::LocalKey(_) | Self::Adapter(_) | Self::Anonymous => None,
             #[cfg(feature = "raw")]
             Self::RawBearer => None,
+        }
+    }
+
+    /// Whether the request came through an adapter and also has tools that the gateway does not police.
+    pub(super) fn is_mixed(&self) -> bool {
+        match self {
+            Self::Adapter(caller) => caller.is_mixed,
+            Self::Anonymous | Self::LocalKey(_) | Self::TokenHolder(_) => false,
+            #[cfg(feature = "raw")]
+            Self::RawBearer => false,
         }
     }
 

@@ -41,6 +41,8 @@ pub enum ProxyError {
     UpstreamTimeout,
     /// The service has no stored credential, or it has ended: the operator must sign in.
     NeedsLogin,
+    /// Approvals of tool calls or pins of tools cannot be read or written.
+    ApprovalsUnavailable,
     /// The upstream token of a reference pair cannot be read or refreshed now.
     TryLater,
 }
@@ -77,7 +79,7 @@ impl ProxyError {
     /// The status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotReady | Self::TryLater => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::ApprovalsUnavailable | Self::TryLater => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
             Self::TokenInQuery => StatusCode::BAD_REQUEST,
             Self::UnknownSession => StatusCode::NOT_FOUND,

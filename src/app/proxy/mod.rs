@@ -10,16 +10,31 @@ pub mod error;
 pub mod forward;
 mod key_usage;
 mod known_keys;
+mod mcp_response;
 pub mod mcp_sessions;
+mod pending_call;
 #[cfg(feature = "raw")]
 pub mod raw_bearer;
+mod relay;
 pub mod retry;
 pub mod send;
 mod stored_token;
 pub mod streams;
+mod tool_answer;
+mod tool_ask;
+mod tool_body;
+mod tool_context;
+mod tool_execute;
+mod tool_hold;
+mod tool_list;
+mod tool_listing;
+mod tool_pages;
+mod tool_requests;
+mod tool_send;
 
 use std::sync::Arc;
 
+use crate::app::approvals::Approvals;
 use crate::app::core::Core;
 use crate::app::grants::Grants;
 use crate::app::proxy::key_usage::RecentKeyUses;
@@ -32,6 +47,21 @@ use crate::app::tokens::Tokens;
 use crate::base::time::UnixTime;
 use crate::net::body::HasEnded;
 
+/// Components that only some services use.
+pub(in crate::app) struct ProxyParts {
+    stored: Arc<StoredCredentials>,
+    approvals: Arc<Approvals>,
+}
+
+impl ProxyParts {
+    pub(in crate::app) fn new(stored: &Arc<StoredCredentials>, approvals: &Arc<Approvals>) -> Self {
+        Self {
+            stored: Arc::clone(stored),
+            approvals: Arc::clone(approvals),
+        }
+    }
+}
+
 /// Authenticates and forwards MCP requests.
 pub struct Proxy {
     core: Arc<Core>,
@@ -39,6 +69,7 @@ pub struct Proxy {
     tokens: Arc<Tokens>,
     grants: Arc<Grants>,
     stored: Arc<StoredCredentials>,
+    approvals: Arc<Approvals>,
     sessions: McpSessions,
     anonymous_limit: AnonymousLimit,
     /// Whether a grant or API key has ended, for long responses.
@@ -53,7 +84,7 @@ impl Proxy {
         revocations: Arc<Revocations>,
         tokens: Arc<Tokens>,
         grants: Arc<Grants>,
-        stored: Arc<StoredCredentials>,
+        parts: ProxyParts,
     ) -> Self {
         let list = Arc::clone(&revocations);
         Self {
@@ -61,7 +92,8 @@ impl Proxy {
             revocations,
             tokens,
             grants,
-            stored,
+            stored: parts.stored,
+            approvals: parts.approvals,
             has_ended: Arc::new(move |id| list.is_revoked(id)),
             sessions: McpSessions::default(),
             anonymous_limit: AnonymousLimit::default(),

@@ -42,7 +42,9 @@ impl ToolError {
             ProxyError::CredentialRefused => format!("the MCP server of '{service}' refuses the credential of the service"),
             ProxyError::RateLimited => "too many requests: try again later".to_owned(),
             ProxyError::UpstreamTimeout => format!("the MCP server of '{service}' does not answer in time"),
-            ProxyError::NotReady | ProxyError::TryLater => format!("the service '{service}' is not ready: try again"),
+            ProxyError::NotReady | ProxyError::ApprovalsUnavailable | ProxyError::TryLater => {
+                format!("the service '{service}' is not ready: try again")
+            }
             ProxyError::TokenInQuery
             | ProxyError::HeadNotAllowed
             | ProxyError::UnknownSession

@@ -38,6 +38,18 @@ pub enum AuditEventKind {
     KeyUsed,
     /// An upstream named another authorization server, without the operator's doing.
     IssuerChanged,
+    /// A tool call needs a decision.
+    CallProposed,
+    /// A call was refused that refers to an approval: the approval is for another call, or void.
+    CallRefused,
+    /// A person decided about a tool call.
+    CallDecided,
+    /// An approved tool call is sent.
+    CallExecuted,
+    /// An approved tool call returned, or its outcome is unknown.
+    CallReturned,
+    /// A person approved definitions of tools, or reset them.
+    PinsChanged,
     /// The configuration was read again.
     ConfigurationChanged,
     /// The log began, or goes on in a new file or after a restart.
@@ -63,6 +75,12 @@ impl AuditEventKind {
             Self::TokenRevoked => "token_revoked",
             Self::KeyUsed => "key_used",
             Self::IssuerChanged => "upstream_issuer_changed",
+            Self::CallProposed => "tool_call_proposed",
+            Self::CallRefused => "tool_call_refused",
+            Self::CallDecided => "tool_call_decided",
+            Self::CallExecuted => "tool_call_executed",
+            Self::CallReturned => "tool_call_returned",
+            Self::PinsChanged => "tool_pins_changed",
             Self::ConfigurationChanged => "configuration_changed",
             Self::Checkpoint => "audit_checkpoint",
             Self::Gap => "audit_gap",

@@ -1,0 +1,230 @@
+//! Approvals and pins as the people who decide see them: lists, decisions, approved definitions. A gateway
+//! may use the same store at the same time; it learns of a decision from the store's changes.
+
+use crate::base::ids::{Digest, Id};
+use crate::base::time::{Clock, UnixTime};
+use crate::flow::approval::{ApprovalRecord, Approved, Proposed};
+use crate::flow::pins::{PinError, Pinned, PinsRecord};
+use crate::flow::tool_call::{ApprovalError, Decider};
+use crate::store::{Handle, Store, StoreError, TransitionError};
+
+/// How many records one page of a scan has.
+const PAGE_SIZE: usize = 500;
+
+/// A decision about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The call may be sent once.
+    Approve,
+    /// It is refused.
+    Deny,
+}
+
+/// Why a decision has no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum DecisionError {
+    /// There is no such approval.
+    #[error("there is no such approval, or it ended some time ago")]
+    NotFound,
+    /// It is decided, or it has ended. The text is its state.
+    #[error("it is already decided: {0}")]
+    AlreadyDecided(&'static str),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why pins are not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PinsError {
+    /// The service has no pins.
+    #[error("the gateway has not listed the tools of this service yet")]
+    NotFound,
+    /// The definition is another one, or there is none.
+    #[error(transparent)]
+    Rejected(PinError),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An approval, for a list or a page.
+#[derive(Clone, Debug)]
+pub struct ApprovalView {
+    /// Its id.
+    pub id: Id,
+    /// Its record.
+    pub record: ApprovalRecord,
+}
+
+impl ApprovalView {
+    /// Whether a person can decide.
+    pub fn is_undecided(&self, now: UnixTime) -> bool {
+        matches!(self.record, ApprovalRecord::Proposed(_)) && self.record.tool_call().expires > now
+    }
+
+    /// The state for people: a proposal that nobody decided in time is expired.
+    pub fn state(&self, now: UnixTime) -> &'static str {
+        match self.record {
+            ApprovalRecord::Proposed(_) if !self.is_undecided(now) => "expired",
+            _ => self.record.state_name(),
+        }
+    }
+}
+
+/// The approvals and pins of a store.
+#[derive(Clone, Debug)]
+pub struct ApprovalAdmin {
+    store: Store,
+    clock: Clock,
+}
+
+impl ApprovalAdmin {
+    /// The approvals and pins in `store`.
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock }
+    }
+
+    /// The time.
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// All approvals, the oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn list(&self) -> Result<Vec<ApprovalView>, StoreError> {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        loop {
+            let (page, next) = self.store.scan::<ApprovalRecord>(cursor, PAGE_SIZE).await?;
+            all.extend(page.into_iter().map(|(handle, record)| ApprovalView { id: handle.id(), record }));
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        all.sort_by_key(|view| (view.record.tool_call().created, view.id));
+        Ok(all)
+    }
+
+    /// An approval; `None` if there is none of this id.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn find(&self, id: Id) -> Result<Option<ApprovalView>, StoreError> {
+        let record = self.store.read(&Handle::<ApprovalRecord>::new(id)).await?;
+        Ok(record.map(|record| ApprovalView { id, record }))
+    }
+
+    /// The call of the same tool that was approved last before this one, by the same deciders.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn last_approved(&self, view: &ApprovalView) -> Result<Option<ApprovalView>, StoreError> {
+        let call = view.record.tool_call();
+        let is_same_tool = |other: &ApprovalView| {
+            let binding = &other.record.tool_call().binding;
+            binding.service == call.binding.service && binding.tool == call.binding.tool && other.record.tool_call().decider == call.decider
+        };
+        let is_approved = |other: &ApprovalView| !matches!(other.record, ApprovalRecord::Denied(_)) && other.record.decision().is_some();
+        let others = self.list().await?.into_iter();
+        let approved = others.filter(|other| other.id != view.id && is_same_tool(other) && is_approved(other));
+        Ok(approved.max_by_key(|other| (other.record.decision().map(|decision| decision.at), other.id)))
+    }
+
+    /// Decides about a call.
+    ///
+    /// # Errors
+    /// If there is no such approval, it was decided before, or the store fails.
+    pub async fn decide(&self, id: Id, verdict: Verdict, by: &str) -> Result<(), DecisionError> {
+        let (now, handle) = (self.clock.now(), Handle::<ApprovalRecord>::new(id));
+        let result = match verdict {
+            Verdict::Approve => {
+                let step = |state: Proposed| state.approved(by, now).map(|next| (next, ()));
+                self.store.transition(&handle, step).await.map(drop)
+            }
+            Verdict::Deny => {
+                let step = |state: Proposed| state.denied(by, now).map(|next| (next, ()));
+                self.store.transition(&handle, step).await.map(drop)
+            }
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(TransitionError::NotFound) => Err(DecisionError::NotFound),
+            Err(TransitionError::Rejected(_)) => Err(DecisionError::AlreadyDecided("expired")),
+            Err(TransitionError::WrongState) => {
+                let view = self.find(id).await?.ok_or(DecisionError::NotFound)?;
+                Err(DecisionError::AlreadyDecided(view.record.state_name()))
+            }
+            Err(TransitionError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Ends an approval whose time is over.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(in crate::app) async fn settle(&self, id: Id) -> Result<(), StoreError> {
+        let (now, handle) = (self.clock.now(), Handle::<ApprovalRecord>::new(id));
+        let expired = |state: Proposed| state.expired(now).map(|next| (next, ()));
+        ignore_rejection(self.store.transition(&handle, expired).await)?;
+        let unsent = |state: Approved| state.expired(now).map(|next| (next, ()));
+        ignore_rejection(self.store.transition(&handle, unsent).await)
+    }
+
+    /// The pins of a service; `None` if the gateway has not listed its tools yet.
+    ///
+    /// # Errors
+    /// If the store fails, or the pins cannot be read.
+    pub async fn pins(&self, service: &str) -> Result<Option<Pinned>, StoreError> {
+        let record = self.store.read(&Handle::<PinsRecord>::new(PinsRecord::id(service))).await?;
+        Ok(record.map(|record| record.pins().clone()))
+    }
+
+    /// Approves the latest definition of a tool, or of all tools. It must have the digest that the person
+    /// saw.
+    ///
+    /// # Errors
+    /// If there are no pins, the definition is another one, or the store fails.
+    pub async fn approve_pins(&self, service: &str, tool: Option<&str>, expected: &Digest, by: &str) -> Result<(), PinsError> {
+        let handle = Handle::<PinsRecord>::new(PinsRecord::id(service));
+        let step = |pins: Pinned| {
+            let next = match tool {
+                Some(tool) => pins.approved(tool, expected, by),
+                None => pins.all_approved(expected, by),
+            };
+            next.map(|next| (next, ()))
+        };
+        match self.store.transition(&handle, step).await {
+            Ok(_) => Ok(()),
+            Err(TransitionError::NotFound | TransitionError::WrongState) => Err(PinsError::NotFound),
+            Err(TransitionError::Rejected(error)) => Err(PinsError::Rejected(error)),
+            Err(TransitionError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Forgets the pins of a service: the next list is the first one again. Unreadable pins go too.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn reset_pins(&self, service: &str) -> Result<(), StoreError> {
+        self.store.remove(&Handle::<PinsRecord>::new(PinsRecord::id(service))).await
+    }
+}
+
+/// A state machine that is in another state needs nothing.
+pub(in crate::app) fn ignore_rejection<T>(result: Result<T, TransitionError<ApprovalError>>) -> Result<(), StoreError> {
+    match result {
+        Ok(_) | Err(TransitionError::NotFound | TransitionError::WrongState | TransitionError::Rejected(_)) => Ok(()),
+        Err(TransitionError::Store(error)) => Err(error),
+    }
+}
+
+/// Whether this user may see an approval and decide about it.
+pub fn may_decide(decider: &Decider, user: &str, is_approver: bool) -> bool {
+    match decider {
+        Decider::User(subject) => subject == user,
+        Decider::Approvers => is_approver,
+    }
+}
