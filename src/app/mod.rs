@@ -33,6 +33,7 @@ pub mod runtime_config;
 pub mod service_list;
 pub mod signing_keys;
 pub mod stored;
+pub mod stored_logins;
 pub mod tasks;
 pub mod token_endpoint;
 pub mod tokens;
@@ -55,6 +56,7 @@ use crate::app::revocations::Revocations;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::signing_keys::SigningKeys;
 use crate::app::stored::StoredCredentials;
+use crate::app::stored_logins::StoredLogins;
 use crate::app::token_endpoint::TokenEndpoint;
 use crate::app::tokens::Tokens;
 use crate::app::tools::Tools;
@@ -83,6 +85,8 @@ pub struct App {
     pub stored: Arc<StoredCredentials>,
     /// `/introspect` and `/userinfo`.
     pub introspection: Arc<Introspection>,
+    /// Sign-ins of the operator for stored credentials.
+    pub stored_logins: Arc<StoredLogins>,
     /// `/token` and `/revoke`.
     pub token_endpoint: Arc<TokenEndpoint>,
     /// `/authorize`, its pages and callbacks.
@@ -111,13 +115,8 @@ impl App {
             Arc::clone(&tokens),
         ));
         let stored = Arc::new(StoredCredentials::new(Arc::clone(&core)));
-        let token_endpoint = Arc::new(TokenEndpoint::new(
-            Arc::clone(&core),
-            Arc::clone(&clients),
-            Arc::clone(&discovery),
-            Arc::clone(&tokens),
-            Arc::clone(&grants),
-        ));
+        let stored_logins = Arc::new(StoredLogins::new(Arc::clone(&core), Arc::clone(&discovery)));
+        let token_endpoint = token_endpoint(&core, &clients, &discovery, &tokens, &grants);
         let authorize = Arc::new(Authorize::new(
             Arc::clone(&core),
             Arc::clone(&clients),
@@ -146,6 +145,7 @@ impl App {
             approvals,
             stored,
             introspection,
+            stored_logins,
             token_endpoint,
             authorize,
             proxy,
@@ -191,6 +191,22 @@ impl App {
     pub async fn prefetch(&self) {
         self.discovery.prefetch().await;
     }
+}
+
+fn token_endpoint(
+    core: &Arc<Core>,
+    clients: &Arc<Clients>,
+    discovery: &Arc<Discovery>,
+    tokens: &Arc<Tokens>,
+    grants: &Arc<Grants>,
+) -> Arc<TokenEndpoint> {
+    Arc::new(TokenEndpoint::new(
+        Arc::clone(core),
+        Arc::clone(clients),
+        Arc::clone(discovery),
+        Arc::clone(tokens),
+        Arc::clone(grants),
+    ))
 }
 
 fn introspection(

@@ -172,7 +172,9 @@ async fn probed(client: &HttpClient, service: &Service, out: &mut String) -> boo
     }
 }
 
-async fn found(client: &HttpClient, service: &Service, config: &AuthServerConfig, out: &mut String) -> bool {
+/// Reports the search for the authorization server of a service, with every step. Returns whether the
+/// gateway can get a client id there.
+pub(in crate::cli) async fn found(client: &HttpClient, service: &Service, config: &AuthServerConfig, out: &mut String) -> bool {
     match discover(client, &config.discovery_input(&service.mcp)).await {
         Ok(result) => {
             attempts(&result.attempts, out);

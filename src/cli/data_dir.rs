@@ -18,6 +18,9 @@ const HASH_FILE: &str = "password-hash";
 /// The file with the generated password, until its hash is stored.
 const PENDING_PASSWORD_FILE: &str = "pending-password";
 const INITIAL_PASSWORD_FILE: &str = "initial-password";
+/// How often a gateway tries to lock the directory, and the pause between.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(40);
 
 /// `$XDG_DATA_HOME/mcp-oauth-gateway`, by default below `~/.local/share`.
 pub fn default_dir() -> Option<PathBuf> {
@@ -96,14 +99,23 @@ pub fn lock(dir: &Path, location: &Location) -> Result<fs::File, String> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(&path).map_err(to_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            let what = format!("another gateway is using {}", dir.display());
-            Err(location.wrong(what, "stop it, or give this one a directory of its own").to_string())
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A command looks whether a gateway runs.
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::Error(error)) => return Err(to_error(error)),
         }
-        Err(fs::TryLockError::Error(error)) => Err(to_error(error)),
     }
+    let what = format!("another gateway is using {}", dir.display());
+    Err(location.wrong(what, "stop it, or give this one a directory of its own").to_string())
+}
+
+/// Whether a gateway that runs holds the lock of this directory.
+pub fn is_locked(dir: &Path) -> bool {
+    let Ok(file) = fs::File::open(dir.join("lock")) else { return false };
+    // Shared, so that commands do not take each other for a gateway.
+    matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
 /// Reads a secret file. Fails if group or others have permissions on it. Up to 0440 is accepted if

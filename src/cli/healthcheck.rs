@@ -16,8 +16,19 @@ pub(super) fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String
         (None, Some(path)) => load_config::listen_addresses(path)?.into_iter().flat_map(reachable).collect(),
         (None, None) => loopbacks(DEFAULT_PORT),
     };
+    ask(&addresses)
+}
+
+/// Asks at the addresses that a gateway listens on. Fails if no gateway answers or it is not ready.
+pub(super) fn ask_listeners(listen: &[SocketAddr]) -> Result<(), String> {
+    let addresses: Vec<SocketAddr> = listen.iter().copied().flat_map(reachable).collect();
+    ask(&addresses)
+}
+
+/// Asks at these addresses. Fails if no gateway answers or it is not ready.
+fn ask(addresses: &[SocketAddr]) -> Result<(), String> {
     let address_list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let status_line = local_probe::first_line(&addresses, "/health/ready")
+    let status_line = local_probe::first_line(addresses, "/health/ready")
         .map_err(|error| format!("no gateway answers at {}: {error}", address_list.join(" or ")))?;
     if status_line.starts_with("HTTP/1.") && status_line.get(9..12) == Some("200") {
         Ok(())

@@ -20,6 +20,7 @@ pub mod load_config;
 pub mod local_keys;
 pub mod password_users;
 pub mod reload;
+pub mod reload_request;
 mod running_audit;
 pub mod serve;
 mod servers;

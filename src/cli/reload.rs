@@ -1,14 +1,13 @@
-//! Reloads the configuration file on SIGHUP. A valid file replaces the configuration as a whole and
+//! Reloads the configuration file. A valid file replaces the configuration as a whole and
 //! drops no stream. An invalid file changes nothing.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::App;
 use crate::base::keyring::KeyRing;
 use crate::cli::password_users::{self, Users};
-use crate::cli::{data_dir, key_file, load_config};
+use crate::cli::{data_dir, key_file, load_config, local_keys};
 use crate::config::flags::Serve;
 use crate::config::validate::{StartConfig, Validated};
 use crate::service::config::Config;
@@ -49,15 +48,31 @@ impl Reloader {
         }
     }
 
+    /// The data directory; empty in stateless mode.
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.start.data_dir
+    }
+
     /// Reads the configuration again, and logs the result.
-    pub fn reload(&mut self, app: &App) {
+    ///
+    /// # Errors
+    /// If the new configuration is wrong. The old one stays.
+    pub fn reload(&mut self, app: &App) -> Result<(), String> {
         match self.read(app) {
             Ok(config) => {
                 let services = config.services.len();
                 app.rebuild(config);
+                // The first stored service needs the keys at once.
+                if let Err(error) = local_keys::load(app, &self.start.data_dir) {
+                    tracing::error!(why = %error, "the key of this machine is not good, and none is accepted");
+                }
                 tracing::info!(services, "the configuration was read again");
+                Ok(())
             }
-            Err(error) => tracing::error!(why = %error, "the new configuration is not good; the one that was there stays"),
+            Err(error) => {
+                tracing::error!(why = %error, "the new configuration is not good; the one that was there stays");
+                Err(error)
+            }
         }
     }
 
@@ -123,25 +138,4 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
 async fn read_keys(path: PathBuf) -> Result<KeyRing, String> {
     let read = tokio::task::spawn_blocking(move || key_file::read_ring(&path));
     read.await.map_err(|error| error.to_string())?
-}
-
-/// Registers the SIGHUP handler, and returns the future that reloads at each signal.
-#[cfg(unix)]
-pub fn reload_on_sighup(mut reloader: Reloader, app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut signals = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
-    Ok(async move {
-        while signals.recv().await.is_some() {
-            reloader.reload(&app);
-            // Spawned, because a slow upstream must not delay the next reload.
-            let app_for_prefetch = Arc::clone(&app);
-            tokio::spawn(async move { app_for_prefetch.prefetch().await });
-        }
-    })
-}
-
-/// Never resolves: without SIGHUP, only a restart loads a new configuration.
-#[cfg(not(unix))]
-pub fn reload_on_sighup(_reloader: Reloader, _app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
-    Ok(std::future::pending())
 }

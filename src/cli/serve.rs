@@ -21,7 +21,7 @@ use crate::cli::reload::{self, Reloader};
 use crate::cli::running_audit::RunningAudit;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::print_stderr;
-use crate::cli::{arguments, banner, data_dir, greeting, load_config, local_keys};
+use crate::cli::{arguments, banner, data_dir, greeting, load_config, local_keys, reload_request};
 use crate::config::flags::Serve;
 use crate::config::listen::TlsSource;
 use crate::config::spanned::Location;
@@ -77,7 +77,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
         users,
         unkept: unsaved_hash,
     } = password_users::users(validated, &validated.start.data_dir, user)?;
-    let server_tls = server_tls(validated)?;
+    let server_tls = server_tls(validated, true)?;
     let client_tls = client_tls(validated)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = listeners(flags, validated, workers)?;
@@ -124,13 +124,14 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     outcome
 }
 
-/// Reads the keys of this machine, and the configuration file again on SIGHUP, if there is one.
+/// Reads the keys of this machine, and the configuration file again on SIGHUP and on request, if there is
+/// one.
 fn reload_in_background(background: &Runtime, flags: &Serve, validated: &Validated, app: &Arc<App>) -> Result<(), String> {
     local_keys::load(app, &validated.start.data_dir)?;
     if flags.kept.config.is_some() {
         // Registered before the start is logged: an unhandled SIGHUP would end the process.
         let _runtime_guard = background.enter();
-        background.spawn(reload::reload_on_sighup(Reloader::new(flags, validated), Arc::clone(app))?);
+        background.spawn(reload_request::reload_on_request(Reloader::new(flags, validated), Arc::clone(app))?);
     }
     Ok(())
 }
@@ -327,7 +328,8 @@ pub(super) fn client_tls(validated: &Validated) -> Result<ClientTls, String> {
         .map_err(|error| validated.locations.upstream_ca.wrong(error.to_string(), instead).to_string())
 }
 
-fn server_tls(validated: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
+/// The TLS settings of the listeners. A greeting says how to trust a certificate of our own.
+pub(super) fn server_tls(validated: &Validated, greets: bool) -> Result<Option<Arc<ServerTls>>, String> {
     match &validated.start.certificate {
         TlsSource::None => Ok(None),
         TlsSource::SelfSigned => {
@@ -335,7 +337,9 @@ fn server_tls(validated: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
                 let instead = "give the gateway a data directory that it may write to, or a certificate of your own";
                 validated.locations.certificate.wrong(error.to_string(), instead).to_string()
             })?;
-            banner::print_self_signed(&generated);
+            if greets {
+                banner::print_self_signed(&generated);
+            }
             let tls = ServerTls::by_server_name(generated.named, generated.unnamed);
             tls.map_err(|error| error.to_string()).map(|tls| Some(Arc::new(tls)))
         }

@@ -21,6 +21,17 @@ pub fn print<const N: usize>(rows: &[[String; N]]) -> Result<(), String> {
     Ok(())
 }
 
+/// A text from another machine, for a terminal: without control characters. Line ends are spaces.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' => ' ',
+            c if c.is_control() || is_bidi(c) => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
 /// A text from a client or provider, for a terminal: without control characters, and not too long.
 pub fn cell(text: &str) -> String {
     const MAX_CHARS: usize = 40;

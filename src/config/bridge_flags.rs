@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// The commands that edit the configuration file and manage stored credentials.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -16,12 +16,137 @@ pub enum Bridge {
         #[command(flatten)]
         place: PlaceFlags,
     },
+    /// Add an MCP server: find its authorization server, sign in, store the tokens, write the service
+    Add(Box<AddFlags>),
+    /// Sign in again at the MCP server of a service
+    Login {
+        /// The service.
+        name: String,
+        /// How to sign in.
+        #[command(flatten)]
+        login: LoginFlags,
+        /// Read an API key from standard input, instead of signing in
+        #[arg(long, conflicts_with_all = ["no_browser", "no_device"])]
+        key: bool,
+        /// Where the files are.
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Revoke the tokens of a service at its upstream, and forget them; the service stays
+    Logout {
+        /// The service.
+        name: String,
+        /// Where the files are.
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
     /// List the configured services
     List {
         /// Where the files are.
         #[command(flatten)]
         place: PlaceFlags,
     },
+    /// Show what is true now: whether the gateway runs, and the state of each stored credential
+    Status {
+        /// Where the files are.
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Remove a service: revoke its tokens, forget them, and take it out of the file
+    Remove {
+        /// The service.
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        /// Where the files are.
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Refresh the tokens of a service now; sign in again if the upstream refuses
+    Refresh {
+        /// The service.
+        name: String,
+        /// How to sign in, if that is necessary.
+        #[command(flatten)]
+        login: LoginFlags,
+        /// Where the files are.
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Print shell lines that point programs of OpenAI's and Anthropic's APIs at this gateway
+    Env {
+        /// Where the files are.
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Manage the local key, by which programs of this machine call the gateway
+    LocalKey {
+        /// The action.
+        #[command(subcommand)]
+        action: LocalKey,
+    },
+}
+
+/// Actions of `local-key`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum LocalKey {
+    /// Replace the local key and the adapter key; a running gateway notices within seconds
+    Rotate {
+        /// Where the files are.
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+}
+
+/// The flags of `add`.
+#[derive(Clone, Debug, Args)]
+pub struct AddFlags {
+    /// The name of the service: 1 to 40 characters of a-z, 0-9 and -
+    pub name: String,
+    /// The URL of the MCP server
+    pub url: String,
+    /// The client id at the upstream; without it, the gateway registers itself
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// The file with the client secret
+    #[arg(long, value_name = "FILE", requires = "client_id")]
+    pub client_secret_file: Option<PathBuf>,
+    /// Scopes to request, separated by spaces; by default those that the upstream names
+    #[arg(long, value_name = "SCOPES")]
+    pub scopes: Option<String>,
+    /// A header for every forwarded request; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub headers: Vec<String>,
+    /// Read an API key from standard input, instead of signing in
+    #[arg(long, conflicts_with_all = ["client_id", "scopes", "no_browser", "no_device"])]
+    pub key: bool,
+    /// What happens at a tool call: writes `default` of the table `tools`
+    #[arg(long, value_enum)]
+    pub policy: Option<PolicyChoice>,
+    /// Replace a service of the same name without asking
+    #[arg(long)]
+    pub replace: bool,
+    /// How to sign in.
+    #[command(flatten)]
+    pub login: LoginFlags,
+    /// Where the files are.
+    #[command(flatten)]
+    pub place: PlaceFlags,
+}
+
+/// How to sign in at an upstream.
+#[derive(Clone, Debug, Args)]
+pub struct LoginFlags {
+    /// Open no browser: print the address, and read the address of the last page from standard input
+    #[arg(long)]
+    pub no_browser: bool,
+    /// Do not use the device flow, even if the upstream offers it
+    #[arg(long)]
+    pub no_device: bool,
+    /// How long to wait for the sign-in, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub timeout: u64,
 }
 
 /// Where the configuration file and the data are, and how to print.
@@ -39,4 +164,26 @@ pub struct PlaceFlags {
     /// Print JSON, one object on each line
     #[arg(long)]
     pub json: bool,
+}
+
+/// The values of `--policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyChoice {
+    /// Every tool may be called
+    Allow,
+    /// A person decides about each call
+    Ask,
+    /// No tool may be called
+    Deny,
+}
+
+impl PolicyChoice {
+    /// The value in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        }
+    }
 }

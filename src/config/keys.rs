@@ -137,7 +137,7 @@ keys! {
     /// `[services.<name>]`.
     service "services.*" {
         URL: Url = "url", "required, except with `resource`", "--upstream-rs", "The URL of the upstream MCP server.";
-        DEFAULT: Switch = "default", "`true` if there is only one service", "", "Serves this service at `/mcp` too. At most one service can be the default.";
+        DEFAULT: Switch = "default", "`true` if there is only one service; `false` for `stored`", "", "Serves this service at `/mcp` too. At most one service can be the default.";
         TITLE: Text = "title", "the service's name", "", "The title of the service on pages, in metadata and at `/services`.";
         ACCESS: Word(ACCESS_RULES) = "access", "`\"oauth\"`", "", "The credential that the caller must present: a token of the gateway (`oauth`), an API key (`key`), the local key or a token of the gateway (`local`), or nothing (`public`). With `introspect`, the gateway does not proxy the MCP server, which checks the tokens itself (`docs/resource-servers.md`).";
         LOGIN: Text = "login", "`\"password\"`", "", "The login method of the user, before consent: `password`, `idp:<name>` or `none`.";

@@ -136,7 +136,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
         service: Service {
             digest: ServiceDigest::of(&name),
             title: title(section)?,
-            is_default: section.get(&key::DEFAULT)?.map_or(context.is_only_service, |spanned| spanned.value),
+            is_default: is_default(section, context, upstream_kind)?,
             mcp: url,
             access,
             mode: token_mode.to_token_mode(),
@@ -180,6 +180,17 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
 fn reuse_window(section: &Section, access: Access) -> Result<ReuseWindow, ConfigError> {
     let configured = only_oauth(access, || section.get(&key::REFRESH_GRACE))?.flatten();
     Ok(configured.map(ReuseWindow::for_all_clients).unwrap_or_default())
+}
+
+/// A stored service is the default only if the file says so: `add` must not change the address and the
+/// callback of the service that was there alone.
+fn is_default(section: &Section, context: ServiceContext<'_>, upstream_kind: UpstreamKind) -> Result<bool, ConfigError> {
+    let configured = section.get(&key::DEFAULT)?;
+    Ok(
+        configured.map_or(context.is_only_service && upstream_kind != UpstreamKind::Stored, |spanned| {
+            spanned.value
+        }),
+    )
 }
 
 fn parallel_limit(section: &Section, access: Access, is_loopback: bool) -> Result<Option<u64>, ConfigError> {

@@ -22,6 +22,7 @@ pub mod refresh;
 pub mod refresh_rules;
 pub mod stateless_code;
 pub mod stored_credential;
+pub mod stored_login;
 pub mod stored_token;
 pub mod superseded;
 pub mod tool_call;
@@ -47,7 +48,7 @@ const fn transition(source: &'static str, event: &'static str, target: &'static 
 }
 
 /// All transitions of all state machines.
-pub const TRANSITIONS: [Transition; 71] = [
+pub const TRANSITIONS: [Transition; 77] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -119,6 +120,12 @@ pub const TRANSITIONS: [Transition; 71] = [
     transition("[*]", "new", "ActiveAccessKey"),
     transition("ActiveAccessKey", "used", "ActiveAccessKey"),
     transition("ActiveAccessKey", "revoked", "RevokedAccessKey"),
+    transition("[*]", "new", "StoredLoginRedirect"),
+    transition("StoredLoginRedirect", "code_received", "StoredLoginCallback"),
+    transition("StoredLoginRedirect", "code_pasted", "StoredLoginCallback"),
+    transition("StoredLoginRedirect", "login_refused", "StoredLoginFailed"),
+    transition("StoredLoginCallback", "credential_stored", "StoredLoginDone"),
+    transition("StoredLoginCallback", "login_failed", "StoredLoginFailed"),
 ];
 
 /// The state machines as a Mermaid state diagram.

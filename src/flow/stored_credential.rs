@@ -19,7 +19,7 @@ use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, Up
 pub const RENEW_BEFORE_SECONDS: u64 = 60;
 /// For how many seconds after a renewal a token is not renewed again, although the upstream refuses it:
 /// another one would be no better.
-const RENEW_PAUSE_SECONDS: u64 = 30;
+pub const RENEW_PAUSE_SECONDS: u64 = 30;
 /// For how many seconds after a failed renewal no other one is tried.
 const FAILURE_PAUSE_SECONDS: u64 = 5;
 /// The longest stored reason of a failure, in characters.
@@ -395,7 +395,7 @@ mod tests {
             network: None,
             client: serde_json::from_value(client).unwrap(),
             scopes: String::new(),
-            resource: "https://mcp.example".to_owned(),
+            resource: Some("https://mcp.example".to_owned()),
             tokens,
         };
         StoredCredential::new("one", "https://mcp.example", CredentialKind::OAuth(Box::new(oauth)), now)

@@ -134,6 +134,8 @@ pub struct AuthorizationServer {
     pub registration_endpoint: Option<ExactUrl>,
     /// Revocation endpoint (RFC 7009).
     pub revocation_endpoint: Option<ExactUrl>,
+    /// Device authorization endpoint (RFC 8628 §4).
+    pub device_authorization_endpoint: Option<ExactUrl>,
     /// Client authentication methods. An empty list means `client_secret_basic`.
     pub auth_methods: Vec<String>,
     /// Supported scopes; empty if the document lists none.
@@ -173,6 +175,7 @@ impl AuthorizationServer {
             token_endpoint: endpoint("token_endpoint")?.ok_or(MetadataError::Missing("token_endpoint"))?,
             registration_endpoint: endpoint("registration_endpoint")?,
             revocation_endpoint: endpoint("revocation_endpoint")?,
+            device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
             auth_methods: list(&document, "token_endpoint_auth_methods_supported"),
             scopes_supported: list(&document, "scopes_supported"),
             iss_promised: is_true("authorization_response_iss_parameter_supported"),

@@ -4,6 +4,7 @@ pub mod access_token;
 pub mod authorization_request;
 pub mod bearer;
 pub mod client_id_metadata;
+pub mod device_authorization;
 pub mod error;
 pub mod form;
 pub mod id_token;

@@ -71,6 +71,8 @@ pub struct AuthServer {
     pub token_endpoint: ExactUrl,
     /// The revocation endpoint (RFC 7009).
     pub revocation_endpoint: Option<ExactUrl>,
+    /// The device authorization endpoint (RFC 8628).
+    pub device_authorization_endpoint: Option<ExactUrl>,
     /// The gateway's client id.
     pub client_id: String,
     /// The gateway's client secret.

@@ -312,6 +312,7 @@ fn minimal_server(issuer: String, authorization_endpoint: ExactUrl, token_endpoi
         token_endpoint,
         registration_endpoint: None,
         revocation_endpoint: None,
+        device_authorization_endpoint: None,
         auth_methods: Vec::new(),
         scopes_supported: Vec::new(),
         iss_promised: false,

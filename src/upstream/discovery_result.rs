@@ -91,6 +91,7 @@ impl DiscoveredServer {
             authorization_endpoint: server.authorization_endpoint.clone(),
             token_endpoint: server.token_endpoint.clone(),
             revocation_endpoint: server.revocation_endpoint.clone(),
+            device_authorization_endpoint: server.device_authorization_endpoint.clone(),
             client_id: credentials.id.clone(),
             client_secret: credentials.secret.clone(),
             auth_method: credentials.auth_method.unwrap_or_else(chosen),

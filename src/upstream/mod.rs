@@ -10,6 +10,7 @@ pub mod allow_list;
 pub mod auth_server;
 pub mod client_metadata;
 pub mod credential_probe;
+pub mod device;
 pub mod discovery;
 pub mod discovery_result;
 mod discovery_search;

@@ -124,6 +124,7 @@ fn target(idp: &Idp) -> AuthServer {
         authorization_endpoint: idp.issuer.clone(),
         token_endpoint: idp.issuer.clone(),
         revocation_endpoint: None,
+        device_authorization_endpoint: None,
         client_id: idp.client_id.clone(),
         client_secret: idp.client_secret.clone(),
         auth_method: TokenEndpointAuth::None,

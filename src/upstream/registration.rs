@@ -12,6 +12,7 @@ use crate::base::url::ExactUrl;
 use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
+use crate::oauth::device_authorization::DEVICE_GRANT_TYPE;
 use crate::oauth::metadata::AuthorizationServer;
 use crate::oauth::token_response::{OAuthErrorResponse, parse_error_response};
 use crate::upstream::auth_server::{TokenEndpointAuth, UpstreamClientCredentials};
@@ -97,6 +98,8 @@ pub struct OwnClientMetadata<'a> {
     pub scope: &'a str,
     /// The configured authentication method.
     pub auth_method: Option<TokenEndpointAuth>,
+    /// Whether the gateway may use the device flow (RFC 8628).
+    pub device_flow: bool,
 }
 
 /// Which members a registration has.
@@ -104,7 +107,7 @@ pub struct OwnClientMetadata<'a> {
 enum Members {
     /// All that the gateway knows.
     All,
-    /// Without those that some servers refuse: `scope` and `application_type`.
+    /// Without those that some servers refuse: `scope`, `application_type` and the device grant.
     Required,
 }
 
@@ -136,6 +139,11 @@ fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth, memb
         document["application_type"] = kind.into();
         if !application.scope.is_empty() {
             document["scope"] = application.scope.into();
+        }
+        if application.device_flow
+            && let Some(grant_types) = document["grant_types"].as_array_mut()
+        {
+            grant_types.push(DEVICE_GRANT_TYPE.into());
         }
     }
     document
@@ -265,6 +273,7 @@ mod tests {
             token_endpoint: at("https://as/token"),
             registration_endpoint: Some(at("https://as/register")),
             revocation_endpoint: None,
+            device_authorization_endpoint: None,
             auth_methods: methods.iter().map(|name| (*name).to_owned()).collect(),
             scopes_supported: Vec::new(),
             iss_promised: false,
@@ -278,6 +287,7 @@ mod tests {
             redirect_uri: &at("https://g/cb"),
             scope: "",
             auth_method: None,
+            device_flow: false,
         };
         read(status, body.to_string().as_bytes(), &server(methods), &application)
     }
@@ -306,6 +316,7 @@ mod tests {
                 redirect_uri: &at(callback),
                 scope: "a b",
                 auth_method: None,
+                device_flow: false,
             };
             let document = metadata(&application, TokenEndpointAuth::None, Members::All);
             assert_eq!(document["application_type"], application_type);
@@ -318,6 +329,7 @@ mod tests {
             redirect_uri: &at("https://g/cb"),
             scope: "",
             auth_method: None,
+            device_flow: false,
         };
         assert!(
             metadata(&application, TokenEndpointAuth::Basic, Members::All)
@@ -390,6 +402,7 @@ mod tests {
             redirect_uri: &at("https://g/cb"),
             scope: "",
             auth_method: None,
+            device_flow: false,
         };
         assert!(matches!(
             request(&closed_server, &application, Members::All),
@@ -424,6 +437,7 @@ mod tests {
             redirect_uri: &at("http://127.0.0.1:8002/cb"),
             scope: "",
             auth_method: None,
+            device_flow: false,
         };
         let registration = register(&test_support::client(), &server, &application, &AddressPolicy::Anything)
             .await

@@ -112,7 +112,8 @@ pub fn is_reserved_param(name: &str) -> bool {
     RESERVED_PARAMS.contains(&name)
 }
 
-fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
+/// The scopes of a request, in the form of the profile, with `offline_access` where it is useful.
+pub(super) fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
     const OFFLINE: &str = "offline_access";
     let profile = target.profile;
     let mut requested: Vec<&str> = scopes.iter().map(String::as_str).collect();
@@ -184,16 +185,16 @@ pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>) -> Option<R
 
 /// A form body, wiped on drop. The copy in the sent request is not wiped.
 #[derive(Default)]
-struct TokenForm(Zeroizing<String>);
+pub(super) struct TokenForm(Zeroizing<String>);
 
 impl TokenForm {
-    fn new(grant_type: &str) -> Self {
+    pub(super) fn new(grant_type: &str) -> Self {
         let mut form = Self::default();
         form.add("grant_type", grant_type);
         form
     }
 
-    fn add(&mut self, name: &str, value: &str) {
+    pub(super) fn add(&mut self, name: &str, value: &str) {
         if !self.0.is_empty() {
             self.0.push('&');
         }
@@ -202,14 +203,14 @@ impl TokenForm {
         self.0.extend(form_urlencoded::byte_serialize(value.as_bytes()));
     }
 
-    fn resource(&mut self, target: &AuthServer) {
+    pub(super) fn resource(&mut self, target: &AuthServer) {
         if let Some(resource) = &target.resource {
             self.add("resource", resource);
         }
     }
 
     /// Authenticates by exactly one method: RFC 6749 §2.3 forbids two.
-    fn request(mut self, target: &AuthServer, endpoint: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
+    pub(super) fn request(mut self, target: &AuthServer, endpoint: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
         let secret = target.client_secret.as_ref().map_or("", Secret::expose);
         match target.auth_method {
             TokenEndpointAuth::None => self.add("client_id", &target.client_id),
@@ -398,6 +399,7 @@ mod tests {
             authorization_endpoint: at("https://as/authorize"),
             token_endpoint: at("https://as/token"),
             revocation_endpoint: Some(at("https://as/revoke")),
+            device_authorization_endpoint: None,
             client_id: "id:1".to_owned(),
             client_secret: Some(Secret::from("s+cret %/&")),
             auth_method,

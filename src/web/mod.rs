@@ -17,3 +17,4 @@ pub mod reply;
 pub mod request;
 pub mod router;
 pub mod routes;
+pub mod stored_login_pages;

@@ -269,3 +269,11 @@ pub fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> 
 fn put(response: &mut HttpResponse, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
 }
+
+/// A stylesheet, which a browser may keep for a while.
+pub fn stylesheet(text: &'static str) -> HttpResponse {
+    let mut response = response(StatusCode::OK, "text/css; charset=utf-8", Bytes::from_static(text.as_bytes()));
+    let cache = header::HeaderValue::from_static("public, max-age=300");
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    response
+}

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use crate::app::endpoint::{PathStyle, ServiceEndpoint};
 use crate::app::proxy::caller::CallerAddress;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::service_list;
+use crate::app::stored_logins::StoredLogins;
 use crate::base::secret::Secret;
 use crate::net::body::read_limited;
 use crate::net::http_client::HttpClient;
@@ -32,6 +32,7 @@ use crate::web::request::BrowserRequest;
 use crate::web::routes::{
     BrowserEndpoint, Document, Endpoint, HealthCheck, OAuthEndpoint, ResourceServerEndpoint, Route, RouteError, RouteTable, ServiceRef,
 };
+use crate::web::stored_login_pages;
 
 /// Timeout for reading the rest of a body after the response is ready.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -137,7 +138,7 @@ impl Router {
                 reply::with_cors(response, &cors)
             }
             Endpoint::Browser(endpoint) => origin().scoped(self.browser_endpoint(context, endpoint, request)).await,
-            Endpoint::Style => style(),
+            Endpoint::Style => reply::stylesheet(pages::STYLE),
             Endpoint::Home => flow_pages::home(&self.app, &config),
         }
     }
@@ -276,6 +277,10 @@ impl Router {
                 Some(active) => idp_pages::callback(&request, active).await,
                 None => self.no_service(context.config),
             },
+            // Of a service that a running gateway may not have yet.
+            BrowserEndpoint::UpstreamCallback(ServiceRef::Named(name)) if StoredLogins::is_callback(query.as_bytes()) => {
+                stored_login_pages::callback(&request, &name).await
+            }
             BrowserEndpoint::UpstreamCallback(service) => match find(context, &service) {
                 Some(service_endpoint) => flow_pages::callback(&request, service_endpoint.service).await,
                 None => self.no_service(context.config),
@@ -349,18 +354,6 @@ fn find<'a>(context: RequestContext<'a>, service: &ServiceRef) -> Option<Service
 /// As [`find`], for services with OAuth. Services with API keys and public ones have no AS.
 fn find_oauth<'a>(context: RequestContext<'a>, service: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
     find(context, service).filter(ServiceEndpoint::is_oauth)
-}
-
-fn style() -> HttpResponse {
-    let mut response = reply::response(
-        StatusCode::OK,
-        "text/css; charset=utf-8",
-        Bytes::from_static(pages::STYLE.as_bytes()),
-    );
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=300"));
-    response
 }
 
 fn origin_denied() -> HttpResponse {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::device::DeviceFlow;
 use crate::openid::OpenId;
 
 /// Endpoints that the authorization server metadata names instead of the real ones.
@@ -137,6 +138,9 @@ pub struct Behaviour {
     /// Serve no authorization server metadata.
     pub as_metadata_missing: bool,
 
+    /// Offer the device flow.
+    pub device: Option<DeviceFlow>,
+
     /// The behaviour as an identity provider.
     pub openid: OpenId,
 
@@ -195,6 +199,7 @@ impl Default for Behaviour {
             metadata_endpoints: MetadataEndpoints::default(),
             prm_missing: false,
             as_metadata_missing: false,
+            device: None,
             openid: OpenId::default(),
             canned: Vec::new(),
             keep_log: true,

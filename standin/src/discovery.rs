@@ -85,6 +85,9 @@ pub fn server(exchange: &Exchange) -> Value {
             "grant_types_supported": ["authorization_code"],
         }),
     };
+    if behaviour.device.is_some() {
+        document["device_authorization_endpoint"] = json!(format!("{origin}/device_authorization"));
+    }
     if !behaviour.no_pkce_in_metadata {
         document["code_challenge_methods_supported"] = json!(["S256"]);
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::Profile;
 use crate::clients::authenticate;
+use crate::device::GRANT_TYPE;
 use crate::openid::id_token;
 use crate::state::State;
 use crate::token::{Call, Granted, Refusal};
@@ -37,9 +38,38 @@ pub fn grant(call: &Call) -> Outcome {
     match (call.state.profile, call.field("grant_type")) {
         (_, Some("authorization_code")) | (Profile::GitHub, None) => exchange_code(call, &client),
         (Profile::Standard | Profile::OpenId, Some("refresh_token")) => rotate(call, &client),
+        (Profile::Standard | Profile::OpenId, Some(GRANT_TYPE)) => redeem_device(call, &client),
         (_, None) => Err(Refusal::new("invalid_request", "no grant_type")),
         _ => Err(Refusal::new("unsupported_grant_type", "not granted here")),
     }
+}
+
+/// The errors of the behaviour first, and then the tokens.
+fn redeem_device(call: &Call, client: &str) -> Outcome {
+    let error = call.state.change(|now| {
+        let errors = now.device.as_mut().map(|flow| &mut flow.errors)?;
+        (!errors.is_empty()).then(|| errors.remove(0))
+    });
+    if let Some(error) = error {
+        return Err(Refusal::new(&error, "as asked for"));
+    }
+    let mut tokens = call.state.tokens();
+    let name = call.field("device_code").ok_or(Refusal::new("invalid_request", "no device_code"))?;
+    let code = tokens.devices.remove(name).ok_or(invalid_grant("unknown device code"))?;
+    if code.client_id != client {
+        return Err(invalid_grant("another client's device code"));
+    }
+    let family = tokens.new_family();
+    drop(tokens);
+    let refresh = Refresh {
+        family,
+        client_id: client.to_owned(),
+        scope: code.scope,
+        life: Life::Alive,
+        expires: None,
+    };
+    let scope = refresh.scope.clone();
+    Ok(issue(call, &refresh, &scope, true).0)
 }
 
 fn exchange_code(call: &Call, client: &str) -> Outcome {

@@ -13,6 +13,7 @@ mod authorize;
 mod behaviour;
 mod body;
 mod clients;
+mod device;
 mod discovery;
 mod grant;
 mod mcp;
@@ -35,6 +36,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 pub use behaviour::{Behaviour, Canned, MetadataEndpoints};
+pub use device::DeviceFlow;
 pub use openid::OpenId;
 pub use signing::Signing;
 use state::State;

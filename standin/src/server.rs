@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::behaviour::Behaviour;
 use crate::body::{Reply, add_header, json as json_reply, reply};
 use crate::state::{KEPT, State};
-use crate::{Profile, Seen, authorize, clients, discovery, mcp, openid, token};
+use crate::{Profile, Seen, authorize, clients, device, discovery, mcp, openid, token};
 
 /// A request during its handling.
 pub struct Exchange {
@@ -186,6 +186,7 @@ async fn route(mut exchange: Exchange) -> io::Result<Reply> {
         (true, "GET" | "POST", "/authorize") | (false, "GET" | "POST", "/login/oauth/authorize") => authorize::handle(exchange).await,
         (true, "POST", "/token") | (false, "POST", "/login/oauth/access_token") => token::handle(exchange).await,
         (true, "POST", "/register") => clients::register(exchange).await,
+        (true, "POST", "/device_authorization") => device::handle(exchange).await,
         (true, "POST", "/revoke") => token::revoke(exchange).await,
         _ => {
             exchange.count().await?;

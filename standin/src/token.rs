@@ -54,7 +54,7 @@ impl Refusal {
     }
 
     /// The response. GitHub has its own error codes and always the status 200.
-    fn reply(self, call: &Call) -> Reply {
+    pub fn reply(self, call: &Call) -> Reply {
         let github = call.state.profile == Profile::GitHub;
         let error = match self.error.as_str() {
             "invalid_client" if github => "incorrect_client_credentials",
@@ -95,7 +95,8 @@ impl Call {
     }
 }
 
-async fn call(mut exchange: Exchange) -> io::Result<Call> {
+/// Reads a request to the token endpoint, or to another one that clients call.
+pub async fn call(mut exchange: Exchange) -> io::Result<Call> {
     let body = exchange.read().await?;
     let form = form_urlencoded::parse(&body).into_owned().collect();
     let Exchange {

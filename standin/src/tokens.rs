@@ -26,6 +26,12 @@ pub struct Code {
     pub scope: String,
 }
 
+/// A device code that is not redeemed yet.
+pub struct DeviceCode {
+    pub client_id: String,
+    pub scope: String,
+}
+
 /// The data of an access token.
 #[derive(Clone)]
 pub struct Access {
@@ -56,6 +62,7 @@ pub struct Refresh {
 pub struct Tokens {
     pub clients: HashMap<String, Client>,
     pub codes: HashMap<String, Code>,
+    pub devices: HashMap<String, DeviceCode>,
     /// Redeemed codes, with the token family of each.
     pub spent: HashMap<String, u64>,
     pub access: HashMap<String, Access>,

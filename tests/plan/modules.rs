@@ -76,6 +76,7 @@ clients discovery
 tokens
 grants
 api_keys grant_admin approvals introspection stored
+stored_logins
 token_endpoint authorize proxy
 tools
 mod

@@ -14,6 +14,7 @@ use mcp_oauth_gateway::app::discovery::upstream::UpstreamClientRecord;
 use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::record::Record;
+use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::signing_key;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::TRANSITIONS;
@@ -26,6 +27,7 @@ use mcp_oauth_gateway::flow::grant::{GrantRecord, RefreshAttempt};
 use mcp_oauth_gateway::flow::latest_approval::LatestApprovalRecord;
 use mcp_oauth_gateway::flow::pins::PinsRecord;
 use mcp_oauth_gateway::flow::stored_credential::{CredentialFailure, Renewing, SignedIn, StoredCredential, StoredCredentialRecord};
+use mcp_oauth_gateway::flow::stored_login::{StoredLoginParams, StoredLoginRecord, StoredLoginRedirect};
 use mcp_oauth_gateway::flow::stored_token::CredentialKind;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Backend, Export, Memory, Sqlite, Store};
@@ -55,6 +57,7 @@ const LIES: [(&str, Option<u64>); 13] = [
     ("signing-keys", None),
     ("stored-credential", None),
     ("tool-pins", None),
+    ("stored-login", Some(600)),
     ("upstream-client", None),
     ("upstream-issuer", None),
 ];
@@ -74,6 +77,7 @@ macro_rules! kinds {
         $each::<LatestApprovalRecord>($($argument),*).await;
         $each::<PinsRecord>($($argument),*).await;
         $each::<ConsentRecord>($($argument),*).await;
+        $each::<StoredLoginRecord>($($argument),*).await;
         $each::<SigningRecord>($($argument),*).await;
         $each::<StoredCredentialRecord>($($argument),*).await;
         $each::<UpstreamClientRecord>($($argument),*).await;
@@ -393,6 +397,29 @@ async fn stored_credentials(all: &Store) {
             _ => {}
         }
     }
+    stored_logins(all, now).await;
+}
+
+/// Adds a sign-in for a stored credential in each of its states.
+async fn stored_logins(all: &Store, now: UnixTime) {
+    let redirect = || {
+        let params = StoredLoginParams {
+            service: "stripe".to_owned(),
+            state: Digest::new("state"),
+            verifier: Secret::from("a verifier"),
+            issuer: "https://upstream.example".to_owned(),
+            iss_promised: true,
+            ttl: 600,
+        };
+        StoredLoginRedirect::new(params, now)
+    };
+    let callback = || redirect().code_pasted(&Secret::from("a code"), now).unwrap().0;
+    let id = |name: &str| Id(Digest::new(name).truncated());
+    all.insert(id("login redirect"), redirect()).await.unwrap();
+    all.insert(id("login callback"), callback()).await.unwrap();
+    all.insert(id("login done"), callback().credential_stored(now).0).await.unwrap();
+    let (failed, ()) = callback().login_failed("access was denied at the upstream", now);
+    all.insert(id("login failed"), failed).await.unwrap();
 }
 
 fn read<R: Record>(said: &Value) -> R {

@@ -12,7 +12,7 @@ use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::base::url::ExactUrl;
 use crate::net::http_client::HttpClient;
-use crate::service::Service;
+use crate::service::{Service, Upstream};
 use crate::store::{Handle, InsertError};
 use crate::upstream::auth_server::{AuthServer, UpstreamClientCredentials};
 use crate::upstream::discovery::discover;
@@ -137,6 +137,7 @@ impl Discovery {
             redirect_uri: &callback,
             scope: &registration_scope(service, config.and_then(|config| config.registration_scope.as_deref()), discovered),
             auth_method: config.and_then(|config| config.token_auth),
+            device_flow: discovered.server.device_authorization_endpoint.is_some() && matches!(service.upstream, Upstream::Stored(_)),
         };
         let registration = register(http, &discovered.server, &metadata, &discovered.addresses)
             .await

@@ -43,6 +43,7 @@ pub fn auth_server(active: &ActiveService, oauth: &OAuthCredential) -> Result<Au
         iss_promised: false,
         authorization_endpoint: token_endpoint.clone(),
         revocation_endpoint: oauth.revocation_endpoint.as_deref().map(url).transpose()?,
+        device_authorization_endpoint: None,
         token_endpoint,
         client_id: oauth.client.id.clone(),
         client_secret: oauth.client.secret.clone(),

@@ -12,7 +12,7 @@ use crate::cli::bridge::place::Place;
 use crate::cli::grants::print_json;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::print_stdout;
-use crate::cli::{config_file, data_dir};
+use crate::cli::{config_file, data_dir, local_keys};
 use crate::config::edit;
 use crate::config::validate::Validated;
 
@@ -40,6 +40,9 @@ pub fn run(username: Option<&str>, place: &Place) -> Result<(), Failure> {
     let (dir, storage) = (&validated.start.data_dir, Storage::of(&validated));
     let (had_dir, had_keys) = (dir.exists(), storage.load_keys()?.is_some());
     create_keys(&validated)?;
+    for kind in local_keys::KINDS {
+        local_keys::read_or_create(dir, kind)?;
+    }
     let password = if validated.creates_user {
         data_dir::create_password(dir, user)?
     } else {

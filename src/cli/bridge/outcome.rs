@@ -1,0 +1,107 @@
+//! What a sign-in led to, and whether the running gateway knows it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::app::runtime_config::ActiveService;
+use crate::cli::bridge::failure::Failure;
+use crate::cli::bridge::local::Local;
+use crate::cli::grants::print_json;
+use crate::cli::reload_request::{self, ReloadAnswer};
+use crate::cli::table::printable;
+use crate::cli::terminal::print_stdout;
+
+/// What the gateway does with a changed configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GatewayState {
+    /// It does not run.
+    Stopped,
+    /// It runs, with the new configuration.
+    Reloaded,
+    /// It runs, and keeps the old configuration, for this reason.
+    Refused(String),
+    /// It runs, and did not answer.
+    Silent,
+}
+
+impl GatewayState {
+    /// Asks the running gateway to use the new configuration.
+    ///
+    /// # Errors
+    /// If the request cannot be written.
+    pub fn after_change(local: &Local) -> Result<Self, Failure> {
+        if !local.is_gateway_running() {
+            return Ok(Self::Stopped);
+        }
+        let answer = reload_request::request(&local.validated.start.data_dir).map_err(Failure::Broken)?;
+        Ok(match answer {
+            ReloadAnswer::Done => Self::Reloaded,
+            ReloadAnswer::Refused(reason) => Self::Refused(reason),
+            ReloadAnswer::Silent => Self::Silent,
+        })
+    }
+
+    /// For scripts.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Stopped => json!({ "gateway": "stopped" }),
+            Self::Reloaded => json!({ "gateway": "reloaded" }),
+            Self::Refused(reason) => json!({ "gateway": "refused", "gateway_reason": reason }),
+            Self::Silent => json!({ "gateway": "silent" }),
+        }
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Stopped => "the gateway does not run; start it: mcp-oauth-gateway start".to_owned(),
+            Self::Reloaded => "the running gateway has read the configuration again".to_owned(),
+            Self::Refused(reason) => format!("the running gateway keeps its old configuration: {}", printable(reason)),
+            Self::Silent => {
+                "the running gateway did not answer; it may use another configuration file, or none: restart it with this one".to_owned()
+            }
+        }
+    }
+}
+
+/// Joins the members of two JSON objects.
+pub fn joined(mut one: Value, other: Value) -> Value {
+    if let (Some(members), Value::Object(more)) = (one.as_object_mut(), other) {
+        members.extend(more);
+    }
+    one
+}
+
+/// Reports a service with a new credential.
+///
+/// # Errors
+/// If the store or the running gateway cannot be asked, or the output cannot be written.
+pub async fn report(local: &Local, active: &Arc<ActiveService>, as_json: bool) -> Result<(), Failure> {
+    let stored = local.app.stored.report(active).await;
+    let stored = stored.map_err(|error| Failure::Broken(error.to_string()))?;
+    let gateway = GatewayState::after_change(local)?;
+    let (name, address) = (&active.service.name, local.app.urls().service_url(&active.service));
+    if as_json {
+        let value = json!({
+            "service": name, "address": address, "issuer": stored.issuer, "scopes": stored.scopes,
+            "api_key": stored.is_api_key, "refreshable": stored.is_refreshable, "expires": stored.ends,
+        });
+        return Ok(print_json(&joined(value, gateway.to_json()))?);
+    }
+    let credential = match (&stored.issuer, stored.scopes.as_deref().unwrap_or_default()) {
+        (Some(issuer), "") => format!("signed in at {}", printable(issuer)),
+        (Some(issuer), scopes) => format!("signed in at {} for {}", printable(issuer), printable(scopes)),
+        (None, _) => "the API key is stored".to_owned(),
+    };
+    let renewal = if stored.is_api_key || stored.is_refreshable || stored.ends.is_none() {
+        ""
+    } else {
+        "note       the upstream gave no refresh token: sign in again when the access token ends\n"
+    };
+    let out = format!(
+        "service    {name}: {credential}\naddress    {address}\n{renewal}gateway    {}\n",
+        gateway.text()
+    );
+    Ok(print_stdout(&out)?)
+}

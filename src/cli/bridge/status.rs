@@ -1,0 +1,154 @@
+//! `status`: what is true now. It asks the store and the running gateway, and no upstream.
+
+use serde_json::{Value, json};
+
+use crate::app::stored::records::{CredentialReport, CredentialState};
+use crate::base::time::{Clock, UnixTime};
+use crate::cli::bridge::failure::Failure;
+use crate::cli::bridge::local::Local;
+use crate::cli::bridge::place::Place;
+use crate::cli::grants::print_json;
+use crate::cli::healthcheck;
+use crate::cli::table::{self, cell};
+use crate::cli::terminal::print_stdout;
+use crate::service::Upstream;
+
+/// Runs `status`.
+///
+/// # Errors
+/// If the file or the store cannot be read, or a service needs a sign-in.
+pub fn run(place: &Place) -> Result<(), Failure> {
+    let local = Local::open(place.load()?)?;
+    let gateway = gateway(&local);
+    let config = local.app.config();
+    let stored = config
+        .services()
+        .iter()
+        .filter(|active| matches!(active.service.upstream, Upstream::Stored(_)));
+    let (mut rows, mut waiting) = (Vec::new(), Vec::new());
+    for active in stored {
+        let report = local.block_on(local.app.stored.report(active));
+        let report = report.map_err(|error| Failure::Broken(error.to_string()))?;
+        let name = &active.service.name;
+        if needs_person(&report) {
+            waiting.push(name.clone());
+        }
+        if place.json {
+            print_json(&to_json(name, &report))?;
+        } else {
+            rows.push(row(name, &report));
+        }
+    }
+    if place.json {
+        print_json(&json!({ "gateway": gateway.word(), "address": local.app.urls().public_url() }))?;
+    } else {
+        print_stdout(&format!("gateway    {}\n\n", gateway.text(local.app.urls().public_url())))?;
+        let header = ["SERVICE", "STATE", "TOKEN ENDS", "REFRESHED", "LAST ERROR", "TOOLS"].map(str::to_owned);
+        rows.insert(0, header);
+        table::print(&rows)?;
+    }
+    match waiting.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure::Act(format!(
+            "these services need a sign-in: {}\n  run: mcp-oauth-gateway login {first}",
+            waiting.join(", ")
+        ))),
+    }
+}
+
+/// Whether the gateway of this data directory runs.
+#[derive(Clone, Copy, Debug)]
+enum Gateway {
+    Ready,
+    NotReady,
+    Stopped,
+}
+
+impl Gateway {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::NotReady => "not ready",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn text(self, url: &str) -> String {
+        match self {
+            Self::Ready => format!("runs, and is ready at {url}"),
+            Self::NotReady => format!("runs, and does not answer at {url} that it is ready"),
+            Self::Stopped => "does not run; start it: mcp-oauth-gateway start".to_owned(),
+        }
+    }
+}
+
+fn gateway(local: &Local) -> Gateway {
+    if !local.is_gateway_running() {
+        return Gateway::Stopped;
+    }
+    match healthcheck::ask_listeners(&local.validated.start.listen) {
+        Ok(()) => Gateway::Ready,
+        Err(_) => Gateway::NotReady,
+    }
+}
+
+fn needs_person(report: &CredentialReport) -> bool {
+    match report.state {
+        CredentialState::NotSignedIn | CredentialState::OtherUpstream | CredentialState::NeedsLogin => true,
+        CredentialState::Usable | CredentialState::Failing => false,
+    }
+}
+
+/// The state in a word. A credential that was not tried lately is only said to be stored.
+fn word(report: &CredentialReport) -> &'static str {
+    match report.state {
+        CredentialState::NotSignedIn => "not signed in",
+        CredentialState::OtherUpstream => "of another upstream",
+        CredentialState::NeedsLogin => "needs login",
+        CredentialState::Failing => "refresh fails",
+        CredentialState::Usable if report.is_api_key => "API key stored",
+        CredentialState::Usable if has_ended(report) => "token ended, can be refreshed",
+        CredentialState::Usable => "token stored",
+    }
+}
+
+fn has_ended(report: &CredentialReport) -> bool {
+    report.ends.is_some_and(|end| end <= Clock::System.now())
+}
+
+fn row(name: &str, report: &CredentialReport) -> [String; 6] {
+    let time = |time: Option<UnixTime>, otherwise: &str| time.map_or_else(|| otherwise.to_owned(), UnixTime::to_rfc3339);
+    let failure = report.last_failure.as_ref();
+    let has_token = report.obtained_at.is_some() && !report.is_api_key;
+    [
+        name.to_owned(),
+        word(report).to_owned(),
+        time(report.ends, if has_token { "not said" } else { "-" }),
+        time(report.renewed_at, "never"),
+        failure.map_or_else(
+            || "none".to_owned(),
+            |failure| format!("{} {}", failure.at.to_rfc3339(), cell(&failure.reason)),
+        ),
+        "not tried".to_owned(),
+    ]
+}
+
+/// Times are seconds since 1970.
+fn to_json(name: &str, report: &CredentialReport) -> Value {
+    let failure = report.last_failure.as_ref();
+    json!({
+        "service": name,
+        "state": word(report),
+        "needs_login": needs_person(report),
+        "api_key": report.is_api_key,
+        "issuer": report.issuer,
+        "scopes": report.scopes,
+        "obtained": report.obtained_at,
+        "refreshed": report.renewed_at,
+        "expires": report.ends,
+        "refreshable": report.is_refreshable,
+        "last_error": failure.map(|failure| json!({ "at": failure.at, "reason": failure.reason })),
+        // Only a call of the upstream could tell.
+        "tools": null,
+    })
+}
