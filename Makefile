@@ -76,6 +76,7 @@ sdk:
 peers: release services
 	@echo '== peers: real clients and servers against the binary'
 	tests/peers/setup.sh
+	cargo build --quiet -p mcp-gateway-standin --bin vendor
 	GATEWAY_BIN=$(GATEWAY_BIN) tests/peers/run.sh
 
 replicas: release services

@@ -8,8 +8,7 @@ use crate::app::App;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::cli::data_dir;
-use crate::service::config::Config;
-use crate::service::public_urls::PublicUrls;
+use crate::service::Access;
 use crate::token::local_key::LocalKeyKind;
 
 /// How often a running gateway looks whether a file changed.
@@ -18,10 +17,16 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Both kinds of keys.
 pub const KINDS: [LocalKeyKind; 2] = [LocalKeyKind::Local, LocalKeyKind::Adapter];
 
-/// Whether the gateway accepts keys of this machine: it serves only this machine, and a service needs
-/// them.
-fn are_used(urls: &PublicUrls, config: &Config) -> bool {
-    urls.is_loopback() && config.services.iter().any(|service| service.access.accepts_local_key())
+/// Whether the gateway accepts keys of this kind: it serves only this machine, has a data directory, and a
+/// service is opened by them.
+fn is_used(kind: LocalKeyKind, app: &App, data_dir: &Path) -> bool {
+    let config = app.config();
+    let opens = |access: Access| match kind {
+        LocalKeyKind::Local => access.accepts_local_key(),
+        LocalKeyKind::Adapter => access.is_open_to_adapters(),
+    };
+    let has_service = config.configured.services.iter().any(|service| opens(service.access));
+    app.urls().is_loopback() && !data_dir.as_os_str().is_empty() && has_service
 }
 
 /// The file of a key.
@@ -61,10 +66,7 @@ pub fn rotate(data_dir: &Path, kind: LocalKeyKind) -> Result<Secret, String> {
 /// # Errors
 /// As [`read_or_create`]. The gateway does not start then.
 pub fn load(app: &App, data_dir: &Path) -> Result<(), String> {
-    if !are_used(app.urls(), &app.config().configured) {
-        return Ok(());
-    }
-    for kind in KINDS {
+    for kind in KINDS.into_iter().filter(|kind| is_used(*kind, app, data_dir)) {
         app.set_local_key(kind, Some(&read_or_create(data_dir, kind)?));
     }
     Ok(())
@@ -73,16 +75,16 @@ pub fn load(app: &App, data_dir: &Path) -> Result<(), String> {
 /// Reads the keys again when their files change. A file that is not good closes what its key opens.
 pub async fn watch(app: Arc<App>, data_dir: PathBuf) {
     let mut seen: [Option<FileStamp>; 2] = KINDS.map(|kind| FileStamp::of(&path(&data_dir, kind)));
-    let mut were_used = are_used(app.urls(), &app.config().configured);
+    let mut were_used = KINDS.map(|kind| is_used(kind, &app, &data_dir));
     let mut tick = tokio::time::interval(POLL_INTERVAL);
     loop {
         tick.tick().await;
-        let are_used = are_used(app.urls(), &app.config().configured);
-        for (kind, seen) in KINDS.into_iter().zip(&mut seen) {
+        for ((kind, seen), was_used) in KINDS.into_iter().zip(&mut seen).zip(&mut were_used) {
+            let is_used = is_used(kind, &app, &data_dir);
             let stamp = FileStamp::of(&path(&data_dir, kind));
-            if !are_used {
+            if !is_used {
                 app.set_local_key(kind, None);
-            } else if stamp != *seen || stamp.is_none() || !were_used {
+            } else if stamp != *seen || stamp.is_none() || !*was_used {
                 let key = read_or_create(&data_dir, kind);
                 if let Err(error) = &key {
                     tracing::error!(why = %error, "the key of this machine is not good, and none is accepted");
@@ -90,8 +92,8 @@ pub async fn watch(app: Arc<App>, data_dir: PathBuf) {
                 app.set_local_key(kind, key.as_ref().ok());
                 *seen = FileStamp::of(&path(&data_dir, kind));
             }
+            *was_used = is_used;
         }
-        were_used = are_used;
     }
 }
 
