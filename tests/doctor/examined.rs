@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mcp_oauth_gateway::agent::clients;
 use mcp_oauth_gateway::agent::clients::profile::ClientProfile;
-use mcp_oauth_gateway::agent::doctor::report::{Outcome, Report};
+use mcp_oauth_gateway::agent::doctor::report::{ClientResult, Outcome, Report};
 use mcp_oauth_gateway::agent::doctor::rule::{self, Severity};
 use mcp_oauth_gateway::agent::doctor::{self, Examination, Intent, RegistrationLimit};
 use mcp_oauth_gateway::base::time::Clock;
@@ -93,6 +93,89 @@ async fn each_broken_server_is_found_by_name_and_for_nothing_else() {
         wrong.extend(misjudged(broken).await);
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Which clients stop at a broken server, by what their own code does.
+const STOPPED: &[(&str, &[&str])] = &[
+    ("an issuer with a slash", &["codex", "copilot-cli", "python-sdk", "fastmcp", "rmcp"]),
+    (
+        "the origin as resource",
+        &["gemini-cli", "qwen-code", "claude-ai", "claude-desktop", "chatgpt"],
+    ),
+    ("another resource", &EVERY_BUT_VSCODE),
+    // The others go on without the document, and take the server's origin for the issuer.
+    ("a catch-all page", &["codex", "copilot-cli", "rmcp"]),
+    ("scopes as one string", &["codex", "copilot-cli", "rmcp"]),
+    ("no authorization server", &["codex", "copilot-cli", "rmcp"]),
+    ("PKCE not listed", &EVERY_BUT_LENIENT),
+    ("a login on another origin", &["codex"]),
+    ("a firewall against Python", &["python-sdk", "fastmcp"]),
+    ("no challenge", &[]),
+    ("no HEAD", &[]),
+    (
+        "documents, but secrets only",
+        &[
+            "claude-code",
+            "codex",
+            "copilot-cli",
+            "claude-ai",
+            "claude-desktop",
+            "chatgpt",
+            "vscode",
+        ],
+    ),
+];
+
+const EVERY_BUT_VSCODE: [&str; 19] = [
+    "claude-code",
+    "codex",
+    "gemini-cli",
+    "opencode",
+    "copilot-cli",
+    "inspector",
+    "mcp-remote",
+    "mcp-remote-0.1",
+    "cline",
+    "qwen-code",
+    "claude-ai",
+    "claude-desktop",
+    "chatgpt",
+    "cursor",
+    "windsurf",
+    "typescript-sdk",
+    "python-sdk",
+    "fastmcp",
+    "rmcp",
+];
+
+const EVERY_BUT_LENIENT: [&str; 15] = [
+    "claude-code",
+    "codex",
+    "opencode",
+    "copilot-cli",
+    "inspector",
+    "mcp-remote",
+    "mcp-remote-0.1",
+    "cline",
+    "claude-ai",
+    "claude-desktop",
+    "chatgpt",
+    "cursor",
+    "windsurf",
+    "typescript-sdk",
+    "rmcp",
+];
+
+#[tokio::test]
+async fn a_broken_server_stops_the_clients_whose_code_refuses_it_and_no_other() {
+    for (name, expected) in STOPPED {
+        let broken = BROKEN.iter().find(|broken| broken.name == *name).unwrap();
+        let running = Running::start(broken.kind, broken.mutations, broken.with_tls);
+        let report = examined(&http(), &format!("{}/mcp", running.base), RegistrationLimit::None, Intent::Any).await;
+        let is_stopped = |result: &&ClientResult| matches!(result.outcome, Outcome::Refused(..));
+        let stopped: Vec<_> = report.clients.iter().filter(is_stopped).map(|result| result.client).collect();
+        assert_eq!(stopped, *expected, "{name}: {}", report.to_text());
+    }
 }
 
 #[test]

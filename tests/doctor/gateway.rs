@@ -11,6 +11,8 @@ use mcp_oauth_gateway::service::{Access, Service, Upstream};
 use serde_json::json;
 
 use crate::examined::{examined, http};
+use crate::support::browser::Browser;
+use crate::support::client::{McpClient, Pair, post_json};
 use crate::support::house;
 use crate::support::world::World;
 
@@ -64,6 +66,45 @@ async fn every_known_client_with_a_metadata_document_reaches_the_sign_in_page_by
             Some(_) | None => Outcome::Unregistered,
         };
         assert_eq!(result.outcome, expected, "{}", result.client);
+    }
+}
+
+/// Signs in, calls a tool, refreshes, calls again and revokes.
+async fn use_of(client: &McpClient) {
+    let pair = client.login().await;
+    let refreshed = Pair::of(&client.refresh(&pair.refresh).await);
+    for access in [&pair.access, &refreshed.access] {
+        let answer = client.call(access, "echo", json!({ "text": "x" })).await;
+        assert_eq!(answer.status, 200, "{}: {}", client.redirect, answer.text);
+    }
+    assert_eq!(client.revoke(&refreshed.refresh).await.status, 200);
+    let answer = client.call(&refreshed.access, "echo", json!({ "text": "x" })).await;
+    assert_eq!(answer.status, 401, "{}", client.redirect);
+}
+
+#[tokio::test]
+async fn every_known_client_signs_in_calls_a_tool_refreshes_and_revokes() {
+    let documents = clients::all()
+        .filter_map(|client| client.document)
+        .filter(|document| !document.is_template);
+    let mut copies: Vec<PinnedDocument> = Vec::new();
+    for copy in documents.map(pinned) {
+        if copies.iter().all(|known| known.url != copy.url) {
+            copies.push(copy);
+        }
+    }
+    let world = World::made(Profile::Standard, |parts| parts.config.client_documents.pinned = copies).await;
+    for client in clients::all() {
+        let body = client.registration_body("read");
+        let registered = post_json(&Browser::default(), &format!("{}/register", world.url), &body).await;
+        assert_eq!(registered.status, 201, "{}: {}", client.name, registered.text);
+        let id = registered.json()["client_id"].as_str().unwrap().to_owned();
+        for redirect in client.registration.redirect_uris {
+            use_of(&McpClient::configured(&world.url, &id, redirect)).await;
+        }
+        if let Some(document) = client.document.filter(|document| !document.is_template) {
+            use_of(&McpClient::configured(&world.url, document.url, document.redirect_uri)).await;
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The parts of a client profile: everything that a server notices of a client before a sign-in.
 
+use serde_json::{Value, json};
+
 use crate::mcp::revision::Revision;
 
 /// How a profile is known.
@@ -210,6 +212,30 @@ pub struct ClientProfile {
     pub origin: Option<&'static str>,
     /// Limits that a server cannot mend.
     pub limits: &'static str,
+}
+
+impl ClientProfile {
+    /// The registration request of the client (RFC 7591 §3.1). `scope` is what it will ask for.
+    pub fn registration_body(&self, scope: &str) -> Value {
+        let registration = &self.registration;
+        let mut body = json!({
+            "client_name": registration.client_name,
+            "redirect_uris": registration.redirect_uris,
+            "token_endpoint_auth_method": "none",
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+        });
+        if let Some(kind) = registration.application_type {
+            body["application_type"] = kind.into();
+        }
+        if registration.sends_scope && !scope.is_empty() {
+            body["scope"] = scope.into();
+        }
+        if let (Ok(Value::Object(more)), Some(members)) = (serde_json::from_str(registration.more), body.as_object_mut()) {
+            members.extend(more);
+        }
+        body
+    }
 }
 
 /// What most clients do: those with the TypeScript SDK. Profiles change what differs.

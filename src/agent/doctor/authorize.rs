@@ -1,7 +1,7 @@
 //! The registration of a client and its authorization request, up to the first page.
 
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::agent::clients::profile::{ClientProfile, MetadataDocument, ResourceParameter};
@@ -113,28 +113,6 @@ fn by_document(document: &'static MetadataDocument, discovered: &Discovered) -> 
     }))
 }
 
-/// The registration request of a client.
-fn registration_body(client: &ClientProfile, scope: &str) -> Value {
-    let registration = &client.registration;
-    let mut body = json!({
-        "client_name": registration.client_name,
-        "redirect_uris": registration.redirect_uris,
-        "token_endpoint_auth_method": "none",
-        "grant_types": ["authorization_code", "refresh_token"],
-        "response_types": ["code"],
-    });
-    if let Some(kind) = registration.application_type {
-        body["application_type"] = kind.into();
-    }
-    if registration.sends_scope && !scope.is_empty() {
-        body["scope"] = scope.into();
-    }
-    if let (Ok(Value::Object(more)), Some(members)) = (serde_json::from_str(registration.more), body.as_object_mut()) {
-        members.extend(more);
-    }
-    body
-}
-
 async fn register(
     session: &mut Session<'_>,
     client: &'static ClientProfile,
@@ -148,7 +126,7 @@ async fn register(
         .with("accept", "application/json")
         .with_some("user-agent", client.oauth_user_agent)
         .with_some("origin", client.origin)
-        .body(registration_body(client, scope).to_string());
+        .body(client.registration_body(scope).to_string());
     registrations.names.push(client.registration.client_name.to_owned());
     let answer = session
         .ask(&call)
