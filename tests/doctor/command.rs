@@ -192,3 +192,37 @@ fn the_documented_findings_and_clients_are_those_of_the_program() {
         "docs/doctor.md does not name a client"
     );
 }
+
+#[test]
+fn the_documented_behaviour_of_clients_is_that_of_the_profiles() {
+    let document = std::fs::read_to_string(format!("{}/docs/clients.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (_, section) = document.split_once("## What each client does\n").unwrap();
+    let rows: Vec<&str> = section
+        .lines()
+        .take_while(|line| !line.starts_with("## "))
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let expected: Vec<String> = clients::all()
+        .map(|client| {
+            let names_itself = if client.document.is_some() {
+                "document, or registration"
+            } else {
+                "registration"
+            };
+            let uris: Vec<String> = client
+                .registration
+                .redirect_uris
+                .iter()
+                .map(|uri| format!("`{}`", uri.replace(":41234", ":…")))
+                .collect();
+            let (uris, refresh) = (uris.join(", "), client.refresh.sentence());
+            format!(
+                "| `{}` | {} | {names_itself} | {uris} | {refresh} | {} |",
+                client.name, client.title, client.limits
+            )
+        })
+        .collect();
+    let path = format!("{}/clients.md", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&path, expected.join("\n")).unwrap();
+    assert_eq!(rows, expected, "copy {path} into docs/clients.md");
+}

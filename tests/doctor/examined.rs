@@ -241,6 +241,15 @@ const SOUND: &[(&str, Kind, Outcome)] = &[
         Outcome::SignIn,
     ),
     (
+        "2025-03-26, without any metadata",
+        Kind {
+            resource: "",
+            metadata: "",
+            ..USUAL
+        },
+        Outcome::SignIn,
+    ),
+    (
         "an MCP endpoint at the root",
         Kind {
             mcp: "/",
@@ -291,10 +300,12 @@ async fn nothing_is_found_in_a_sound_server() {
         let report = examined(&http(), &url, RegistrationLimit::Each, Intent::Any).await;
         assert_eq!((names(&report), report.exit_code()), (vec![], 0), "{name}: {}", report.to_text());
         for result in &report.clients {
-            let has_document = clients::find(result.client).unwrap().document.filter(|_| kind.takes_documents);
+            let profile = clients::find(result.client).unwrap();
+            let has_document = profile.document.filter(|_| kind.takes_documents);
             let wanted = match has_document {
                 Some(document) if document.is_template => Outcome::Unregistered,
                 Some(_) => Outcome::SignIn,
+                None if kind.metadata.is_empty() && !profile.default_endpoints => Outcome::NeedsKey,
                 None => expected.clone(),
             };
             assert_eq!(result.outcome, wanted, "{name}: {}", result.client);
@@ -330,4 +341,26 @@ async fn a_server_that_cannot_be_reached_is_no_verdict_about_clients() {
         (report.exit_code(), names(&report), report.clients.len()),
         (2, vec!["unreachable"], 1)
     );
+}
+
+/// The limits of one client are shown where few are played, and that a cloud does not reach this machine.
+#[tokio::test]
+async fn a_client_in_the_cloud_is_said_not_to_reach_a_local_server() {
+    let running = Running::start(USUAL, &[], false);
+    let url = ExactUrl::parse(&format!("{}/mcp", running.base)).unwrap();
+    let examination = Examination {
+        url: &url,
+        clients: &[clients::find("claude-ai").unwrap(), clients::find("cursor").unwrap()],
+        registration: RegistrationLimit::None,
+        intent: Intent::Any,
+        is_own: false,
+        callbacks: &[],
+        now: Clock::System.now(),
+    };
+    let report = doctor::examine(&http(), &examination).await;
+    let text = report.to_text();
+    assert_eq!(text.matches("cannot reach this address").count(), 1, "{text}");
+    assert_eq!(text.matches("note: ").count(), 2, "{text}");
+    let clients = &report.to_json()["clients"];
+    assert_eq!((&clients[0]["in_reach"], &clients[1]["in_reach"]), (&false.into(), &true.into()));
 }

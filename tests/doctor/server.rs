@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What a sound server is like.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a server")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     /// The path of the MCP endpoint.

@@ -36,6 +36,7 @@ const CLAUDE_AI: ClientProfile = ClientProfile {
     }),
     resource_parameter: ResourceParameter::OwnUrl,
     refresh: Refresh::Rarely,
+    is_remote: true,
     limits: "calls from the vendor's network: a server on this machine or behind a firewall is out of its reach",
     ..COMMON
 };
@@ -68,6 +69,7 @@ const CHATGPT: ClientProfile = ClientProfile {
     }),
     resource_parameter: ResourceParameter::OwnUrl,
     refresh: Refresh::On401,
+    is_remote: true,
     limits: "calls from the vendor's network; the id in its document's URL is one per connector, so the document is not played",
     ..COMMON
 };

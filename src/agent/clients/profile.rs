@@ -121,6 +121,18 @@ pub enum Refresh {
     Rarely,
 }
 
+impl Refresh {
+    /// The words for lists.
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Ahead(0) => "at the end of the token".to_owned(),
+            Self::Ahead(seconds) => format!("{seconds} s ahead"),
+            Self::On401 => "after a 401".to_owned(),
+            Self::Rarely => "rarely; signs in again".to_owned(),
+        }
+    }
+}
+
 /// What a client registers (RFC 7591).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
@@ -182,6 +194,9 @@ pub struct ClientProfile {
     pub forgives_metadata: bool,
     /// Whether it does the same where `resource` is another one.
     pub forgives_resource: bool,
+    /// Whether it takes `/authorize`, `/token` and `/register` of the MCP server's origin where there is no
+    /// metadata at all (MCP 2025-03-26).
+    pub default_endpoints: bool,
     /// Which `resource` it accepts.
     pub resource_rule: ResourceRule,
     /// Where it looks for the metadata of the authorization server.
@@ -210,6 +225,8 @@ pub struct ClientProfile {
     pub refresh: Refresh,
     /// The origin, if the client is a web page.
     pub origin: Option<&'static str>,
+    /// Whether it calls from its vendor's network, which reaches no private address.
+    pub is_remote: bool,
     /// Limits that a server cannot mend.
     pub limits: &'static str,
 }
@@ -254,6 +271,7 @@ pub(super) const COMMON: ClientProfile = ClientProfile {
     resource_probes: ResourceProbes::ChallengeOrWellKnown,
     forgives_metadata: true,
     forgives_resource: false,
+    default_endpoints: true,
     resource_rule: ResourceRule::Parent,
     server_probes: ServerProbes::Standard,
     issuer_rule: IssuerRule::Slash,
@@ -274,5 +292,6 @@ pub(super) const COMMON: ClientProfile = ClientProfile {
     iss: IssCheck::IfPromised,
     refresh: Refresh::On401,
     origin: None,
+    is_remote: false,
     limits: "",
 };

@@ -92,6 +92,7 @@ const GEMINI_CLI: ClientProfile = ClientProfile {
     metadata_revision: None,
     challenge: ChallengeReader::Anywhere,
     resource_probes: ResourceProbes::All,
+    default_endpoints: false,
     resource_rule: ResourceRule::Equal,
     server_probes: ServerProbes::Lenient,
     issuer_rule: IssuerRule::Unchecked,

@@ -128,13 +128,10 @@ fn token_error(answer: &Answer) -> Option<&'static Rule> {
     }
 }
 
-/// A body that is not JSON registers nothing, wherever it arrives.
 async fn check_registration(session: &mut Session<'_>, endpoint: &str) {
-    let call = Call::new(Method::POST, endpoint)
-        .with("content-type", "application/json")
-        .with("accept", "application/json")
-        .body("{".to_owned());
-    let Ok(answer) = session.ask(&call).await else { return };
+    let Ok(answer) = session.ask(&Call::broken_registration(endpoint)).await else {
+        return;
+    };
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let has_error = body.get("error").is_some_and(Value::is_string);
     let rule = match answer.status.as_u16() {

@@ -87,9 +87,36 @@ pub(super) async fn discover(
         }
         (None, None) => match failures.into_iter().next() {
             Some(failure) => Err(failure),
-            None => Ok(Discovery::NoOAuth),
+            None => Ok(match default_server(session, client, &own_origin).await {
+                Some(discovered) => Discovery::Found(Box::new(discovered)),
+                None => Discovery::NoOAuth,
+            }),
         },
     }
+}
+
+/// The default endpoints of MCP 2025-03-26, if the client uses them and something registers clients
+/// there. The probe is no JSON, so it registers nothing.
+async fn default_server(session: &mut Session<'_>, client: &ClientProfile, origin: &str) -> Option<Discovered> {
+    if !client.default_endpoints {
+        return None;
+    }
+    let register = format!("{origin}/register");
+    let answer = session.ask(&Call::broken_registration(&register)).await.ok()?;
+    let body: Value = serde_json::from_slice(&answer.body).ok()?;
+    let is_error = answer.status == StatusCode::BAD_REQUEST && body.get("error").is_some_and(Value::is_string);
+    is_error.then(|| Discovered {
+        resource: None,
+        server: Server {
+            authorize: format!("{origin}/authorize"),
+            token: format!("{origin}/token"),
+            register: Some(register.clone()),
+            takes_documents: false,
+            auth_methods: Vec::new(),
+            scopes: Vec::new(),
+        },
+        server_url: register,
+    })
 }
 
 /// The metadata of a resource, and the documents that the client did without.

@@ -80,6 +80,7 @@ pub async fn examine(http: &HttpClient, examination: &Examination<'_>) -> Report
         findings,
         requests,
         is_reached,
+        is_local,
     } = run.session.finish();
     Report {
         url: examination.url.without_query().to_owned(),
@@ -88,6 +89,7 @@ pub async fn examine(http: &HttpClient, examination: &Examination<'_>) -> Report
         requests,
         registered: run.registrations.names,
         is_reached,
+        is_local,
     }
 }
 

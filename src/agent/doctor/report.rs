@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::agent::clients;
 use crate::agent::doctor::rule::{Rule, Severity};
+
+/// With so few clients, their limits are shown too.
+const FEW_CLIENTS: usize = 3;
 
 /// One thing that is wrong, at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +121,8 @@ pub struct Report {
     pub registered: Vec<String>,
     /// Whether the server answered at all.
     pub is_reached: bool,
+    /// Whether the server is at a loopback or private address, which vendors' networks do not reach.
+    pub is_local: bool,
 }
 
 impl Report {
@@ -133,6 +139,10 @@ impl Report {
         }
     }
 
+    fn is_out_of_reach(&self, client: &str) -> bool {
+        self.is_local && clients::find(client).is_some_and(|client| client.is_remote)
+    }
+
     /// The report as JSON.
     pub fn to_json(&self) -> Value {
         let clients = self.clients.iter().map(|ClientResult { client, outcome }| {
@@ -140,7 +150,8 @@ impl Report {
                 Outcome::Refused(step, rule) => (Some(step.as_str()), Some(rule.name)),
                 Outcome::Open | Outcome::SignIn | Outcome::Unregistered | Outcome::NeedsClientId | Outcome::NeedsKey => (None, None),
             };
-            json!({ "client": client, "outcome": outcome.word(), "step": step, "finding": rule })
+            let (limits, in_reach) = (limits(client), !self.is_out_of_reach(client));
+            json!({ "client": client, "outcome": outcome.word(), "step": step, "finding": rule, "limits": limits, "in_reach": in_reach })
         });
         let findings = self.findings.iter().map(|finding| {
             let Rule {
@@ -170,7 +181,15 @@ impl Report {
         let mut out = format!("{}\n\n", self.url);
         for ClientResult { client, outcome } in &self.clients {
             let mark = if outcome.is_refused() { "NO" } else { "ok" };
-            let _ = writeln!(out, "  {mark:<3} {client:<16} {}", outcome.sentence());
+            let reach = if self.is_out_of_reach(client) {
+                "; but its vendor's network cannot reach this address"
+            } else {
+                ""
+            };
+            let _ = writeln!(out, "  {mark:<3} {client:<16} {}{reach}", outcome.sentence());
+            if self.clients.len() <= FEW_CLIENTS && !limits(client).is_empty() {
+                let _ = writeln!(out, "      {:<16} note: {}", "", limits(client));
+            }
         }
         for finding in &self.findings {
             out.push_str(&text_of(finding, self.clients.len()));
@@ -182,6 +201,11 @@ impl Report {
         let _ = writeln!(out, "\n{} requests sent, no credential among them; {registered}", self.requests);
         out
     }
+}
+
+/// What no server can mend for this client.
+fn limits(client: &str) -> &'static str {
+    clients::find(client).map_or("", |client| client.limits)
 }
 
 fn text_of(finding: &Finding, clients: usize) -> String {

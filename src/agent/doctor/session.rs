@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 
 use crate::agent::doctor::report::Finding;
 use crate::agent::doctor::rule::{self, Rule};
+use crate::base::special_ip::{self, AddressKind};
 use crate::base::url::ExactUrl;
 use crate::net::body::{self, RequestBody};
 use crate::net::dial::AddressPolicy;
@@ -57,6 +58,12 @@ impl Call {
     pub(super) fn form(url: &str, body: String) -> Self {
         let call = Self::new(Method::POST, url).with("accept", "application/json");
         call.with("content-type", "application/x-www-form-urlencoded").body(body)
+    }
+
+    /// A registration request whose body is not JSON: it registers nothing, wherever it arrives.
+    pub(super) fn broken_registration(url: &str) -> Self {
+        let call = Self::new(Method::POST, url).with("content-type", "application/json");
+        call.with("accept", "application/json").body("{".to_owned())
     }
 
     /// Adds a header.
@@ -281,6 +288,7 @@ impl<'a> Session<'a> {
             findings: self.findings,
             requests: self.sent,
             is_reached: !self.peers.is_empty(),
+            is_local: self.peers.iter().any(|peer| special_ip::address_kind(*peer) != AddressKind::Global),
         }
     }
 }
@@ -290,6 +298,8 @@ pub(super) struct Finished {
     pub(super) findings: Vec<Finding>,
     pub(super) requests: usize,
     pub(super) is_reached: bool,
+    /// Whether the server is at a loopback or private address.
+    pub(super) is_local: bool,
 }
 
 fn request(call: &Call) -> Option<Request<RequestBody>> {
