@@ -49,6 +49,17 @@ fn the_command_reference_names_every_flag() {
         "api-keys revoke",
         "store export",
         "store import",
+        "init",
+        "start",
+        "add",
+        "login",
+        "logout",
+        "list",
+        "status",
+        "refresh",
+        "remove",
+        "env",
+        "local-key rotate",
     ] {
         let mut words: Vec<&str> = of.split_whitespace().collect();
         assert!(document.contains(of), "docs/commands.md does not name the command {of}");
@@ -96,6 +107,7 @@ fn every_test_named_in_the_documents_exists() {
         "tests/stories",
         "tests/bridge",
         "tests/plan",
+        "tests/bridge_cli",
         "tests/doctor",
         "standin",
     ];
