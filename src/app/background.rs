@@ -49,6 +49,9 @@ impl App {
             tokio::select! { () = tokio::time::sleep(delay) => {}, () = stop.cancelled() => return }
             delay = (delay * 2).min(MAX_LOAD_DELAY);
         }
+        if let Err(error) = Box::pin(self.servers.load()).await {
+            tracing::error!(%error, "the registered servers cannot be read; restart the gateway when the store answers");
+        }
         self.rotate_signing_keys().await;
         // Concurrently: a revocation does not wait for a sweep of a large store, nor a sweep for a pass
         // over all grants.
@@ -106,6 +109,7 @@ impl App {
         self.grants.apply_change(&change).await;
         self.approvals.apply_change(&change);
         self.stored.apply_change(&change);
+        Box::pin(self.servers.apply_change(&change)).await;
         let outcome = self.revocations.apply_change(&change).await;
         if let ChangeOutcome::Ended(id) = outcome {
             self.grants.drop_ended(id);
@@ -126,6 +130,8 @@ impl App {
         self.revocations.sweep();
         self.clients.sweep();
         self.introspection.sweep();
+        self.servers.sweep();
+        Box::pin(self.servers.check_due_proofs()).await;
         self.token_endpoint.sweep();
         self.authorize.sweep(now);
         self.proxy.sweep(now);

@@ -1,7 +1,8 @@
 //! What every component shares: the store, the keys, the clock, the public URLs, the configuration
 //! and the detached work.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -10,6 +11,7 @@ use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
 use crate::observe::audit::AuditLog;
+use crate::service::Service;
 use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
 use crate::store::{SharedKeyRing, Store};
@@ -52,6 +54,7 @@ pub struct Core {
     /// The keys of this machine's user.
     pub(in crate::app) local_keys: LocalKeys,
     config: ArcSwap<RuntimeConfig>,
+    config_writer: Mutex<()>,
 }
 
 impl Core {
@@ -65,6 +68,7 @@ impl Core {
             audit: parts.audit,
             local_keys: LocalKeys::default(),
             config: ArcSwap::from_pointee(RuntimeConfig::new(parts.config, None)),
+            config_writer: Mutex::new(()),
         }
     }
 
@@ -73,9 +77,26 @@ impl Core {
         self.config.load_full()
     }
 
-    /// Replaces the configuration as a whole. Running requests keep the one that they loaded.
-    pub(in crate::app) fn replace_config(&self, config: RuntimeConfig) {
-        self.config.store(Arc::new(config));
+    /// Replaces the configuration of the file. Running requests keep the one that they loaded.
+    pub(in crate::app) fn replace_config(&self, config: Config) {
+        self.write_config(|previous| RuntimeConfig::new(config, Some(previous)));
+    }
+
+    /// Replaces the servers of the management API.
+    pub(in crate::app) fn set_servers(&self, services: HashMap<String, Service>) {
+        self.write_config(|previous| previous.with_servers(services));
+    }
+
+    /// Replaces one server of the management API; `None` takes it out.
+    pub(in crate::app) fn set_server(&self, name: &str, service: Option<Service>) {
+        self.write_config(|previous| previous.with_server(name, service));
+    }
+
+    /// Replaces the configuration as a whole. Writers wait for each other, so that none is lost.
+    fn write_config(&self, change: impl FnOnce(&RuntimeConfig) -> RuntimeConfig) {
+        let _only_writer = self.config_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let previous = self.config.load_full();
+        self.config.store(Arc::new(change(&previous)));
     }
 
     /// The service of this name, as it is configured now.

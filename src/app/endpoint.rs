@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
+use crate::flow::resource_server;
 use crate::oauth::metadata::{self, ServerEndpoints};
 use crate::oauth::resource;
 use crate::oauth::scope::Scopes;
@@ -16,7 +17,7 @@ use crate::service::{self, Access};
 
 /// Whether this can be the name of a service in a path.
 pub fn is_service_name(text: &str) -> bool {
-    service::is_name(text)
+    service::is_name(text) || resource_server::id_of(text).is_some()
 }
 
 /// The form of a service's MCP path.
@@ -69,7 +70,7 @@ impl ServiceEndpoint<'_> {
 
     /// The protected resource: the URL of the MCP endpoint, as the client used it.
     pub fn resource(&self) -> String {
-        if self.is_external() {
+        if self.is_served_elsewhere() {
             return self.service.service.mcp.to_string();
         }
         format!("{}{}", self.base_url.base(), self.resource_path())
@@ -90,7 +91,7 @@ impl ServiceEndpoint<'_> {
     }
 
     /// Whether the MCP server is elsewhere and checks tokens itself.
-    pub fn is_external(&self) -> bool {
+    pub fn is_served_elsewhere(&self) -> bool {
         self.service.service.is_external()
     }
 
@@ -122,7 +123,7 @@ impl ServiceEndpoint<'_> {
     /// Every `resource` that stands for this service under this base URL. An alias never widens
     /// access, because a token is bound to the service.
     pub fn resources(&self) -> Vec<String> {
-        if self.is_external() {
+        if self.is_served_elsewhere() {
             return vec![self.resource()];
         }
         let (base, name) = (self.base_url.base(), self.name());
@@ -165,7 +166,7 @@ impl ServiceEndpoint<'_> {
             .service
             .needs_signing_keys()
             .then(|| format!("{}/.well-known/jwks.json", self.base_url.base()));
-        let external = |path| self.is_external().then(|| self.endpoint(path));
+        let external = |path| self.is_served_elsewhere().then(|| self.endpoint(path));
         let (introspect, userinfo) = (external("/introspect"), external("/userinfo"));
         let endpoints = ServerEndpoints {
             authorize: &self.endpoint("/authorize"),

@@ -30,6 +30,7 @@ mod readiness;
 mod reseal;
 pub mod revocations;
 pub mod runtime_config;
+pub mod servers;
 pub mod service_list;
 pub mod signing_keys;
 pub mod stored;
@@ -54,6 +55,7 @@ use crate::app::proxy::{Proxy, ProxyParts};
 use crate::app::readiness::StorePing;
 use crate::app::revocations::Revocations;
 use crate::app::runtime_config::RuntimeConfig;
+use crate::app::servers::Servers;
 use crate::app::signing_keys::SigningKeys;
 use crate::app::stored::StoredCredentials;
 use crate::app::stored_logins::StoredLogins;
@@ -87,6 +89,8 @@ pub struct App {
     pub introspection: Arc<Introspection>,
     /// Sign-ins of the operator for stored credentials.
     pub stored_logins: Arc<StoredLogins>,
+    /// The management API.
+    pub servers: Arc<Servers>,
     /// `/token` and `/revoke`.
     pub token_endpoint: Arc<TokenEndpoint>,
     /// `/authorize`, its pages and callbacks.
@@ -124,8 +128,9 @@ impl App {
             Arc::clone(&grants),
             max_pending_flows,
         ));
-        let introspection = introspection(&core, &signing_keys, &revocations, &tokens, &grants);
         let approvals = Arc::new(Approvals::new(Arc::clone(&core)));
+        let servers = Arc::new(Servers::new(Arc::clone(&core), Arc::clone(&signing_keys), Arc::clone(&grants)));
+        let introspection = Arc::new(Introspection::new(&core, &signing_keys, &revocations, &tokens, &grants));
         let proxy = Arc::new(Proxy::new(
             Arc::clone(&core),
             Arc::clone(&revocations),
@@ -146,6 +151,7 @@ impl App {
             stored,
             introspection,
             stored_logins,
+            servers,
             token_endpoint,
             authorize,
             proxy,
@@ -165,8 +171,7 @@ impl App {
 
     /// Replaces the configuration as a whole. Running requests and streams keep theirs.
     pub fn rebuild(&self, config: Config) {
-        let previous = self.core.config();
-        self.core.replace_config(RuntimeConfig::new(config, Some(&previous)));
+        self.core.replace_config(config);
         let changed = AuditEvent::new(AuditEventKind::ConfigurationChanged, AuditOutcome::Success);
         self.core.audit.record(changed);
         self.core.audit.reopen();
@@ -204,22 +209,6 @@ fn token_endpoint(
         Arc::clone(core),
         Arc::clone(clients),
         Arc::clone(discovery),
-        Arc::clone(tokens),
-        Arc::clone(grants),
-    ))
-}
-
-fn introspection(
-    core: &Arc<Core>,
-    signing_keys: &Arc<SigningKeys>,
-    revocations: &Arc<Revocations>,
-    tokens: &Arc<Tokens>,
-    grants: &Arc<Grants>,
-) -> Arc<Introspection> {
-    Arc::new(Introspection::new(
-        Arc::clone(core),
-        Arc::clone(signing_keys),
-        Arc::clone(revocations),
         Arc::clone(tokens),
         Arc::clone(grants),
     ))

@@ -12,6 +12,7 @@ use crate::flow::access_key::AccessKeyRecord;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::flow::grant::GrantRecord;
 use crate::flow::pins::PinsRecord;
+use crate::flow::resource_server::ServerRecord;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, StoreError};
@@ -43,6 +44,7 @@ impl App {
             reseal_all::<ApiKeyRecord>(store).await?;
             reseal_all::<PinsRecord>(store).await?;
             reseal_all::<AccessKeyRecord>(store).await?;
+            reseal_all::<ServerRecord>(store).await?;
             reseal_all::<ConsentRecord>(store).await?;
             reseal_all::<UpstreamClientRecord>(store).await?;
             reseal_all::<UpstreamIssuerRecord>(store).await?;

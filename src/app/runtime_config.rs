@@ -1,5 +1,6 @@
 //! The configuration that a reload swaps as one value. A request loads it once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::app::assertion_cache::AssertionCache;
@@ -127,6 +128,8 @@ pub struct RuntimeConfig {
     /// The configuration.
     pub configured: Config,
     services: Vec<Arc<ActiveService>>,
+    /// The servers of the management API, by name. No service of the file has such a name.
+    servers: HashMap<String, Arc<ActiveService>>,
     idps: Vec<Arc<ActiveIdp>>,
 }
 
@@ -152,14 +155,50 @@ impl RuntimeConfig {
         };
         Self {
             services: configured.services.iter().map(active_service).collect(),
+            servers: previous.map(|previous| previous.servers.clone()).unwrap_or_default(),
             idps: configured.idps.iter().map(active_idp).collect(),
             configured,
         }
     }
 
+    /// The same configuration with these servers of the management API.
+    pub(in crate::app) fn with_servers(&self, services: HashMap<String, Service>) -> Self {
+        let active = services.into_iter().map(|(name, service)| (name, active_server(service)));
+        Self {
+            servers: active.collect(),
+            ..self.copied()
+        }
+    }
+
+    /// The same configuration with this server of the management API; `None` takes it out.
+    pub(in crate::app) fn with_server(&self, name: &str, service: Option<Service>) -> Self {
+        let mut copy = self.copied();
+        match service {
+            Some(service) => copy.servers.insert(name.to_owned(), active_server(service)),
+            None => copy.servers.remove(name),
+        };
+        copy
+    }
+
+    fn copied(&self) -> Self {
+        Self {
+            configured: self.configured.clone(),
+            services: self.services.clone(),
+            servers: self.servers.clone(),
+            idps: self.idps.clone(),
+        }
+    }
+
     /// The service of this name.
     pub fn find(&self, name: &str) -> Option<&Arc<ActiveService>> {
-        self.services.iter().find(|active| active.service.name == name)
+        let configured = self.services.iter().find(|active| active.service.name == name);
+        configured.or_else(|| self.servers.get(name))
+    }
+
+    /// All services that the gateway does not proxy, of the file and of the management API.
+    pub(in crate::app) fn externals(&self) -> impl Iterator<Item = &Arc<ActiveService>> {
+        let configured = self.services.iter().filter(|active| active.service.is_external());
+        configured.chain(self.servers.values())
     }
 
     /// The service that is also at `/mcp`.
@@ -195,18 +234,38 @@ impl RuntimeConfig {
 
     /// Whether any service needs signing keys.
     pub(crate) fn needs_signing_keys(&self) -> bool {
-        self.services.iter().any(|active| active.service.needs_signing_keys())
+        !self.servers.is_empty() || self.services.iter().any(|active| active.service.needs_signing_keys())
     }
 
     /// The longest lifetime of a grant of any service, in seconds.
     pub(crate) fn max_grant_ttl(&self) -> u64 {
-        let ttls = self.services.iter().map(|active| active.service.ttl.absolute);
+        let ttls = self
+            .services
+            .iter()
+            .chain(self.servers.values())
+            .map(|active| active.service.ttl.absolute);
         ttls.max().unwrap_or(Ttl::default().absolute)
     }
 
     /// The longest lifetime of any access pair, in seconds. A tombstone must outlive it.
     pub(crate) fn max_access_ttl(&self) -> u64 {
-        let ttls = self.services.iter().map(|active| active.service.ttl.access);
+        let ttls = self
+            .services
+            .iter()
+            .chain(self.servers.values())
+            .map(|active| active.service.ttl.access);
         ttls.max().unwrap_or(Ttl::default().access)
     }
+}
+
+/// A server of the management API, as it runs.
+fn active_server(service: Service) -> Arc<ActiveService> {
+    Arc::new(ActiveService {
+        service: Service {
+            digest: service.token_service_digest(),
+            ..service
+        },
+        discovery: Arc::default(),
+        assertions: AssertionCache::default(),
+    })
 }

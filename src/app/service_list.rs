@@ -38,7 +38,7 @@ fn entry(active: &Arc<ActiveService>, base_url: &BaseUrl) -> Value {
         "title": service.title(),
         "url": endpoint.resource(),
     });
-    if service.is_default && !endpoint.is_external() {
+    if service.is_default && !endpoint.is_served_elsewhere() {
         entry["also_at"] = endpoint_with(PathStyle::Root).resource().into();
     }
     let (access, needs) = match service.access {

@@ -19,6 +19,7 @@ mod keyring;
 pub mod load_config;
 pub mod local_keys;
 pub mod password_users;
+mod registered_servers;
 pub mod reload;
 pub mod reload_request;
 mod running_audit;

@@ -5,23 +5,29 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
-use crate::cli::access_keys;
+use crate::base::ids::Id;
 use crate::cli::storage::Storage;
-use crate::cli::table;
+use crate::cli::{access_keys, registered_servers, table};
 use crate::config::server_flags::{AdminKeys, ServerKeys, Servers};
 use crate::flow::access_key::KeyHolder;
+use crate::flow::resource_server::{RegisteredServer, service_name};
 use crate::service::Service;
+use crate::token::header::TokenMode;
 
 /// Runs `servers`.
 ///
 /// # Errors
 /// A text for the operator.
 pub(super) fn run(action: Servers, storage: &Storage) -> Result<(), String> {
-    match action {
-        Servers::List { json } => list(storage, json),
-        Servers::Show { service, json } => show(storage, &service, json),
-        Servers::Keys(action) => block_on(run_keys(action, storage)),
-    }
+    block_on(async {
+        match action {
+            Servers::List { json } => list(&known(storage).await?, json),
+            Servers::Show { service, json } => show(&known(storage).await?, &service, json),
+            Servers::Add(flags) => registered_servers::add(&registered_servers::open(storage).await?, flags).await,
+            Servers::Remove { server } => registered_servers::remove(&registered_servers::open(storage).await?, &server).await,
+            Servers::Keys(action) => run_keys(action, storage).await,
+        }
+    })
 }
 
 /// Runs `admin-keys`.
@@ -40,8 +46,9 @@ fn block_on(work: impl Future<Output = Result<(), String>>) -> Result<(), String
 async fn run_keys(action: ServerKeys, storage: &Storage) -> Result<(), String> {
     match action {
         ServerKeys::Add { service, key } => {
-            if let Some(services) = &storage.services {
-                find(services, &service)?;
+            // Without a configuration file, the operator knows the names of its services.
+            if storage.services.is_some() || service.starts_with("srv_") {
+                find(&known(storage).await?, &service)?;
             }
             let keys = access_keys::open(storage).await?;
             access_keys::add(&keys, KeyHolder::Server(service), key).await
@@ -60,50 +67,47 @@ async fn run_keys(action: ServerKeys, storage: &Storage) -> Result<(), String> {
     }
 }
 
-fn list(storage: &Storage, as_json: bool) -> Result<(), String> {
-    let servers = servers(storage)?;
-    if as_json {
-        return print_lines(servers.map(describe));
-    }
-    let header = ["SERVICE", "RESOURCE", "TOKENS", "SCOPES"].map(str::to_owned);
-    let rows = servers.map(|service| {
-        [
-            service.name.clone(),
-            service.mcp.to_string(),
-            tokens(service).to_owned(),
-            service.scopes.to_string(),
-        ]
-    });
-    table::print(&[header].into_iter().chain(rows).collect::<Vec<_>>())
+/// The servers of the configuration file, and then those of the management API, as JSON objects.
+async fn known(storage: &Storage) -> Result<Vec<Value>, String> {
+    let services = storage.services.as_deref().unwrap_or_default();
+    let configured = services.iter().filter(|service| service.is_external()).map(describe);
+    let registered = registered_servers::all(&registered_servers::open(storage).await?).await?;
+    let registered = registered.iter().map(|(id, server)| describe_registered(*id, server));
+    Ok(configured.chain(registered).collect())
 }
 
-fn show(storage: &Storage, name: &str, as_json: bool) -> Result<(), String> {
-    let service = find(storage.services.as_deref().unwrap_or_default(), name)?;
-    let described = describe(service);
+fn list(servers: &[Value], as_json: bool) -> Result<(), String> {
     if as_json {
-        return print_lines([described].into_iter());
+        return print_lines(servers);
     }
-    let Value::Object(members) = described else { return Ok(()) };
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let rows: Vec<[String; 2]> = members.iter().map(|(name, value)| [name.clone(), text(value)]).collect();
+    let header = ["SERVICE", "RESOURCE", "TOKENS", "OWNER", "VERIFIED", "SCOPES"];
+    let rows = servers
+        .iter()
+        .map(|server| ["service", "resource", "tokens", "owner", "verified", "scopes"].map(|member| table::cell(&text(&server[member]))));
+    table::print(&[header.map(str::to_owned)].into_iter().chain(rows).collect::<Vec<_>>())
+}
+
+fn show(servers: &[Value], name: &str, as_json: bool) -> Result<(), String> {
+    let server = find(servers, name)?;
+    if as_json {
+        return print_lines(&[server.clone()]);
+    }
+    let members = server.as_object().into_iter().flatten();
+    let rows: Vec<[String; 2]> = members.map(|(name, value)| [name.clone(), table::cell(&text(value))]).collect();
     table::print(&rows)
 }
 
-/// The servers of the configuration file.
-fn servers(storage: &Storage) -> Result<impl Iterator<Item = &Service>, String> {
-    let services = storage.services.as_deref();
-    let services = services.ok_or("name the configuration file with --config: the servers are there")?;
-    Ok(services.iter().filter(|service| service.is_external()))
-}
-
-fn find<'a>(services: &'a [Service], name: &str) -> Result<&'a Service, String> {
-    let mut servers = services.iter().filter(|service| service.is_external());
-    let names: Vec<&str> = servers.clone().map(|service| service.name.as_str()).collect();
-    servers.find(|service| service.name == name).ok_or_else(|| {
-        let what = format!("there is no service '{}' with access = \"introspect\"", name.escape_default());
-        match names.as_slice() {
-            [] => format!("{what}\n  add one to the configuration file"),
-            names => format!("{what}\n  there are: {}", names.join(", ")),
+fn find<'a>(servers: &'a [Value], name: &str) -> Result<&'a Value, String> {
+    servers.iter().find(|server| server["service"] == name).ok_or_else(|| {
+        let what = format!(
+            "there is no service '{}' with access = \"introspect\", and no registered server",
+            name.escape_default()
+        );
+        let names: Vec<String> = servers.iter().map(|server| text(&server["service"])).collect();
+        if names.is_empty() {
+            format!("{what}\n  add one to the configuration file, or with: mcp-oauth-gateway servers add URL")
+        } else {
+            format!("{what}\n  there are: {}", names.join(", "))
         }
     })
 }
@@ -113,21 +117,43 @@ fn describe(service: &Service) -> Value {
         "service": service.name,
         "resource": service.mcp,
         "title": service.title,
-        "tokens": tokens(service),
+        "tokens": tokens(service.mode != TokenMode::Jwt),
+        "owner": null,
+        "verified": true,
         "scopes": service.scopes.list(),
         "optional_scopes": service.optional_scopes.list(),
     })
 }
 
-fn tokens(service: &Service) -> &'static str {
-    if service.mode == crate::token::header::TokenMode::Jwt {
-        "jwt"
-    } else {
-        "opaque"
+fn describe_registered(id: Id, server: &RegisteredServer) -> Value {
+    let info = server.about();
+    json!({
+        "service": service_name(id),
+        "resource": info.resource,
+        "title": info.name,
+        "tokens": tokens(info.is_opaque),
+        "owner": info.owner,
+        "verified": server.is_proven(),
+        "scopes": info.scopes.list(),
+        "description": info.description,
+    })
+}
+
+fn tokens(is_opaque: bool) -> &'static str {
+    if is_opaque { "opaque" } else { "jwt" }
+}
+
+/// A member for a person to read.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(" "),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
 }
 
-fn print_lines(values: impl Iterator<Item = Value>) -> Result<(), String> {
+fn print_lines(values: &[Value]) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     for value in values {
         writeln!(out, "{value}").map_err(|error| error.to_string())?;

@@ -4,6 +4,7 @@ use crate::base::url::ExactUrl;
 use crate::config::keys::service as key;
 use crate::config::section::Section;
 use crate::config::spanned::ConfigError;
+use crate::service;
 
 /// Reads the resource: the URL of the MCP server, which is the audience of its tokens byte for byte.
 pub fn resource(section: &Section) -> Result<ExactUrl, ConfigError> {
@@ -14,25 +15,6 @@ pub fn resource(section: &Section) -> Result<ExactUrl, ConfigError> {
     let text = section.get(&key::RESOURCE)?.ok_or_else(missing)?;
     let wrong = |what: String| text.wrong(what, "write the URL that clients use, for instance https://files.example.com/mcp");
     let url = ExactUrl::parse(&text.value).map_err(|error| wrong(format!("it {error}")))?;
-    check_resource(&url).map_err(|what| wrong(what.to_owned()))?;
+    service::check_resource(&url).map_err(|what| wrong(what.to_owned()))?;
     Ok(url)
-}
-
-/// Checks that a URL can be a resource.
-///
-/// # Errors
-/// The text says what is wrong with it.
-pub fn check_resource(url: &ExactUrl) -> Result<(), &'static str> {
-    let is_usable = match url.url().scheme() {
-        "https" => true,
-        "http" => url.is_loopback(),
-        _ => false,
-    };
-    if !is_usable {
-        return Err("it is not an https URL, and plain http is possible only on this machine");
-    }
-    if url.url().query().is_some() {
-        return Err("it has a query");
-    }
-    Ok(())
 }

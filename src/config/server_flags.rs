@@ -5,7 +5,7 @@ use clap::builder::RangedU64ValueParser;
 /// Actions of `servers`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Servers {
-    /// List the servers of the configuration file
+    /// List the servers of the configuration file and of the management API
     List {
         /// Print JSON, one object on each line
         #[arg(long)]
@@ -18,6 +18,13 @@ pub enum Servers {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Register a server, as the management API does; a gateway that runs serves it within two seconds
+    Add(NewServer),
+    /// Remove a registered server: its keys and tokens are refused within two seconds
+    Remove {
+        /// The id, `srv_…`
+        server: String,
     },
     /// Manage the keys with which servers introspect tokens, also while the gateway runs
     #[command(subcommand)]
@@ -76,6 +83,31 @@ pub enum AdminKeys {
         /// The id that `list` shows
         id: String,
     },
+}
+
+/// What a new server has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NewServer {
+    /// The URL that clients use, which is the audience of the tokens
+    pub url: String,
+    /// The name that users see
+    #[arg(long)]
+    pub name: String,
+    /// A description, for owners only
+    #[arg(long)]
+    pub description: Option<String>,
+    /// A scope that clients may request; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+    /// Whose server it is, for the management API [default: operator]
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// Tokens that only the gateway can read, instead of JWTs
+    #[arg(long)]
+    pub opaque: bool,
+    /// Print the id as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What a new key has.

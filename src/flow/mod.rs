@@ -20,6 +20,7 @@ pub mod login;
 pub mod pins;
 pub mod refresh;
 pub mod refresh_rules;
+pub mod resource_server;
 pub mod stateless_code;
 pub mod stored_credential;
 pub mod stored_login;
@@ -48,7 +49,7 @@ const fn transition(source: &'static str, event: &'static str, target: &'static 
 }
 
 /// All transitions of all state machines.
-pub const TRANSITIONS: [Transition; 77] = [
+pub const TRANSITIONS: [Transition; 81] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -126,6 +127,10 @@ pub const TRANSITIONS: [Transition; 77] = [
     transition("StoredLoginRedirect", "login_refused", "StoredLoginFailed"),
     transition("StoredLoginCallback", "credential_stored", "StoredLoginDone"),
     transition("StoredLoginCallback", "login_failed", "StoredLoginFailed"),
+    transition("[*]", "new", "RegisteredServer"),
+    transition("RegisteredServer", "edited", "RegisteredServer"),
+    transition("RegisteredServer", "proof_checked", "RegisteredServer"),
+    transition("RegisteredServer", "removed", "RemovedServer"),
 ];
 
 /// The state machines as a Mermaid state diagram.

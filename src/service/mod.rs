@@ -62,6 +62,25 @@ pub fn is_name(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') && !RESERVED.contains(&text)
 }
 
+/// Checks that a URL can be a resource.
+///
+/// # Errors
+/// The text says what is wrong with it.
+pub fn check_resource(url: &ExactUrl) -> Result<(), &'static str> {
+    let is_usable = match url.url().scheme() {
+        "https" => true,
+        "http" => url.is_loopback(),
+        _ => false,
+    };
+    if !is_usable {
+        return Err("it is not an https URL, and plain http is possible only on this machine");
+    }
+    if url.url().query().is_some() {
+        return Err("it has a query");
+    }
+    Ok(())
+}
+
 /// One configured upstream.
 #[derive(Clone, Debug)]
 pub struct Service {

@@ -22,6 +22,7 @@ pub mod oidc;
 pub mod provider_discovery;
 pub mod quirks;
 pub mod registration;
+pub mod resource_proof;
 pub mod token_endpoint;
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub fn page(
         token: &form_token(flow.form, flow.path),
         loopback_only: auth_request.is_loopback_only,
         uses_stored_credential: active.uses_stored_credential(),
+        unproven_resource: (!active.service.is_resource_proven).then(|| active.service.mcp.as_str()),
         key: Pasted::of(&active.service).map(|prompt| paste::credential_field(prompt, problem.as_deref())),
     };
     reply::page(status, pages::consent(&view))

@@ -1,6 +1,7 @@
 //! Routes, request checks, cookies, pages and responses. Imports neither `store` nor `upstream`.
 
 mod adapter_requests;
+pub mod api;
 pub mod consent_pages;
 pub mod cookie;
 mod error_pages;

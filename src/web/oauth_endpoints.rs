@@ -94,8 +94,8 @@ pub async fn respond(app: &Arc<App>, request: OAuthRequest<'_>, json_token: bool
     } = request;
     // Clients of the services that ask here by themselves may send JSON, as an earlier protocol did.
     let accepts_json = match endpoint {
-        OAuthEndpoint::Token => json_token || service.is_external(),
-        OAuthEndpoint::Revoke => service.is_external(),
+        OAuthEndpoint::Token => json_token || service.is_served_elsewhere(),
+        OAuthEndpoint::Revoke => service.is_served_elsewhere(),
         OAuthEndpoint::Register => true,
     };
     let is_json = has_media_type(&parts, JSON) && accepts_json;

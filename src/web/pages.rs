@@ -148,6 +148,8 @@ pub struct ConsentPage<'a> {
     pub loopback_only: bool,
     /// Whether every app uses one credential of the service, which the gateway has.
     pub uses_stored_credential: bool,
+    /// The URL of a server that the gateway does not proxy, if nobody vouches for it.
+    pub unproven_resource: Option<&'a str>,
     /// The field for the upstream's key, if users paste one.
     pub key: Option<CredentialField<'a>>,
 }
@@ -407,6 +409,7 @@ mod tests {
             token: text,
             loopback_only: true,
             uses_stored_credential: false,
+            unproven_resource: None,
             key: None,
         }
     }
@@ -692,6 +695,7 @@ mod tests {
             token: "t0",
             loopback_only: false,
             uses_stored_credential: false,
+            unproven_resource: None,
             key: None,
         });
         for part in [

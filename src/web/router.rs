@@ -21,6 +21,7 @@ use crate::net::http_client::HttpClient;
 use crate::observe::request_origin::RequestOrigin;
 use crate::service::public_urls::BaseUrl;
 use crate::web::adapter_requests::{self, AdapterTarget};
+use crate::web::api;
 use crate::web::flow_pages;
 use crate::web::guard::{self, CorsPolicy, Origin};
 use crate::web::idp_pages;
@@ -30,7 +31,8 @@ use crate::web::pages;
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 use crate::web::routes::{
-    BrowserEndpoint, Document, Endpoint, HealthCheck, OAuthEndpoint, ResourceServerEndpoint, Route, RouteError, RouteTable, ServiceRef,
+    ApiRoute, BrowserEndpoint, Document, Endpoint, HealthCheck, OAuthEndpoint, ResourceServerEndpoint, Route, RouteError, RouteTable,
+    ServiceRef,
 };
 use crate::web::stored_login_pages;
 
@@ -134,9 +136,9 @@ impl Router {
                 reply::with_cors(response, &cors)
             }
             Endpoint::ResourceServer(endpoint, service) => {
-                let response = self.resource_server(context, endpoint, &service, request).await;
-                reply::with_cors(response, &cors)
+                reply::with_cors(self.resource_server(context, endpoint, &service, request).await, &cors)
             }
+            Endpoint::Api(route) => self.api(context, route, request).await,
             Endpoint::Browser(endpoint) => origin().scoped(self.browser_endpoint(context, endpoint, request)).await,
             Endpoint::Style => reply::stylesheet(pages::STYLE),
             Endpoint::Home => flow_pages::home(&self.app, &config),
@@ -158,7 +160,7 @@ impl Router {
                 Origin::Other(origin) => guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin, false),
                 Origin::Absent | Origin::Own => Some(CorsPolicy::Own),
             },
-            Endpoint::ResourceServer(ResourceServerEndpoint::Introspect, _) => Some(CorsPolicy::Own),
+            Endpoint::Api(_) | Endpoint::ResourceServer(ResourceServerEndpoint::Introspect, _) => Some(CorsPolicy::Own),
             Endpoint::ResourceServer(ResourceServerEndpoint::UserInfo, _)
             | Endpoint::Document(_)
             | Endpoint::OAuth(..)
@@ -173,7 +175,7 @@ impl Router {
         let RequestContext { config, base_url, .. } = context;
         match document {
             Document::ProtectedResource(service) => find_oauth(context, service)
-                .filter(|endpoint| !endpoint.is_external())
+                .filter(|endpoint| !endpoint.is_served_elsewhere())
                 .map(|endpoint| endpoint.resource_metadata_document()),
             Document::AuthorizationServer(service) => {
                 find_oauth(context, service).map(|endpoint| endpoint.server_metadata_document(&config.configured))
@@ -195,7 +197,7 @@ impl Router {
         if guard::is_opaque_request(request.headers()) {
             return origin_denied();
         }
-        if endpoint.is_external() {
+        if endpoint.is_served_elsewhere() {
             return introspection::not_proxied(endpoint);
         }
         let forwarded = self.app.proxy.forward(context.http, endpoint.service, request, context.address);
@@ -226,6 +228,12 @@ impl Router {
         origin.scoped(oauth_endpoints::respond(&self.app, request, json_token)).await
     }
 
+    async fn api(&self, context: RequestContext<'_>, route: ApiRoute, request: PendingRequest<'_>) -> HttpResponse {
+        let (source, (parts, body)) = (context.address.source, request.into_parts());
+        let origin = RequestOrigin::of(source, &parts.headers);
+        origin.scoped(api::respond(&self.app, route, &parts, body, source)).await
+    }
+
     async fn resource_server(
         &self,
         context: RequestContext<'_>,
@@ -233,7 +241,7 @@ impl Router {
         service: &ServiceRef,
         request: PendingRequest<'_>,
     ) -> HttpResponse {
-        let external = find(context, service).filter(ServiceEndpoint::is_external);
+        let external = find(context, service).filter(ServiceEndpoint::is_served_elsewhere);
         let (parts, body) = request.into_parts();
         match (endpoint, external) {
             // At the root, the key says which service is meant.

@@ -45,6 +45,8 @@ pub enum Endpoint {
     OAuth(OAuthEndpoint, ServiceRef),
     /// An endpoint that resource servers call.
     ResourceServer(ResourceServerEndpoint, ServiceRef),
+    /// The management API.
+    Api(ApiRoute),
     /// An endpoint that browsers open.
     Browser(BrowserEndpoint),
     /// The stylesheet of the pages.
@@ -84,6 +86,51 @@ pub enum ResourceServerEndpoint {
     Introspect,
     /// The userinfo endpoint (OpenID Connect Core, section 5.3).
     UserInfo,
+}
+
+/// The paths of the management API, with their methods. `docs/openapi.json` describes them.
+pub const API_PATHS: [(&str, &str); 7] = [
+    ("/api/servers", "GET, POST"),
+    ("/api/servers/{id}", "GET, PATCH, DELETE"),
+    ("/api/servers/{id}/proof", "POST"),
+    ("/api/servers/{id}/keys", "GET, POST"),
+    ("/api/servers/{id}/keys/{key}", "DELETE"),
+    ("/api/grants", "GET"),
+    ("/api/grants/{id}", "DELETE"),
+];
+
+/// What a path of the management API means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiRoute {
+    /// All servers.
+    Servers,
+    /// The server of this id.
+    Server(String),
+    /// The proof of the server of this id.
+    Proof(String),
+    /// The keys of the server of this id.
+    Keys(String),
+    /// A key of a server.
+    Key(String, String),
+    /// All grants.
+    Grants,
+    /// The grant of this id.
+    Grant(String),
+}
+
+impl ApiRoute {
+    /// What the path of a row of [`API_PATHS`] means, with its parameters.
+    fn of(row: usize, param: impl Fn(&str) -> String) -> Self {
+        match row {
+            0 => Self::Servers,
+            1 => Self::Server(param("id")),
+            2 => Self::Proof(param("id")),
+            3 => Self::Keys(param("id")),
+            4 => Self::Key(param("id"), param("key")),
+            5 => Self::Grants,
+            _ => Self::Grant(param("id")),
+        }
+    }
 }
 
 /// The endpoints that browsers open.
@@ -143,6 +190,8 @@ enum Path {
     Revoke,
     Introspect,
     UserInfo,
+    /// The path of this row of [`API_PATHS`].
+    Api(usize),
     Login,
     LoginCallback,
     Consent,
@@ -193,6 +242,9 @@ impl RouteTable {
         add("/openai/responses", Path::OpenAiResponses);
         add("/anthropic/{*path}", Path::Anthropic);
         add("/anthropic/messages", Path::AnthropicMessages);
+        for (row, (path, _)) in API_PATHS.into_iter().enumerate() {
+            add(path, Path::Api(row));
+        }
         add("/upstream/callback", Path::UpstreamCallback);
         add("/upstream/callback/{service}", Path::UpstreamCallback);
         add("/login/{flow}", Path::Login);
@@ -230,6 +282,7 @@ impl RouteTable {
         }
         let document = |document| (Route::Endpoint(Endpoint::Document(document)), "GET, HEAD, OPTIONS");
         let oauth = |endpoint| (Route::Endpoint(Endpoint::OAuth(endpoint, service())), "POST, OPTIONS");
+        let param = |name: &str| matched.params.get(name).unwrap_or("").to_owned();
         let resource_server = |endpoint, allowed| (Route::Endpoint(Endpoint::ResourceServer(endpoint, service())), allowed);
         let browser = |endpoint, allowed| (Route::Endpoint(Endpoint::Browser(endpoint)), allowed);
         let rest = || matched.params.get("path").unwrap_or("");
@@ -247,6 +300,7 @@ impl RouteTable {
             Path::Token => oauth(OAuthEndpoint::Token),
             Path::Register => oauth(OAuthEndpoint::Register),
             Path::Revoke => oauth(OAuthEndpoint::Revoke),
+            Path::Api(row) => (Route::Endpoint(Endpoint::Api(ApiRoute::of(row, param))), API_PATHS[row].1),
             Path::Introspect => resource_server(ResourceServerEndpoint::Introspect, "POST, OPTIONS"),
             Path::UserInfo => resource_server(ResourceServerEndpoint::UserInfo, "GET, POST, OPTIONS"),
             Path::Authorize => browser(BrowserEndpoint::Authorize(service()), "GET"),

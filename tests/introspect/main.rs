@@ -1,9 +1,11 @@
 //! Resource servers that the gateway does not proxy: sign-in, introspection, user data and keys.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod api;
 mod endpoints;
 mod hostile;
 mod keys;
+mod proof;
 mod servers;
 #[expect(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/mod.rs"]

@@ -75,7 +75,7 @@ signing_keys revocations
 clients discovery
 tokens
 grants
-api_keys grant_admin approvals introspection stored
+api_keys grant_admin approvals introspection servers stored
 stored_logins
 token_endpoint authorize proxy
 tools

@@ -17,6 +17,7 @@ use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::signing_key;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::flow::TRANSITIONS;
 use mcp_oauth_gateway::flow::access_key::{AccessKeyRecord, KeyHolder};
 use mcp_oauth_gateway::flow::api_key::ApiKeyRecord;
@@ -26,6 +27,7 @@ use mcp_oauth_gateway::flow::flow_record::FlowRecord;
 use mcp_oauth_gateway::flow::grant::{GrantRecord, RefreshAttempt};
 use mcp_oauth_gateway::flow::latest_approval::LatestApprovalRecord;
 use mcp_oauth_gateway::flow::pins::PinsRecord;
+use mcp_oauth_gateway::flow::resource_server::{RegisteredServer, ServerInfo, ServerRecord};
 use mcp_oauth_gateway::flow::stored_credential::{CredentialFailure, Renewing, SignedIn, StoredCredential, StoredCredentialRecord};
 use mcp_oauth_gateway::flow::stored_login::{StoredLoginParams, StoredLoginRecord, StoredLoginRedirect};
 use mcp_oauth_gateway::flow::stored_token::CredentialKind;
@@ -45,7 +47,7 @@ const DAY: u64 = 86_400;
 
 /// The longest life of a record of each kind in seconds, with the default lifetimes. `None` means
 /// no limit: the operator bounds their number, and a request alone never creates one.
-const LIES: [(&str, Option<u64>); 13] = [
+const LIES: [(&str, Option<u64>); 15] = [
     ("abandoned-branches", Some(3_600 + 300)),
     ("access-key", None),
     ("api-key", None),
@@ -54,6 +56,7 @@ const LIES: [(&str, Option<u64>); 13] = [
     ("consent", Some(90 * DAY)),
     ("flow", Some(1_800)),
     ("grant", Some(90 * DAY)),
+    ("resource-server", None),
     ("signing-keys", None),
     ("stored-credential", None),
     ("tool-pins", None),
@@ -78,6 +81,7 @@ macro_rules! kinds {
         $each::<PinsRecord>($($argument),*).await;
         $each::<ConsentRecord>($($argument),*).await;
         $each::<StoredLoginRecord>($($argument),*).await;
+        $each::<ServerRecord>($($argument),*).await;
         $each::<SigningRecord>($($argument),*).await;
         $each::<StoredCredentialRecord>($($argument),*).await;
         $each::<UpstreamClientRecord>($($argument),*).await;
@@ -324,7 +328,27 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let ConsentRecord::Consent(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
     stored_credentials(all).await;
+    resource_servers(all).await;
     access_keys(&AccessKeys::new(all.clone(), Clock::Fixed(Arc::new(AtomicU64::new(THEN))))).await;
+}
+
+/// Adds a server that is new, one that is proven, and one that was removed.
+async fn resource_servers(all: &Store) {
+    let (now, resource) = (UnixTime(THEN), ExactUrl::parse("https://files.example.com/mcp").unwrap());
+    let info = |logo: Option<&str>| ServerInfo {
+        owner: "ops".into(),
+        resource: resource.clone(),
+        name: "Files".into(),
+        description: "a folder".into(),
+        scopes: Scopes::parse("read write"),
+        logo_url: logo.map(str::to_owned),
+        is_opaque: logo.is_some(),
+        created: now,
+    };
+    all.insert(Id::random(), RegisteredServer::new(info(None))).await.unwrap();
+    let proven = RegisteredServer::new(info(Some("https://files.example.com/logo.png"))).proof_checked(&resource, true, now);
+    all.insert(Id::random(), proven.clone()).await.unwrap();
+    all.insert(Id::random(), proven.removed(now)).await.unwrap();
 }
 
 /// Adds a key of each holder; one was used, and one is revoked.

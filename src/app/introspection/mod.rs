@@ -28,19 +28,19 @@ pub struct Introspection {
 
 impl Introspection {
     pub(in crate::app) fn new(
-        core: Arc<Core>,
-        signing_keys: Arc<SigningKeys>,
-        revocations: Arc<Revocations>,
-        tokens: Arc<Tokens>,
-        grants: Arc<Grants>,
+        core: &Arc<Core>,
+        signing_keys: &Arc<SigningKeys>,
+        revocations: &Arc<Revocations>,
+        tokens: &Arc<Tokens>,
+        grants: &Arc<Grants>,
     ) -> Self {
         let keys = AccessKeys::new(core.store.clone(), core.clock.clone());
         Self {
-            core,
-            signing_keys,
-            revocations,
-            tokens,
-            grants,
+            core: Arc::clone(core),
+            signing_keys: Arc::clone(signing_keys),
+            revocations: Arc::clone(revocations),
+            tokens: Arc::clone(tokens),
+            grants: Arc::clone(grants),
             keys,
             wrong_keys: AnonymousLimit::default(),
         }
