@@ -116,6 +116,7 @@ fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Htt
             approvers: Vec::new(),
             json_token: false,
             announces_iss: true,
+            redirect_schemes: vec![],
             client_documents: ClientDocuments::default(),
         },
         clock,

@@ -245,6 +245,7 @@ mod tests {
                 adapters: AdapterUrls::default(),
                 json_token: false,
                 announces_iss: true,
+                redirect_schemes: vec![],
                 client_documents: ClientDocuments::default(),
             },
             clock,

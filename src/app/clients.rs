@@ -71,6 +71,7 @@ impl Clients {
             return Err(Rejection::TryLater { retry_after: 10 });
         }
         let registration = ClientRegistration::parse(body).map_err(Rejection::Registration)?;
+        self.check_schemes(&registration).map_err(Rejection::Registration)?;
         let secret = match registration.auth_method {
             ClientAuthMethod::None => None,
             ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost => Some(random::token()),
@@ -118,10 +119,36 @@ impl Clients {
             return Err(Rejection::TryLater { retry_after: 10 });
         }
         match self.documents.get_fresh(http, &url).await {
-            Ok(registration) => Ok(Some(RegisteredClient::from_metadata(url, ClientRegistration::clone(&registration)))),
+            Ok(registration) => {
+                // Of a document, which also other gateways read, the usable URIs count.
+                let (mut usable, more) = (ClientRegistration::clone(&registration), self.core.config());
+                usable
+                    .redirect_uris
+                    .retain(|uri| uri.has_known_scheme(&more.configured.redirect_schemes));
+                if usable.redirect_uris.is_empty() {
+                    self.check_schemes(&registration).map_err(Rejection::Registration)?;
+                }
+                Ok(Some(RegisteredClient::from_metadata(url, usable)))
+            }
             // Our own limit, which says nothing about the client.
             Err(ClientMetadataFetchError::Busy) => Err(Rejection::TryLater { retry_after: 5 }),
             Err(error) => Err(Rejection::Document(error)),
+        }
+    }
+
+    /// Refuses app schemes that no known app has: they may belong to any program.
+    fn check_schemes(&self, registration: &ClientRegistration) -> Result<(), RegistrationError> {
+        let more = &self.core.config().configured.redirect_schemes;
+        match registration.redirect_uris.iter().find(|uri| !uri.has_known_scheme(more)) {
+            None => Ok(()),
+            Some(uri) => Err(RegistrationError {
+                code: OAuthErrorCode::InvalidRedirectUri,
+                why: format!(
+                    "redirect URI '{}' uses a scheme of no known app; use a reverse domain name such as com.example.app:/callback, \
+                    or have the operator of this gateway add the scheme to redirect_schemes",
+                    uri.as_str().chars().take(80).collect::<String>()
+                ),
+            }),
         }
     }
 
@@ -205,7 +232,12 @@ fn registered_form(client: &ConfiguredClient) -> RegisteredClient {
         },
         may_refresh: true,
     };
-    RegisteredClient::configured(client.id.clone(), registration, client.secret.clone())
+    let registered = RegisteredClient::configured(client.id.clone(), registration, client.secret.clone());
+    if client.pkce_optional {
+        registered.with_optional_pkce()
+    } else {
+        registered
+    }
 }
 
 fn registration_response(client_id: &str, registration: &ClientRegistration, secret: Option<&Secret>, now: UnixTime) -> Value {

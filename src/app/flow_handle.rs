@@ -18,7 +18,7 @@ pub const FLOW_NOT_FOUND: Rejection = Rejection::Unknown("this sign-in has ended
 pub const UNKNOWN_CALLBACK: Rejection = Rejection::Unknown("this answer does not belong to a sign-in of this gateway");
 
 /// The end of a flow: the browser goes back to the client, with a code or an error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientRedirect {
     /// The client's address.
     pub back: ReturnAddress,

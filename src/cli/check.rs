@@ -20,6 +20,9 @@ use crate::service::{Access, Login, Service, Upstream};
 use crate::upstream::discovery::discover;
 use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryStep};
 use crate::upstream::fetch;
+use crate::upstream::idp::Idp;
+use crate::upstream::legacy_transport::{self, HTTP_SSE_MESSAGE};
+use crate::upstream::provider_discovery;
 
 /// Timeout for one request.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +92,7 @@ async fn report(validated: &Validated, client: Option<&HttpClient>, local: Repor
         let _ = writeln!(out, "  register   {}", validated.start.urls.login_callback(&idp.name));
         // A provider without ID tokens has no OpenID configuration.
         if let (Some(client), None) = (client, &idp.plain) {
-            failed += usize::from(!provider(client, &idp.issuer, &mut out).await);
+            failed += usize::from(!provider(client, idp, &mut out).await);
         }
     }
     for error in &validated.missing_features {
@@ -165,6 +168,11 @@ fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
 
 /// Whether the upstream can be used: discovery succeeds, or it answers a request.
 async fn probed(client: &HttpClient, service: &Service, out: &mut String) -> bool {
+    // Another failure is reported by the steps that follow.
+    if legacy_transport::is_http_sse(client, &service.mcp).await == Ok(true) {
+        let _ = writeln!(out, "  NOT USABLE {}: {HTTP_SSE_MESSAGE}", service.mcp.without_query());
+        return false;
+    }
     match &service.upstream {
         Upstream::OAuth(config) => found(client, service, config, out).await,
         Upstream::Stored(settings) => found(client, service, &settings.auth_server, out).await || answers(client, &service.mcp, out).await,
@@ -238,38 +246,19 @@ async fn answers(client: &HttpClient, url: &ExactUrl, out: &mut String) -> bool 
     }
 }
 
-/// Whether an identity provider serves an OpenID configuration with the configured issuer.
-async fn provider(client: &HttpClient, issuer: &ExactUrl, out: &mut String) -> bool {
-    let address = format!("{}/.well-known/openid-configuration", issuer.as_str().trim_end_matches('/'));
-    let response = match ExactUrl::parse(&address).ok().map(|url| fetch::get(&url)) {
-        Some(Ok(request)) => fetch::fetch(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT)
-            .await
-            .map_err(|error| error.to_string()),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("it is not an address".to_owned()),
-    };
-    let outcome = match response {
-        Ok(response) if response.status.is_success() => issuer_in(&response.body).map_or_else(
-            || Err("no OpenID configuration".to_owned()),
-            |name| {
-                if name == issuer.as_str() {
-                    Ok(())
-                } else {
-                    Err(format!("it calls itself `{name}`: write that as issuer"))
-                }
-            },
-        ),
-        Ok(response) => Err(response.status.to_string()),
-        Err(error) => Err(error),
-    };
-    let _ = match &outcome {
-        Ok(()) => writeln!(out, "  looked at  {address}: good"),
-        Err(error) => writeln!(out, "  NOT FOUND  {address}: {error}"),
-    };
-    outcome.is_ok()
-}
-
-fn issuer_in(body: &[u8]) -> Option<String> {
-    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
-    document.get("issuer")?.as_str().map(str::to_owned)
+/// Whether the endpoints of an identity provider are found, as at a sign-in.
+async fn provider(client: &HttpClient, idp: &Idp, out: &mut String) -> bool {
+    let issuer = &idp.issuer;
+    match provider_discovery::discover(client, idp).await {
+        Ok(found) => {
+            let _ = writeln!(out, "  looked at  {issuer}: good");
+            let _ = writeln!(out, "    authorize  {}", found.target.authorization_endpoint);
+            let _ = writeln!(out, "    token      {}", found.target.token_endpoint);
+            true
+        }
+        Err(error) => {
+            let _ = writeln!(out, "  NOT FOUND  {error}");
+            false
+        }
+    }
 }

@@ -20,6 +20,7 @@ const PIN_RULES: &[&str] = &["off", "warn", "ask", "deny"];
 const FIRST_SIGHTS: &[&str] = &["trust", "quarantine"];
 const MIXED_RULES: &[&str] = &["allow", "ask"];
 const TOKEN_AUTH_METHODS: &[&str] = &["basic", "post", "none"];
+const PKCE_RULES: &[&str] = &["required", "optional"];
 const COMPAT_SWITCHES: &[&str] = &["json-token", "no-iss"];
 
 /// Declares the keys of each table, and [`ALL`].
@@ -64,6 +65,7 @@ keys! {
         SESSION_TTL: Seconds(0, YEAR) = "session_ttl", "`\"12h\"` on https, else `0`", "", "The lifetime of a login session. A session replaces the password, never the consent page. With 0, the gateway creates no session. On plain http, every local server that the browser opens receives the session's cookie.";
         PUBLIC_DIRECTORY: Switch = "public_directory", "`false`", "", "Lists the services at `/services`.";
         CLIENT_DOCUMENTS: Switch = "client_documents", "`true`", "--client-documents", "Accepts clients whose id is the URL of a metadata document, announces that, and fetches the documents. With `false`, only documents that are copied into `[clients.\"https://…\"]` are used.";
+        REDIRECT_SCHEMES: Texts = "redirect_schemes", "none", "", "App schemes that redirect URIs of clients may have, beside reverse domain names and the schemes of known apps.";
         COMPAT: Words(COMPAT_SWITCHES) = "compat", "none", "", "Deviations from the standard for old clients. With `json-token`, `/token` accepts the form of the standard and also a JSON object of strings. With `no-iss`, the metadata does not announce `iss` (RFC 9207), which the gateway still sends. Codex 0.142 to 0.144 need that.";
         LOG: Word(LOG_LEVELS) = "log", "`\"info\"`", "--log", "The log level.";
     }
@@ -131,6 +133,7 @@ keys! {
         DOCUMENT_FILE: Contents = "document_file", "none", "", "For an id that is a URL: a copy of the client's metadata document (JSON), instead of the other keys. The gateway never fetches it.";
         REDIRECT_URIS: Texts = "redirect_uris", "required", "", "The redirect URIs that may receive this client's authorization responses.";
         SECRET: Secret = "secret", "none; the client is public", "", "The client's secret, 32 random characters or more. The gateway keeps only its digest in memory.";
+        PKCE: Word(PKCE_RULES) = "pkce", "`\"required\"`", "", "Whether the client must use PKCE, which MCP requires of every client. With `optional`, a client that has a secret may do without, such as a connector that cannot.";
         SECRET_HASH: Text = "secret_hash", "none; the client is public", "", "The SHA-256 of the client's secret in 64 hexadecimal digits, instead of `secret`.";
         NAME: Text = "name", "the client's id", "", "The name of the client that users see.";
     }

@@ -14,6 +14,7 @@ pub mod interpolate;
 pub mod keys;
 pub mod listen;
 pub mod lookup;
+mod origins;
 pub mod reference;
 pub mod schema;
 pub mod section;

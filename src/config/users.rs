@@ -285,6 +285,7 @@ fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> {
     }
     Ok(ConfiguredClient {
         redirect_uris: redirect_uris(section)?,
+        pkce_optional: pkce_optional(section)?,
         secret: client_secret(section)?,
         name: section.get(&keys::client::NAME)?.map_or_else(|| id.clone(), |name| name.value),
         id,
@@ -304,6 +305,21 @@ fn redirect_uris(section: &Section) -> Result<Vec<RedirectUri>, ConfigError> {
             .value)
     };
     uris.iter().map(parse_uri).collect()
+}
+
+/// PKCE protects a public client's code, and nothing else does.
+fn pkce_optional(section: &Section) -> Result<bool, ConfigError> {
+    let Some(pkce) = section.get(&keys::client::PKCE)? else {
+        return Ok(false);
+    };
+    let has_secret = section.contains(&keys::client::SECRET) || section.contains(&keys::client::SECRET_HASH);
+    if pkce.value == "optional" && !has_secret {
+        return Err(pkce.wrong(
+            "only a client with a secret may do without PKCE",
+            "add secret or secret_hash, or take it out",
+        ));
+    }
+    Ok(pkce.value == "optional")
 }
 
 fn client_secret(section: &Section) -> Result<Option<Digest>, ConfigError> {

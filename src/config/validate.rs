@@ -7,9 +7,9 @@ use crate::config::document::Document;
 use crate::config::listen::{self, TlsSource};
 use crate::config::section::Section;
 use crate::config::service::{self, ConfiguredTokenMode, Described, ServiceContext};
-use crate::config::spanned::{ConfigError, Location, Spanned};
+use crate::config::spanned::{ConfigError, Location};
 use crate::config::store::{self, StorageLocations, StoreConfig};
-use crate::config::{features, keys, stateless, users};
+use crate::config::{features, keys, origins, stateless, users};
 use crate::service::adapter_urls::AdapterUrls;
 use crate::service::client::{ClientDocuments, PinnedDocument};
 use crate::service::config::{Config, DEFAULT_HTTPS_SESSION_TTL_SECONDS};
@@ -219,11 +219,20 @@ fn switches(
             is_on: top.get(&keys::top::CLIENT_DOCUMENTS)?.is_none_or(|switch| switch.value),
             pinned,
         },
-        cors_origins: cors.get(&keys::cors::ORIGINS)?.iter().map(origin).collect::<Result<_, _>>()?,
+        cors_origins: cors
+            .get(&keys::cors::ORIGINS)?
+            .iter()
+            .map(origins::origin)
+            .collect::<Result<_, _>>()?,
         public_directory: top.is_on(&keys::top::PUBLIC_DIRECTORY)?,
         approvers: console.get(&keys::console::APPROVERS)?.into_iter().map(|text| text.value).collect(),
         json_token: has_compat("json-token"),
         announces_iss: !has_compat("no-iss"),
+        redirect_schemes: top
+            .get(&keys::top::REDIRECT_SCHEMES)?
+            .iter()
+            .map(origins::redirect_scheme)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -363,34 +372,4 @@ fn warnings_of(document: &Document, services: &[Described], source: &Location) -
 fn no_service(source: &Location) -> String {
     let instead = "add one: mcp-oauth-gateway add NAME URL; or describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"";
     source.wrong("there is no service yet", instead).to_string()
-}
-
-fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {
-    let is_origin = spanned.value == "*"
-        || is_app_origin(&spanned.value)
-        || crate::base::url::ExactUrl::parse(&spanned.value).is_ok_and(|address| address.origin() == spanned.value);
-    let has_pattern = spanned.value != "*" && spanned.value.contains('*');
-    if is_origin && !has_pattern {
-        return Ok(spanned.value.clone());
-    }
-    if has_pattern {
-        let what = format!("'{}' is a pattern, and origins are compared as they are", spanned.value);
-        return Err(spanned.wrong(what, "list each origin, or write `*` for everyone"));
-    }
-    Err(spanned.wrong(
-        format!("'{}' is not an origin", spanned.value),
-        "write it like https://app.example.com, without a path, or `*` for everyone",
-    ))
-}
-
-/// Whether this is the origin of a browser extension or a desktop app, such as `chrome-extension://abc` and
-/// `app://obsidian.md`.
-fn is_app_origin(text: &str) -> bool {
-    const OTHERS: [&str; 8] = ["http", "https", "ws", "wss", "ftp", "file", "data", "javascript"];
-    text.split_once("://").is_some_and(|(scheme, id)| {
-        let is_scheme_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
-        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase()) && scheme.bytes().all(is_scheme_byte);
-        let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        is_scheme && is_id && !OTHERS.contains(&scheme)
-    })
 }

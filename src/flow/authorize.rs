@@ -42,8 +42,9 @@ pub struct AuthorizationRequest {
     /// The only address to which the browser may return.
     #[serde(rename = "back")]
     pub return_address: ReturnAddress,
-    /// The client's PKCE challenge.
-    pub challenge: CodeChallenge,
+    /// The client's PKCE challenge. `None` only for a client with a secret, if the operator allows it.
+    #[serde(default)]
+    pub challenge: Option<CodeChallenge>,
     /// The scopes of the future grant, already limited to those of the service.
     pub scopes: Scopes,
     /// The name of the service.

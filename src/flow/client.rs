@@ -6,6 +6,7 @@ use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::url::encode_query;
 use crate::flow::error::RejectReason;
+use crate::oauth::authorization_request::PkceRule;
 use crate::oauth::client_id_metadata::ClientIdUrl;
 use crate::oauth::error::{OAuthErrorCode, description};
 use crate::oauth::redirect_uri::{RedirectKind, RedirectUri};
@@ -19,6 +20,7 @@ pub struct RegisteredClient {
     registration: ClientRegistration,
     secret: Option<Digest>,
     told_by: MetadataSource,
+    pkce: PkceRule,
 }
 
 /// The source of a client's metadata.
@@ -91,7 +93,24 @@ impl RegisteredClient {
             registration,
             secret,
             told_by: MetadataSource::Registration,
+            pkce: PkceRule::Required,
         }
+    }
+
+    /// The same client, which need not send a PKCE challenge if it has a secret.
+    #[must_use]
+    pub fn with_optional_pkce(self) -> Self {
+        let pkce = if self.secret.is_some() {
+            PkceRule::Optional
+        } else {
+            PkceRule::Required
+        };
+        Self { pkce, ..self }
+    }
+
+    /// Whether the client must send a PKCE challenge.
+    pub fn pkce(&self) -> PkceRule {
+        self.pkce
     }
 
     /// A client from the configuration. `secret` is the digest of its secret, if it has one.
@@ -109,6 +128,7 @@ impl RegisteredClient {
             registration,
             secret: None,
             told_by: MetadataSource::Document(document),
+            pkce: PkceRule::Required,
         }
     }
 
@@ -161,7 +181,7 @@ impl RegisteredClient {
             Some(_) => return Err(RejectReason::UnregisteredRedirect),
             // A registration can be older than the list of forbidden schemes.
             None if redirect_uris.len() == 1 => {
-                RedirectUri::parse(redirect_uris[0].as_str()).map_err(|_| RejectReason::UnregisteredRedirect)?
+                RedirectUri::parse_configured(redirect_uris[0].as_str()).map_err(|_| RejectReason::UnregisteredRedirect)?
             }
             None => return Err(RejectReason::RedirectNeeded),
         };
@@ -197,7 +217,7 @@ impl RegisteredClient {
     /// Whether a consent may be remembered when the response goes to `return_address`. That
     /// requires that no other program can receive the response or pose as the client.
     pub fn may_remember_consent(&self, return_address: &ReturnAddress) -> bool {
-        let is_https = return_address.uri.kind() == RedirectKind::Web;
+        let is_https = return_address.uri.kind() == RedirectKind::Web && !return_address.uri.is_plain_http();
         match &self.told_by {
             MetadataSource::Registration => false,
             MetadataSource::Document(document) => is_https && document.is_same_host_as(&return_address.uri),

@@ -42,7 +42,8 @@ pub struct CodeIssued {
 pub struct CodeSpent {
     pub(super) client_id: String,
     pub(super) code: Digest,
-    pub(super) challenge: CodeChallenge,
+    #[serde(default)]
+    pub(super) challenge: Option<CodeChallenge>,
     pub(super) grant: Id,
     pub(super) expires: UnixTime,
 }
@@ -154,7 +155,7 @@ impl CodeIssued {
         if redemption.service != self.asked.service {
             return Err(RejectReason::WrongService);
         }
-        check_redemption(&self.code, &self.asked.client_id, &self.asked.challenge, client, redemption)?;
+        check_redemption(&self.code, &self.asked.client_id, self.asked.challenge.as_ref(), client, redemption)?;
         if redemption
             .redirect_uri
             .is_some_and(|uri| uri != self.asked.return_address.uri().as_str())
@@ -187,7 +188,7 @@ impl CodeSpent {
     /// Returns the grant to end, which may not exist yet. With the right client and verifier, the
     /// code was stolen or the client is broken. A replay without them is refused.
     pub fn replayed(&self, client: &Authenticated, redemption: CodeRedemption<'_>) -> Result<Id, RejectReason> {
-        check_redemption(&self.code, &self.client_id, &self.challenge, client, redemption)?;
+        check_redemption(&self.code, &self.client_id, self.challenge.as_ref(), client, redemption)?;
         Ok(self.grant)
     }
 }
@@ -195,7 +196,7 @@ impl CodeSpent {
 fn check_redemption(
     code: &Digest,
     client_id: &str,
-    challenge: &CodeChallenge,
+    challenge: Option<&CodeChallenge>,
     client: &Authenticated,
     redemption: CodeRedemption<'_>,
 ) -> Result<(), RejectReason> {
@@ -206,10 +207,12 @@ fn check_redemption(
     check_verifier(challenge, redemption)
 }
 
-pub(super) fn check_verifier(challenge: &CodeChallenge, redemption: CodeRedemption<'_>) -> Result<(), RejectReason> {
-    if redemption.verifier.is_some_and(|verifier| challenge.matches_verifier(verifier)) {
-        Ok(())
-    } else {
-        Err(RejectReason::Verifier)
+/// Without a challenge there is no verifier either: one would show that the challenge was removed (RFC 9700
+/// §4.8.2).
+pub(super) fn check_verifier(challenge: Option<&CodeChallenge>, redemption: CodeRedemption<'_>) -> Result<(), RejectReason> {
+    match (challenge, redemption.verifier) {
+        (Some(challenge), Some(verifier)) if challenge.matches_verifier(verifier) => Ok(()),
+        (None, None) => Ok(()),
+        (Some(_) | None, Some(_)) | (Some(_), None) => Err(RejectReason::Verifier),
     }
 }

@@ -20,7 +20,8 @@ use crate::oauth::scope::Scopes;
 pub struct StatelessCode {
     client: Digest,
     redirect_uri: Digest,
-    challenge: CodeChallenge,
+    #[serde(default)]
+    challenge: Option<CodeChallenge>,
     scopes: Scopes,
     service: String,
     way: ServiceSnapshot,
@@ -134,7 +135,7 @@ impl StatelessCode {
         if !self.client.matches(client.client_id()) {
             return Err(RejectReason::WrongClient);
         }
-        check_verifier(&self.challenge, redemption)?;
+        check_verifier(self.challenge.as_ref(), redemption)?;
         if redemption.redirect_uri.is_some_and(|uri| !self.redirect_uri.matches(uri)) {
             return Err(RejectReason::WrongRedirectUri);
         }

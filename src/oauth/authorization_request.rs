@@ -32,8 +32,8 @@ pub enum RedirectParamsError {
 /// The other parameters of the request.
 #[derive(Debug)]
 pub struct RequestParams {
-    /// PKCE challenge, S256 only.
-    pub challenge: CodeChallenge,
+    /// PKCE challenge, S256 only. `None`: see [`PkceRule::Optional`].
+    pub challenge: Option<CodeChallenge>,
     /// Requested scopes. An empty set stands for the default.
     pub scopes: Scopes,
     /// Whether `prompt` contains `consent`.
@@ -54,6 +54,15 @@ pub struct RequestParamsError {
     pub why: String,
 }
 
+/// Whether a client must send a PKCE challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PkceRule {
+    /// It must (OAuth 2.1 §7.5.1, MCP).
+    Required,
+    /// The operator lets this client, which has a secret, do without.
+    Optional,
+}
+
 impl RedirectParams {
     /// Parses client id and redirect URI. Fails if one is repeated or invalid, or the id missing.
     pub fn parse(form: &Form) -> Result<Self, RedirectParamsError> {
@@ -63,7 +72,7 @@ impl RedirectParams {
             .ok_or(RedirectParamsError::ClientIdMissing)?;
         let redirect_uri = form.single("redirect_uri").map_err(RedirectParamsError::Form)?;
         let redirect_uri = redirect_uri
-            .map(RedirectUri::parse)
+            .map(RedirectUri::parse_configured)
             .transpose()
             .map_err(RedirectParamsError::Redirect)?;
         Ok(Self {
@@ -82,9 +91,20 @@ pub fn client_state(form: &Form) -> Option<String> {
         .map(str::to_owned)
 }
 
+fn parse_challenge(challenge: Option<&str>, method: Option<&str>, pkce: PkceRule) -> Result<Option<CodeChallenge>, RequestParamsError> {
+    let reason = match CodeChallenge::parse(challenge, method) {
+        Ok(challenge) => return Ok(Some(challenge)),
+        Err(CodeChallengeError::Missing) if pkce == PkceRule::Optional && method.is_none() => return Ok(None),
+        Err(CodeChallengeError::Missing) => "code challenge required: PKCE with code_challenge_method=S256",
+        Err(CodeChallengeError::Method) => "transform algorithm not supported: use code_challenge_method=S256",
+        Err(CodeChallengeError::Malformed) => "code_challenge must be 43 base64url characters",
+    };
+    Err(bad(OAuthErrorCode::InvalidRequest, reason))
+}
+
 impl RequestParams {
     /// Parses the other parameters. Fails if one is invalid or unsupported, or `state` is too long.
-    pub fn parse(form: &Form) -> Result<Self, RequestParamsError> {
+    pub fn parse(form: &Form, pkce: PkceRule) -> Result<Self, RequestParamsError> {
         let single = |name| {
             form.single(name)
                 .map_err(|error| bad(OAuthErrorCode::InvalidRequest, error.to_string()))
@@ -116,14 +136,7 @@ impl RequestParams {
                 format!("response_mode '{mode}' is not supported; use 'query'"),
             ));
         }
-        let challenge = CodeChallenge::parse(single("code_challenge")?, single("code_challenge_method")?).map_err(|error| {
-            let reason = match error {
-                CodeChallengeError::Missing => "code challenge required: PKCE with code_challenge_method=S256",
-                CodeChallengeError::Method => "transform algorithm not supported: use code_challenge_method=S256",
-                CodeChallengeError::Malformed => "code_challenge must be 43 base64url characters",
-            };
-            bad(OAuthErrorCode::InvalidRequest, reason)
-        })?;
+        let challenge = parse_challenge(single("code_challenge")?, single("code_challenge_method")?, pkce)?;
         // Some clients send `prompt` twice, so each value is checked.
         let prompts: Vec<&str> = form.values("prompt").flat_map(|value| value.split(' ')).collect();
         if prompts.contains(&"none") {
@@ -174,7 +187,9 @@ mod tests {
     const GOOD: &str = "response_type=code&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
 
     fn code(query: &str) -> Option<OAuthErrorCode> {
-        RequestParams::parse(&Form::parse(query.as_bytes()).unwrap()).err().map(|e| e.code)
+        RequestParams::parse(&Form::parse(query.as_bytes()).unwrap(), PkceRule::Required)
+            .err()
+            .map(|e| e.code)
     }
 
     #[test]
@@ -199,7 +214,7 @@ mod tests {
     fn max_age_and_prompt_login_limit_the_age_of_the_sign_in() {
         let max_age = |query: &str| {
             let form = Form::parse(format!("{GOOD}{query}").as_bytes()).unwrap();
-            RequestParams::parse(&form).map(|params| params.max_age)
+            RequestParams::parse(&form, PkceRule::Required).map(|params| params.max_age)
         };
         assert_eq!(max_age(""), Ok(None));
         assert_eq!(max_age("&max_age=60"), Ok(Some(60)));
@@ -214,5 +229,23 @@ mod tests {
         assert_eq!(client_state(&Form::parse(b"state=").unwrap()), Some(String::new()));
         assert_eq!(client_state(&Form::parse(b"a=b").unwrap()), None);
         assert_eq!(client_state(&Form::parse(b"state=%3Cx%3E").unwrap()), Some("<x>".to_owned()));
+    }
+
+    #[test]
+    fn a_challenge_may_be_left_out_only_where_the_operator_allows_it() {
+        let parse = |query: &str, rule| {
+            RequestParams::parse(&Form::parse(query.as_bytes()).unwrap(), rule).map(|params| params.challenge.is_some())
+        };
+        assert_eq!(parse("response_type=code", PkceRule::Optional), Ok(false));
+        assert!(parse("response_type=code", PkceRule::Required).is_err());
+        assert_eq!(parse(GOOD, PkceRule::Optional), Ok(true));
+        // A client that sends something means PKCE.
+        for broken in [
+            "response_type=code&code_challenge_method=S256",
+            "response_type=code&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+            "response_type=code&code_challenge=short&code_challenge_method=S256",
+        ] {
+            assert!(parse(broken, PkceRule::Optional).is_err(), "{broken}");
+        }
     }
 }

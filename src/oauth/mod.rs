@@ -1,6 +1,7 @@
 //! The protocol as data: parsers and builders of messages, without I/O, clock or store.
 
 pub mod access_token;
+pub mod app_schemes;
 pub mod authorization_request;
 pub mod bearer;
 pub mod client_id_metadata;

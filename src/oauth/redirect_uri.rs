@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::url::{ExactUrl, UrlError};
+use crate::oauth::app_schemes;
 
 /// A redirect URI that can be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,9 +77,27 @@ impl RedirectUri {
         }
     }
 
-    /// Whether codes for this URI cross a network without encryption.
-    pub fn is_clear_text(&self) -> bool {
-        self.0.url().scheme() == "http" && self.kind() == RedirectKind::Web && !is_localhost_name(&self.0)
+    /// Whether the URI is plain http.
+    pub fn is_plain_http(&self) -> bool {
+        self.0.url().scheme() == "http"
+    }
+
+    /// Whether an app may use this URI: its scheme is a reverse domain name (RFC 8252 §7.1), one of a known
+    /// app, or one of `more`. Every other URI may be used.
+    pub fn has_known_scheme(&self, more: &[String]) -> bool {
+        let scheme = self.0.url().scheme();
+        self.kind() != RedirectKind::App
+            || scheme.contains('.')
+            || app_schemes::is_known(scheme)
+            || more.iter().any(|known| known == scheme)
+    }
+
+    /// Whether an operator may add this scheme: a word that no browser or operating system handles itself.
+    pub fn is_app_scheme(text: &str) -> bool {
+        let mut bytes = text.bytes();
+        let is_scheme = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+            && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+        is_scheme && text.len() <= 64 && !["http", "https"].contains(&text) && !is_forbidden(text)
     }
 
     /// Whether `requested` equals this URI byte for byte, except for a loopback port (RFC 8252

@@ -24,6 +24,8 @@ pub struct ConfiguredClient {
     /// The digest of the client secret; `None` for a public client. The secret is long and random,
     /// so a fast digest protects it.
     pub secret: Option<Digest>,
+    /// Whether the client may send no PKCE challenge. It has a secret then.
+    pub pkce_optional: bool,
 }
 
 /// The operator's copy of a client's metadata document, which is never fetched.

@@ -26,6 +26,8 @@ pub struct Config {
     pub client_documents: ClientDocuments,
     /// The addresses of the model vendors.
     pub adapters: AdapterUrls,
+    /// App schemes that redirect URIs may have, beside those of known apps.
+    pub redirect_schemes: Vec<String>,
     /// The origins of web pages that may call the MCP endpoints; `*` allows all.
     pub cors_origins: Vec<String>,
     /// Whether `/services` lists the services publicly.

@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod forward_rules;
 mod github_user;
 pub mod idp;
+pub mod legacy_transport;
 pub mod oidc;
 pub mod provider_discovery;
 pub mod quirks;

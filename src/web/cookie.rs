@@ -5,6 +5,7 @@ use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 
 use crate::app::authorize::login_session::SealedCookie;
+use crate::app::authorize::repeated_callbacks::REPEAT_SECONDS;
 use crate::service::public_urls::PublicUrls;
 
 /// The purpose of a cookie. On http loopback its name has the gateway's port.
@@ -60,6 +61,12 @@ pub fn value<'a>(site: &PublicUrls, headers: &'a HeaderMap, name: CookieName<'_>
 /// Sets a cookie of a flow.
 pub fn set(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, value: &str) {
     append(site, headers, named(site, name), value.to_owned(), FLOW_MAX_AGE_SECONDS);
+}
+
+/// Sets a callback's cookie again, for as long as the callback may be repeated.
+pub fn keep_for_repetition(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, value: &str) {
+    let max_age = i64::try_from(REPEAT_SECONDS).unwrap_or(0);
+    append(site, headers, named(site, name), value.to_owned(), max_age);
 }
 
 /// Sets a sealed cookie, with its own lifetime.

@@ -213,8 +213,12 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveService>)
     match app.authorize.callback(active, request.query.as_bytes(), read_cookies).await {
         Ok(redirect) => {
             let mut response = client_redirect(app, &redirect.back, &redirect.location);
-            cookie::clear(site, response.headers_mut(), CookieName::Upstream(&redirect.flow.to_string()));
-            cookie::clear(site, response.headers_mut(), CookieName::Form(&redirect.flow.to_string()));
+            let flow = redirect.flow.to_string();
+            let name = CookieName::Upstream(&flow);
+            if let Some(value) = cookie::value(site, request.headers, name) {
+                cookie::keep_for_repetition(site, response.headers_mut(), name, value);
+            }
+            cookie::clear(site, response.headers_mut(), CookieName::Form(&flow));
             response
         }
         Err(rejection) => error_page(app, &rejection, None),
@@ -243,13 +247,17 @@ pub fn home(app: &App, config: &RuntimeConfig) -> HttpResponse {
     reply::page(StatusCode::OK, pages::error(&view))
 }
 
-/// The error page for a form that no page of this gateway posted.
-pub fn forged_form_page(app: &App) -> HttpResponse {
-    error_page(
-        app,
-        &Rejection::ForgedForm("this form was not sent from a page of this gateway"),
-        None,
-    )
+/// The refusal of a form that no page of this gateway posted, or of a page that the browser only fetches in
+/// advance.
+pub fn refusal(request: &BrowserRequest<'_>, is_post: bool) -> Option<HttpResponse> {
+    if is_post {
+        let forged = Rejection::ForgedForm("this form was not sent from a page of this gateway");
+        return (!guard::is_own_post(request.base_url, request.headers)).then(|| error_page(request.app, &forged, None));
+    }
+    guard::is_prefetch(request.headers).then(|| {
+        let message = "a prefetch changes nothing here; open the page";
+        reply::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", message)
+    })
 }
 
 /// The posted form, if its hidden field matches the cookie (double submit).

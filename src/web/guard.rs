@@ -73,6 +73,13 @@ pub fn is_user_initiated(headers: &HeaderMap) -> bool {
         && !headers.contains_key("sec-purpose")
 }
 
+/// Whether the browser only fetches the page in advance. A callback would be spent on it.
+pub fn is_prefetch(headers: &HeaderMap) -> bool {
+    let values = ["sec-purpose", "purpose"].into_iter().flat_map(|name| headers.get_all(name).iter());
+    let mut texts = values.filter_map(|value| value.to_str().ok());
+    texts.any(|text| text.to_ascii_lowercase().contains("prefetch"))
+}
+
 /// The pages that may read a response (`Access-Control-Allow-Origin`), always without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsPolicy {

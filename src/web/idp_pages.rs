@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::app::App;
-use crate::app::authorize::results::{DeniedUser, IdpOutcome, LoginRedirect};
+use crate::app::authorize::idp_outcome::{DeniedUser, IdpOutcome, LoginRedirect};
 use crate::app::flow_handle::{ClientRedirect, FlowHandle};
 use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
@@ -69,7 +69,11 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
     match app.authorize.idp_callback(active, request.query.as_bytes(), read_cookies).await {
         Ok(IdpOutcome::SignedIn(flow, form)) => {
             let mut response = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
-            cookie::clear(site, response.headers_mut(), CookieName::Provider(&flow.to_string()));
+            let text = flow.to_string();
+            let name = CookieName::Provider(&text);
+            if let Some(value) = cookie::value(site, request.headers, name) {
+                cookie::keep_for_repetition(site, response.headers_mut(), name, value);
+            }
             flow_cookie::set(app, &mut response, &flow, &form);
             response
         }

@@ -274,8 +274,8 @@ impl Router {
             source: context.address.source,
         };
         let is_post = parts.method == Method::POST;
-        if is_post && !guard::is_own_post(context.base_url, &parts.headers) {
-            return flow_pages::forged_form_page(&self.app);
+        if let Some(refusal) = flow_pages::refusal(&request, is_post) {
+            return refusal;
         }
         match endpoint {
             BrowserEndpoint::Login(flow) if is_post => flow_pages::sign_in(&request, &flow).await,

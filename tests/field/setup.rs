@@ -52,7 +52,6 @@ pub(crate) async fn service(lines: impl FnOnce(&str) -> String) -> World {
 
 /// A gateway whose users sign in at `idp`, and whose upstream gets their identity. `lines` are about the
 /// provider.
-#[expect(dead_code, reason = "the tests of providers use it")]
 pub(crate) async fn at_provider(idp: &Standin, lines: &str) -> World {
     let issuer = if lines.contains("issuer") {
         String::new()
@@ -79,7 +78,8 @@ pub(crate) async fn sign_in(world: &World) -> Result<Pair, String> {
 pub(crate) async fn sign_in_with(client: &McpClient, browser: &mut Browser) -> Result<Pair, String> {
     let mut page = client.to_consent(browser).await;
     if page.text.contains("value=\"provider\"") {
-        page = follow(client, browser, browser.clone().decide(&page, "provider").await).await;
+        page = browser.decide(&page, "provider").await;
+        page = follow(client, browser, page).await;
     }
     if page.text.contains("value=\"approve\"") {
         page = browser.decide(&page, "approve").await;

@@ -19,6 +19,7 @@ pub(crate) const WEB: &str = "https://app.example/cb";
 /// A configured client with this id, confidential or public.
 pub(crate) fn written(id: &str, redirects: &[&str], confidential: bool) -> ConfiguredClient {
     ConfiguredClient {
+        pkce_optional: false,
         id: id.into(),
         name: format!("The {id}"),
         redirect_uris: redirects.iter().map(|uri| RedirectUri::parse(uri).unwrap()).collect(),

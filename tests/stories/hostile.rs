@@ -623,7 +623,7 @@ async fn an_error_before_consent_redirects_only_to_loopback_and_otherwise_shows_
     let world = World::standard().await;
     for redirect in [
         "https://app.example/cb",
-        "myapp://cb/x",
+        "com.example.my:/cb/x",
         "http://127.0.0.1:3999/callback",
         "http://localhost/cb",
     ] {
@@ -674,7 +674,7 @@ async fn denial_before_any_sign_in_is_a_page_with_a_link() {
     for redirect in [
         "https://phish.example/login-again?x=1",
         "http://127.0.0.1:3999/callback",
-        "myapp://cb/x",
+        "com.example.my:/cb/x",
     ] {
         let client = McpClient::register_at(&world.url, redirect).await;
         let mut browser = Browser::default();
@@ -708,7 +708,7 @@ async fn schemes_of_the_system_cannot_be_registered() {
 #[tokio::test]
 async fn denial_at_login_or_consent_returns_access_denied_and_ends_the_flow() {
     let world = World::standard().await;
-    for redirect in ["https://app.example/cb", "http://127.0.0.1:3999/callback", "myapp://cb/x"] {
+    for redirect in ["https://app.example/cb", "http://127.0.0.1:3999/callback", "com.example.my:/cb/x"] {
         let client = McpClient::register_at(&world.url, redirect).await;
         for on_consent in [false, true] {
             let mut browser = Browser::default();

@@ -148,6 +148,7 @@ impl World {
             adapters: AdapterUrls::default(),
             json_token: false,
             announces_iss: true,
+            redirect_schemes: vec![],
             client_documents: ClientDocuments::default(),
         }
     }

@@ -3,7 +3,8 @@
 use crate::app::audit_events;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::consent_form::ConsentForm;
-use crate::app::authorize::results::{ConsentOutcome, FlowPage, LoginRedirect};
+use crate::app::authorize::idp_outcome::LoginRedirect;
+use crate::app::authorize::results::{ConsentOutcome, FlowPage};
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{ClientRedirect, FLOW_NOT_FOUND, FlowHandle, flow_error};
 use crate::app::runtime_config::ActiveService;

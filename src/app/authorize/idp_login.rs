@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::app::audit_events;
 use crate::app::authorize::Authorize;
 use crate::app::authorize::callback_params::{CallbackParams, CallbackResult, ForeignError};
-use crate::app::authorize::results::{DeniedUser, FlowPage, IdpOutcome, LoginRedirect};
+use crate::app::authorize::idp_outcome::{DeniedUser, IdpOutcome, LoginRedirect};
+use crate::app::authorize::repeated_callbacks::{Callback, request_digest, wait_for_answer};
+use crate::app::authorize::results::FlowPage;
 use crate::app::error::{IDP_SETUP_MESSAGE, Rejection};
 use crate::app::flow_handle::{ClientRedirect, FLOW_NOT_FOUND, FlowHandle, flow_error};
 use crate::app::idp_cache::ActiveIdp;
@@ -16,6 +18,7 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::flow::authorize::ClientAuthorize;
 use crate::flow::error::RejectReason;
+use crate::flow::flow_record::FlowRecord;
 use crate::flow::login::{IdpCallback, IdpCallbackParams, IdpRedirect, IdpRedirectParams, LoginExchange};
 use crate::flow::user::{LoginMethod, User};
 use crate::net::http_client::HttpClient;
@@ -160,8 +163,49 @@ impl Authorize {
         cookies: impl Fn(FlowHandle) -> (FlowHandle, Option<String>),
     ) -> Result<IdpOutcome, Rejection> {
         let form = Form::parse(query)?;
-        let params = CallbackParams::parse(&form, cookies)?;
-        let flow = params.flow;
+        let CallbackParams { flow, browser, .. } = CallbackParams::parse(&form, cookies)?;
+        let (request, now) = (request_digest(query, browser.as_deref()), self.core.clock.now());
+        let first = match self.idp_callbacks.arrived(flow.id(), request, now) {
+            Callback::Repetition(answer) => match wait_for_answer(answer).await {
+                Some(outcome) if self.is_at_consent(&flow, &outcome).await => return Ok(outcome),
+                Some(_) | None => None,
+            },
+            Callback::First(first) => Some(first),
+            Callback::Other => None,
+        };
+        // Detached: a browser that goes away may come again for the answer.
+        let (this, active) = (Arc::clone(self), Arc::clone(active));
+        let work = async move {
+            let result = this.answer_idp_callback(&active, &form, flow, browser).await;
+            if let (Some(first), Ok(outcome)) = (first, &result) {
+                first.answered(outcome.clone(), this.core.clock.now());
+            }
+            result
+        };
+        self.core
+            .tasks
+            .spawn(work)
+            .await
+            .map_err(|_| Rejection::TryLater { retry_after: 1 })?
+    }
+
+    /// Whether the answer of a flow's callback is still of use: the user did not decide yet.
+    async fn is_at_consent(&self, flow: &FlowHandle, outcome: &IdpOutcome) -> bool {
+        let flow = if let IdpOutcome::SignedIn(flow, _) = outcome { flow } else { flow };
+        match self.core.store.read(flow).await {
+            Ok(Some(FlowRecord::GatewayLogin(_) | FlowRecord::IdpRedirect(_) | FlowRecord::Closed(_))) => true,
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    async fn answer_idp_callback(
+        self: &Arc<Self>,
+        active: &Arc<ActiveIdp>,
+        form: &Form,
+        flow: FlowHandle,
+        browser: Option<String>,
+    ) -> Result<IdpOutcome, Rejection> {
+        let params = CallbackParams::parse(form, |_| (flow.clone(), browser.clone()))?;
         let callback = IdpCallbackParams {
             provider: &active.idp.name,
             idp_state: params.state,
@@ -196,14 +240,7 @@ impl Authorize {
         let transition = self.core.store.transition(&flow, |s: IdpRedirect| s.returned(callback, now)).await;
         let transition = transition.map_err(flow_error)?;
         self.pending_flows.remove(flow.id());
-        // Detached: a browser that goes away does not waste the provider's code.
-        let (this, active) = (Arc::clone(self), Arc::clone(active));
-        let work = async move { this.finish_login(&active, flow, transition, &code).await };
-        self.core
-            .tasks
-            .spawn(work)
-            .await
-            .map_err(|_| Rejection::TryLater { retry_after: 1 })?
+        self.finish_login(active, flow, transition, &code).await
     }
 
     async fn finish_login(

@@ -4,11 +4,13 @@ mod callback_params;
 pub mod consent;
 pub mod consent_form;
 pub mod idp_login;
+pub mod idp_outcome;
 pub mod login_session;
 pub mod page;
 pub mod password;
 pub mod pending_flows;
 pub mod remembered_consent;
+pub mod repeated_callbacks;
 pub mod results;
 pub mod sign_in;
 pub mod sign_in_attempts;
@@ -18,11 +20,14 @@ pub mod user_credential;
 
 use std::sync::Arc;
 
+use crate::app::authorize::idp_outcome::IdpOutcome;
 use crate::app::authorize::password::PasswordChecker;
 use crate::app::authorize::pending_flows::PendingFlows;
+use crate::app::authorize::repeated_callbacks::RepeatedCallbacks;
 use crate::app::clients::Clients;
 use crate::app::core::Core;
 use crate::app::discovery::Discovery;
+use crate::app::flow_handle::ClientRedirect;
 use crate::app::grants::Grants;
 use crate::app::rate_limit::{FLOWS_PER_MINUTE, ProbeLimit, SourceLimit};
 use crate::base::ids::Id;
@@ -38,6 +43,8 @@ pub struct Authorize {
     grants: Arc<Grants>,
     passwords: PasswordChecker,
     pending_flows: PendingFlows,
+    upstream_callbacks: RepeatedCallbacks<ClientRedirect>,
+    idp_callbacks: RepeatedCallbacks<IdpOutcome>,
     flow_limit: SourceLimit,
     probe_limit: ProbeLimit,
 }
@@ -58,6 +65,8 @@ impl Authorize {
             discovery,
             grants,
             pending_flows: PendingFlows::new(max_pending),
+            upstream_callbacks: RepeatedCallbacks::default(),
+            idp_callbacks: RepeatedCallbacks::default(),
             flow_limit: SourceLimit::per_minute(FLOWS_PER_MINUTE),
             probe_limit: ProbeLimit::default(),
         }
@@ -81,6 +90,8 @@ impl Authorize {
     /// Forgets flows that have expired, and sources that have been quiet.
     pub(in crate::app) fn sweep(&self, now: UnixTime) {
         self.pending_flows.sweep(now);
+        self.upstream_callbacks.sweep(now);
+        self.idp_callbacks.sweep(now);
         self.flow_limit.sweep();
         self.probe_limit.sweep();
     }

@@ -1,6 +1,7 @@
 //! Where the steps of an authorization flow lead.
 
 use crate::app::authorize::consent_form::CredentialError;
+use crate::app::authorize::idp_outcome::LoginRedirect;
 use crate::app::authorize::login_session::SealedCookie;
 use crate::app::authorize::password::PasswordCheck;
 use crate::app::error::Rejection;
@@ -64,18 +65,6 @@ pub enum LoginOutcome {
     No(AuthorizationRequest, PasswordCheck),
 }
 
-/// The redirect to an authorization server or identity provider.
-#[derive(Debug)]
-pub struct LoginRedirect {
-    /// The value of the `Location` header.
-    pub location: String,
-    /// The value of the cookie that the callback needs. It is set at this moment, so that a callback
-    /// in another browser fails.
-    pub callback_cookie: Secret,
-    /// The flow's handle from now on.
-    pub flow: FlowHandle,
-}
-
 /// Where consent leads.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once in a flow, and taken apart at once")]
@@ -86,29 +75,4 @@ pub enum ConsentOutcome {
     ClientRedirect(ClientRedirect),
     /// To the consent page again: the pasted credential is not good.
     AskAgain(AuthorizationRequest, User, CredentialError),
-}
-
-/// The result of an identity provider's callback.
-#[derive(Debug)]
-pub enum IdpOutcome {
-    /// The user is signed in: the flow's handle, and the value of the next form cookie.
-    SignedIn(FlowHandle, Secret),
-    /// To the provider again, with another request.
-    Repeat(LoginRedirect),
-    /// The login failed, and why in the words of the provider. The client receives the error.
-    Failed(ClientRedirect, Option<String>),
-    /// The login failed, and fails again until the operator corrects the configuration. The client
-    /// receives the error.
-    SetupFault(ClientRedirect),
-    /// The provider knows the user, and the operator does not allow the user.
-    NotAdmitted(ClientRedirect, DeniedUser),
-}
-
-/// A user whom the operator does not allow, for the page that says so.
-#[derive(Debug)]
-pub struct DeniedUser {
-    /// The display name.
-    pub who: String,
-    /// The provider's display name.
-    pub provider: String,
 }

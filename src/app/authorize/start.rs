@@ -106,7 +106,7 @@ impl Authorize {
             back: return_address,
             is_user_initiated,
         } = context;
-        let params = RequestParams::parse(form).map_err(Rejection::Authorize)?;
+        let params = RequestParams::parse(form, client.pkce()).map_err(Rejection::Authorize)?;
         self.grants.persistence().check_state(client_state(form).as_deref())?;
         endpoint.check_resources(&self.core.urls, params.resources.iter().map(String::as_str))?;
         let (active, service) = (endpoint.service, &endpoint.service.service);

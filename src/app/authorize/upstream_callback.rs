@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::app::authorize::Authorize;
 use crate::app::authorize::callback_params::{CallbackParams, CallbackResult, ForeignError};
+use crate::app::authorize::repeated_callbacks::{Callback, request_digest, wait_for_answer};
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{ClientRedirect, FlowHandle, flow_error};
 use crate::app::grants::persistence::AcceptedCode;
@@ -12,6 +13,7 @@ use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::flow::authorize::{CodeExchange, UpstreamCallback, UpstreamCallbackParams, UpstreamRedirect};
+use crate::flow::flow_record::FlowRecord;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::token_response::UpstreamTokens;
@@ -30,8 +32,46 @@ impl Authorize {
         cookies: impl Fn(FlowHandle) -> (FlowHandle, Option<String>),
     ) -> Result<ClientRedirect, Rejection> {
         let form = Form::parse(query)?;
-        let params = CallbackParams::parse(&form, cookies)?;
-        let flow = params.flow;
+        let CallbackParams { flow, browser, .. } = CallbackParams::parse(&form, cookies)?;
+        let (request, now) = (request_digest(query, browser.as_deref()), self.core.clock.now());
+        let first = match self.upstream_callbacks.arrived(flow.id(), request, now) {
+            Callback::Repetition(answer) => match wait_for_answer(answer).await {
+                Some(redirect) if self.is_unredeemed(&redirect.flow).await => return Ok(redirect),
+                Some(_) | None => None,
+            },
+            Callback::First(first) => Some(first),
+            Callback::Other => None,
+        };
+        // Detached: a browser that goes away may come again for the answer.
+        let (this, active) = (Arc::clone(self), Arc::clone(active));
+        let work = async move {
+            let result = this.answer_callback(&active, &form, flow, browser).await;
+            if let (Some(first), Ok(redirect)) = (first, &result) {
+                first.answered(redirect.clone(), this.core.clock.now());
+            }
+            result
+        };
+        self.core
+            .tasks
+            .spawn(work)
+            .await
+            .map_err(|_| Rejection::TryLater { retry_after: 1 })?
+    }
+
+    /// Whether the answer of a flow's callback is still of use: the client did not redeem the code yet.
+    async fn is_unredeemed(&self, flow: &FlowHandle) -> bool {
+        let record = self.core.store.read(flow).await;
+        record.is_ok_and(|record| !matches!(record, None | Some(FlowRecord::CodeSpent(_))))
+    }
+
+    async fn answer_callback(
+        self: &Arc<Self>,
+        active: &Arc<ActiveService>,
+        form: &Form,
+        flow: FlowHandle,
+        browser: Option<String>,
+    ) -> Result<ClientRedirect, Rejection> {
+        let params = CallbackParams::parse(form, |_| (flow.clone(), browser.clone()))?;
         let callback = UpstreamCallbackParams {
             service: &active.service.name,
             upstream_state: params.state,
@@ -84,14 +124,7 @@ impl Authorize {
             AcceptedCode::Exchange(transition) => transition,
             AcceptedCode::Issued(redirect) => return Ok(redirect),
         };
-        // Detached: a browser that goes away does not waste the upstream's code.
-        let (this, active, code) = (Arc::clone(self), Arc::clone(active), Secret::from(code));
-        let work = async move { this.finish_exchange(&active, flow, transition, &code).await };
-        self.core
-            .tasks
-            .spawn(work)
-            .await
-            .map_err(|_| Rejection::TryLater { retry_after: 1 })?
+        self.finish_exchange(active, flow, transition, &Secret::from(code)).await
     }
 
     async fn finish_exchange(

@@ -1,6 +1,7 @@
 //! Lookups before the first sign-in.
 
 use crate::app::discovery::Discovery;
+use crate::upstream::legacy_transport::{self, HTTP_SSE_MESSAGE};
 
 impl Discovery {
     /// Looks up every upstream and provider before the first sign-in, so that the first user does not
@@ -13,6 +14,11 @@ impl Discovery {
             }
         }
         for active in config.services() {
+            let mcp = &active.service.mcp;
+            // The usual name of such an endpoint; `check` looks at every URL.
+            if mcp.url().path().trim_end_matches('/').ends_with("/sse") && legacy_transport::is_http_sse(http, mcp).await == Ok(true) {
+                tracing::error!(service = active.service.name, "{HTTP_SSE_MESSAGE}");
+            }
             if !active.has_upstream_leg() {
                 continue;
             }

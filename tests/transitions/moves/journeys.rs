@@ -223,7 +223,7 @@ impl World {
             traits,
             is_loopback_only: false,
             return_address: back,
-            challenge: CodeChallenge::of(&Secret::from(verifier.as_str())),
+            challenge: Some(CodeChallenge::of(&Secret::from(verifier.as_str()))),
             scopes: Scopes::parse("a b"),
             service: name.to_owned(),
             way: ServiceSnapshot {
