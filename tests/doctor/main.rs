@@ -5,6 +5,7 @@ mod broken;
 mod command;
 mod examined;
 mod gateway;
+mod hostile;
 mod server;
 #[expect(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/mod.rs"]
