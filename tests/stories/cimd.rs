@@ -9,6 +9,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::client_id_metadata::{self, ClientIdUrl};
+use mcp_oauth_gateway::oauth::form::Form;
 use mcp_oauth_gateway::service::client::{ClientDocuments, PinnedDocument};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -211,8 +212,8 @@ async fn token_and_revocation_requests_of_one_source_are_limited() {
     let config = world.app.config();
     let service = config.default_service().unwrap();
     let revoke = async |source: [u8; 4]| {
-        let body = b"token=x&client_id=nobody";
-        let result = world.app.token_endpoint.revoke(source.into(), service, None, body).await;
+        let form = Form::parse(b"token=x&client_id=nobody").unwrap();
+        let result = world.app.token_endpoint.revoke(source.into(), service, None, &form).await;
         matches!(result, Err(Rejection::TryLater { .. }))
     };
     let mut limited = 0;
