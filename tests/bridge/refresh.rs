@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
+use mcp_gateway_standin::Canned;
 use mcp_oauth_gateway::app::stored::records::CredentialState;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
@@ -282,4 +283,25 @@ async fn api_key_goes_in_the_configured_header_and_is_never_renewed() {
     bridge.standin().set(|b| b.mcp_key = Some(("x-api-key".into(), "another".into())));
     assert_eq!(bridge.call().await.status, 502);
     assert_eq!(bridge.refreshes(), 0);
+}
+
+#[tokio::test]
+async fn error_400_that_names_an_invalid_token_renews_the_credential_once() {
+    let bridge = Bridge::signed_in().await;
+    bridge.works().await;
+    let refused = Canned {
+        path: "/mcp".to_owned(),
+        status: 400,
+        body: json!({ "error": "invalid_token" }).to_string(),
+        ..Canned::default()
+    };
+    bridge.standin().set(|b| b.canned = vec![refused]);
+    for _ in 0..2 {
+        assert_eq!(bridge.call().await.status, 502, "no client can help");
+        eventually(|| bridge.standin().issued_access().len() == 2).await;
+    }
+    bridge.standin().set(|b| b.canned.clear());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    bridge.works().await;
+    assert_eq!(bridge.refreshes(), 1);
 }

@@ -670,6 +670,8 @@ async fn call_over_a_closed_pooled_connection_arrives_at_most_once() {
     while let Ok(body) = counted.try_recv() {
         bodies.push(body);
     }
+    // Discovery asks the same again, which is not a call.
+    bodies.retain(|body| body.windows(10).any(|part| part == b"tools/call"));
     let sent = bodies.len();
     bodies.sort();
     bodies.dedup();

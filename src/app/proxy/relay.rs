@@ -59,6 +59,7 @@ impl Proxy {
             Err(error @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => return Err(ProxyError::UpstreamBroken(error.to_string())),
         };
         if forward_rules::is_refused_token(&body) {
+            self.renew_stored_credential(service);
             return Err(self.map_upstream_401(caller));
         }
         let (response, _) = self.relay_response(service, caller, Response::from_parts(head, body), stream)?;

@@ -111,6 +111,16 @@ impl Proxy {
         }
     }
 
+    /// Renews the stored credential of a service, if it has one, because the upstream's error says that it
+    /// refuses the token. Such an error comes too late for its request.
+    pub(super) fn renew_stored_credential(&self, service: &Service) {
+        if matches!(service.upstream, Upstream::Stored(_))
+            && let Some(active) = self.core.active_service(&service.name)
+        {
+            self.stored.renew_cached(&active);
+        }
+    }
+
     /// Renews a refused credential for the next request: this one cannot be repeated.
     pub(super) fn renew_for_next(&self, active: &Arc<ActiveService>, source: TokenSource<'_>, refused: &RequestCredential) {
         match (source, refused.access()) {

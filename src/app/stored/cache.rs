@@ -119,6 +119,11 @@ impl CredentialCache {
         Err(StoredCredentialError::TryLater)
     }
 
+    /// The cached credential, which this does not count as used.
+    pub(super) fn peek(&self, id: Id) -> Option<Arc<CurrentCredential>> {
+        self.credentials.peek(&id)
+    }
+
     /// Forgets the credential of a service, also one that is being loaded now.
     pub(super) fn remove(&self, id: Id) {
         self.credentials.remove(&id);

@@ -32,6 +32,16 @@ impl StoredCredentials {
         Ok(credential)
     }
 
+    /// Requests a successor of the cached credential in the background: the upstream refuses it.
+    pub(in crate::app) fn renew_cached(self: &Arc<Self>, active: &Arc<ActiveService>) {
+        match self.cache.peek(Self::record_id(active)).as_deref() {
+            Some(CurrentCredential { access: Some(access), .. }) => self.renew_in_background(active, Some(access)),
+            Some(CurrentCredential { access: None, .. }) => self.note_refused(active),
+            // Another request has renewed it meanwhile.
+            None => {}
+        }
+    }
+
     /// How often the store was read for proxied requests.
     pub fn store_reads(&self) -> u64 {
         self.cache.reads()
