@@ -5,6 +5,7 @@ use std::fs;
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 
 use crate::machine::{Machine, visit, wait};
+use crate::support::redis;
 
 /// The bearer tokens that the MCP endpoint saw.
 fn bearers(upstream: &Standin) -> Vec<String> {
@@ -105,6 +106,28 @@ async fn add_without_a_gateway_listens_itself_and_replaces_only_when_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn add_and_the_gateway_share_a_redis_too() {
+    if !redis::wanted() {
+        return;
+    }
+    let (upstream, machine, server) = (Standin::start(Profile::Standard), Machine::initialised(), redis::Server::start());
+    let store = format!(
+        "kind = \"redis\"\nurl = \"{}\"\n\n[keys]\nfile = \"{}\"",
+        server.url(),
+        machine.data().join("keys.json").display()
+    );
+    fs::write(machine.config(), machine.text().replace("kind = \"sqlite\"", &store)).unwrap();
+    let _gateway = machine.start().await;
+    machine.sign_in(&["add", "shared", &upstream.mcp_url()], 0).await.0.ok();
+    assert_eq!(machine.call("shared").await.status, 200);
+    machine.run(&["refresh", "shared"]).ok();
+    assert_eq!(machine.call("shared").await.status, 200);
+    machine.run(&["remove", "shared", "--yes"]).ok();
+    assert_eq!((machine.call("shared").await.status.as_u16(), upstream.revoked().len()), (404, 1));
+    assert!(!machine.data().join("gateway.db").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_adds_at_once_lose_nothing_with_and_without_a_gateway() {
     let (upstream, machine) = (Standin::start(Profile::Standard), Machine::initialised());
     let url = upstream.mcp_url();
@@ -155,6 +178,12 @@ async fn a_registered_client_and_a_key_are_used_without_a_registration() {
         machine.text()
     );
     assert!(!machine.text().contains(CLIENT_SECRET));
+    // With a policy, the gateway lists the tools, and `status` counts them.
+    let gateway = machine.start().await;
+    assert_eq!(machine.call("known").await.status, 200);
+    let status = machine.run(&["status", "--json"]).ok().json();
+    assert!(status[0]["tools"].as_u64().is_some_and(|count| count > 0), "{status:?}");
+    drop(gateway);
     // A key comes from standard input, and no browser opens.
     upstream.set(|b| b.mcp_key = Some(("authorization".to_owned(), "Bearer sk_live_1".to_owned())));
     let key = machine.home().join("key");

@@ -53,6 +53,16 @@ async fn every_way_of_discovery_works_or_fails_with_all_its_steps() {
             assert!(ended.err.contains(text), "{text}: {ended:?}");
         }
     }
+    // A server without a sign-in needs none.
+    let open = Standin::start(Profile::Standard);
+    open.set(|b| {
+        b.mcp_open = true;
+        b.prm_missing = true;
+        b.as_metadata_missing = true;
+    });
+    machine
+        .run(&["add", "x", &open.mcp_url()])
+        .failed(1, &["answers without a sign-in", "access = \"public\""]);
     assert_eq!(machine.text(), before);
 }
 

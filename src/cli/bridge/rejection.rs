@@ -45,6 +45,13 @@ pub async fn explained(local: &Local, active: &Arc<ActiveService>, rejection: &R
     let mut steps = String::new();
     check::found(&local.http, &active.service, &settings.auth_server, &mut steps).await;
     let mut text = failure.text().to_owned();
+    if steps.contains(": 200, without a challenge") {
+        let table = "access = \"public\" and upstream = \"none\"";
+        let _ = write!(
+            text,
+            "\n  the server answers without a sign-in: write its service into the file by hand, with {table}"
+        );
+    }
     for step in steps.lines() {
         let _ = write!(text, "\n{}", printable(step));
     }

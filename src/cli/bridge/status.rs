@@ -11,7 +11,9 @@ use crate::cli::grants::print_json;
 use crate::cli::healthcheck;
 use crate::cli::table::{self, cell};
 use crate::cli::terminal::print_stdout;
+use crate::flow::pins::{Pinned, ToolPin};
 use crate::service::Upstream;
+use crate::store::StoreError;
 
 /// Runs `status`.
 ///
@@ -28,21 +30,31 @@ pub fn run(place: &Place) -> Result<(), Failure> {
     let (mut rows, mut waiting) = (Vec::new(), Vec::new());
     for active in stored {
         let report = local.block_on(local.app.stored.report(active));
-        let report = report.map_err(|error| Failure::Broken(error.to_string()))?;
+        let report = report.map_err(broken)?;
         let name = &active.service.name;
+        let pins = local.block_on(local.app.approvals.admin().pins(name)).map_err(broken)?;
+        let tools = pins.as_ref().map(Tools::of);
         if needs_person(&report) {
             waiting.push(name.clone());
         }
         if place.json {
-            print_json(&to_json(name, &report))?;
+            print_json(&to_json(name, &report, tools))?;
         } else {
-            rows.push(row(name, &report));
+            rows.push(row(name, &report, tools));
         }
     }
+    let approvals = local.block_on(local.app.approvals.admin().list()).map_err(broken)?;
+    let now = Clock::System.now();
+    let undecided = approvals.iter().filter(|approval| approval.is_undecided(now)).count();
+    let address = local.app.urls().public_url();
     if place.json {
-        print_json(&json!({ "gateway": gateway.word(), "address": local.app.urls().public_url() }))?;
+        print_json(&json!({ "gateway": gateway.word(), "address": address, "approvals_waiting": undecided }))?;
     } else {
-        print_stdout(&format!("gateway    {}\n\n", gateway.text(local.app.urls().public_url())))?;
+        let waiting = match undecided {
+            0 => String::new(),
+            count => format!("approvals  {count} to decide: {address}/approvals\n"),
+        };
+        print_stdout(&format!("gateway    {}\n{waiting}\n", gateway.text(address)))?;
         let header = ["SERVICE", "STATE", "TOKEN ENDS", "REFRESHED", "LAST ERROR", "TOOLS"].map(str::to_owned);
         rows.insert(0, header);
         table::print(&rows)?;
@@ -53,6 +65,29 @@ pub fn run(place: &Place) -> Result<(), Failure> {
             "these services need a sign-in: {}\n  run: mcp-oauth-gateway login {first}",
             waiting.join(", ")
         ))),
+    }
+}
+
+fn broken(error: StoreError) -> Failure {
+    Failure::Broken(error.to_string())
+}
+
+/// What the gateway saw of a service's tools when it listed them last. It lists them only where the
+/// service has a tool policy.
+#[derive(Clone, Copy, Debug)]
+struct Tools {
+    count: usize,
+    /// How many are new or changed, and wait for a person.
+    to_approve: usize,
+}
+
+impl Tools {
+    fn of(pins: &Pinned) -> Self {
+        let waits = |pin: &&ToolPin| pin.is_quarantined || pin.candidate.is_some() || pin.pinned.is_none();
+        Self {
+            count: pins.tools().len(),
+            to_approve: pins.tools().values().filter(waits).count(),
+        }
     }
 }
 
@@ -116,7 +151,7 @@ fn has_ended(report: &CredentialReport) -> bool {
     report.ends.is_some_and(|end| end <= Clock::System.now())
 }
 
-fn row(name: &str, report: &CredentialReport) -> [String; 6] {
+fn row(name: &str, report: &CredentialReport, tools: Option<Tools>) -> [String; 6] {
     let time = |time: Option<UnixTime>, otherwise: &str| time.map_or_else(|| otherwise.to_owned(), UnixTime::to_rfc3339);
     let failure = report.last_failure.as_ref();
     let has_token = report.obtained_at.is_some() && !report.is_api_key;
@@ -129,12 +164,16 @@ fn row(name: &str, report: &CredentialReport) -> [String; 6] {
             || "none".to_owned(),
             |failure| format!("{} {}", failure.at.to_rfc3339(), cell(&failure.reason)),
         ),
-        "not tried".to_owned(),
+        match tools {
+            None => "not tried".to_owned(),
+            Some(Tools { count, to_approve: 0 }) => count.to_string(),
+            Some(Tools { count, to_approve }) => format!("{count}, {to_approve} to approve"),
+        },
     ]
 }
 
 /// Times are seconds since 1970.
-fn to_json(name: &str, report: &CredentialReport) -> Value {
+fn to_json(name: &str, report: &CredentialReport, tools: Option<Tools>) -> Value {
     let failure = report.last_failure.as_ref();
     json!({
         "service": name,
@@ -148,7 +187,7 @@ fn to_json(name: &str, report: &CredentialReport) -> Value {
         "expires": report.ends,
         "refreshable": report.is_refreshable,
         "last_error": failure.map(|failure| json!({ "at": failure.at, "reason": failure.reason })),
-        // Only a call of the upstream could tell.
-        "tools": null,
+        "tools": tools.map(|tools| tools.count),
+        "tools_to_approve": tools.map(|tools| tools.to_approve),
     })
 }
