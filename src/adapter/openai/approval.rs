@@ -144,7 +144,7 @@ impl ApprovalIds {
         if ticket.expires <= self.tickets.now() {
             return Err(ApprovalError::Expired);
         }
-        if self.tickets.use_once(&ticket.nonce) {
+        if self.tickets.use_once(&ticket.nonce, ticket.expires) {
             Ok(())
         } else {
             Err(ApprovalError::Used)

@@ -52,6 +52,16 @@ upstream = "none"
     });
     equal(out.length, 28, `runs of ${sdk}`);
   }
+  // The examples of the manual, as they are, except for addresses and key.
+  const manual = readFileSync(join(ROOT, '../../docs/adapters.md'), 'utf8');
+  const examples = [...manual.matchAll(/```python\n([^]*?)```/g)].map((found) => found[1]);
+  equal(examples.length, 2, 'examples in the manual');
+  for (const [index, example] of examples.entries()) await stage.check(`the example ${index + 1} of the manual answers`, async () => {
+    const script = join(stage.dir, `example-${index}.py`);
+    writeFileSync(script, example.replaceAll('http://localhost:8002', gw.url).replaceAll('/k/KEY/', `/k/${key}/`));
+    const r = await run(stage, `example-${index}`, python, [script], { env: { OPENAI_API_KEY: 'sk-python', ANTHROPIC_API_KEY: 'sk-python' } });
+    assert(r.code === 0 && r.stdout.includes('The tool says: Which open issues mention timeouts?'), r.output.slice(-600));
+  });
   await stage.check('no log has a key', async () => {
     const log = readFileSync(join(stage.logs, 'gateway.log'), 'utf8');
     assert(!log.includes(key) && !/sk-(python|node)/.test(log), 'a key is in the log');
