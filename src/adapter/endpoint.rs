@@ -69,7 +69,10 @@ impl Adapters {
             Some(ref key) => Some(key.expose()),
             None => request.head.headers.get(KEY_HEADER).and_then(|value| value.to_str().ok()),
         };
-        let caller = key.and_then(|key| self.app.tools.identify(key, request.address, &request.head.headers));
+        let caller = match key {
+            Some(key) => self.app.tools.identify(key, request.address, &request.head.headers).await,
+            None => None,
+        };
         let Some(caller) = caller else {
             tracing::info!(target: REFUSALS, "a request to an adapter has no key, or a wrong one");
             return error(vendor, StatusCode::UNAUTHORIZED, KEY_NEEDED);

@@ -13,10 +13,13 @@ use crate::store::{Handle, InsertError, SharedKeyRing, Store, StoreError, Transi
 use crate::token::header::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
 use crate::token::pair;
 
+/// What keys for the adapters name instead of a service. No service has this name.
+pub const ADAPTERS: &str = ":adapters";
+
 /// A key to create.
 #[derive(Clone, Debug)]
 pub struct ApiKeySpec {
-    /// The service that the key gives access to.
+    /// The service that the key gives access to, or [`ADAPTERS`].
     pub service: String,
     /// The name of its caller; `None` creates one.
     pub name: Option<String>,

@@ -4,13 +4,13 @@ use std::io::Write as _;
 
 use tokio::runtime::Builder;
 
-use crate::app::api_keys::{ApiKeySpec, ApiKeys, CreatedApiKey};
+use crate::app::api_keys::{ADAPTERS, ApiKeySpec, ApiKeys, CreatedApiKey};
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
 use crate::cli::storage::Storage;
 use crate::cli::table;
 use crate::cli::terminal::print_stderr;
-use crate::config::flags;
+use crate::config::api_key_flags::ApiKeys as ApiKeyCommand;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Service};
@@ -22,20 +22,21 @@ const DAY: u64 = 86_400;
 const MAX_SCOPE_BYTES: usize = 2_048;
 
 /// Runs `api-keys`. An error is a text for the operator.
-pub fn run(action: flags::ApiKeys, storage: &Storage) -> Result<(), String> {
+pub fn run(action: ApiKeyCommand, storage: &Storage) -> Result<(), String> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
     match action {
-        flags::ApiKeys::Add {
+        ApiKeyCommand::Add {
             service,
+            adapters: _,
             scopes,
             name,
             expires,
         } => {
             let spec = ApiKeySpec {
-                service: named(service)?,
+                service: service.map_or_else(|| Ok(ADAPTERS.to_owned()), named)?,
                 name: name.map(parse_name).transpose()?,
                 scopes: parse_scopes(&scopes)?,
                 ttl: expires.map(|days| u64::from(days) * DAY),
@@ -44,8 +45,8 @@ pub fn run(action: flags::ApiKeys, storage: &Storage) -> Result<(), String> {
             services.map_or(Ok(()), |services| check_accepted(&spec, services))?;
             runtime.block_on(async { add(&opened(storage).await?, spec).await })
         }
-        flags::ApiKeys::List => runtime.block_on(async { list(&opened(storage).await?).await }),
-        flags::ApiKeys::Revoke { id } => runtime.block_on(async { revoke(&opened(storage).await?, &id).await }),
+        ApiKeyCommand::List => runtime.block_on(async { list(&opened(storage).await?).await }),
+        ApiKeyCommand::Revoke { id } => runtime.block_on(async { revoke(&opened(storage).await?, &id).await }),
     }
 }
 
@@ -69,11 +70,21 @@ async fn add(api_keys: &ApiKeys, spec: ApiKeySpec) -> Result<(), String> {
         UnixTime::NEVER => "does not end by itself".to_owned(),
         expires => format!("ends on {}", expires.to_date()),
     };
-    print_stderr(format_args!(
-        "The key of '{}' for the service '{}', which must have access = \"key\". It {expiry}, and is shown only now.",
-        details.name, details.service
-    ));
-    print_stderr(format_args!("  Its caller sends it as    Authorization: Bearer <key>"));
+    if details.service == ADAPTERS {
+        print_stderr(format_args!(
+            "The key of '{}' for the adapters. It {expiry}, and is shown only now.",
+            details.name
+        ));
+        print_stderr(format_args!(
+            "  Its caller uses the base URL    …/k/<key>/openai/v1  or  …/k/<key>/anthropic"
+        ));
+    } else {
+        print_stderr(format_args!(
+            "The key of '{}' for the service '{}', which must have access = \"key\". It {expiry}, and is shown only now.",
+            details.name, details.service
+        ));
+        print_stderr(format_args!("  Its caller sends it as    Authorization: Bearer <key>"));
+    }
     print_stderr(format_args!(
         "  To take it back, with the same flags:  mcp-oauth-gateway api-keys revoke {id}"
     ));
@@ -154,6 +165,9 @@ fn named(service: String) -> Result<String, String> {
 /// Checks that one of these services accepts API keys with these scopes.
 fn check_accepted(spec: &ApiKeySpec, services: &[Service]) -> Result<(), String> {
     let name = &spec.service;
+    if name == ADAPTERS {
+        return Ok(());
+    }
     let key_services = || services.iter().filter(|service| service.access == Access::Key);
     let Some(service) = key_services().find(|service| service.name == *name) else {
         let what = if services.iter().any(|service| service.name == *name) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, Args, Parser, ValueEnum};
 
+use crate::config::api_key_flags::ApiKeys;
 use crate::config::bridge_flags::Bridge;
 use crate::config::doctor_flags::DoctorFlags;
 use crate::config::server_flags::{AdminKeys, Servers};
@@ -150,32 +151,6 @@ pub enum Keyring {
     Rotate,
     /// Lock the key file by a passphrase from standard input; an empty line removes the lock
     Passphrase,
-}
-
-/// Actions of `api-keys`.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum ApiKeys {
-    /// Make a key and print it once; all other output goes to standard error
-    Add {
-        /// The service that the key is for
-        service: String,
-        /// A scope of the key; may be repeated
-        #[arg(long = "scope", value_name = "SCOPE")]
-        scopes: Vec<String>,
-        /// The name of the key's user; made up if left out
-        #[arg(long)]
-        name: Option<String>,
-        /// The life of the key in days; without it the key does not expire
-        #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-        expires: Option<u32>,
-    },
-    /// List all keys and their states, but never the keys themselves
-    List,
-    /// Revoke a key; every process refuses it within two seconds
-    Revoke {
-        /// The id that `list` shows
-        id: String,
-    },
 }
 
 /// Actions of `grants`.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use http::Request;
 use http_body_util::BodyExt as _;
 use mcp_gateway_standin::Turn;
+use mcp_oauth_gateway::app::api_keys::{ADAPTERS, ApiKeySpec};
 use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::oauth::scope::Scopes;
 use serde_json::{Value, json};
 
 use crate::site::Site;
@@ -469,4 +471,42 @@ async fn a_key_runs_eight_loops_at_most() {
     open.pop();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(site.open_anthropic(body, "mcp-client-2025-11-20").await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_api_key_for_the_adapters_opens_them_until_it_is_revoked() {
+    let mut site = Site::new().await;
+    let keys = site.api_keys();
+    let spec = |service: &str| ApiKeySpec {
+        service: service.into(),
+        name: Some("nightly".into()),
+        scopes: Scopes::parse(""),
+        ttl: Some(3_600),
+    };
+    let created = keys.add(spec(ADAPTERS)).await.unwrap();
+    let other = keys.add(spec("tracker")).await.unwrap();
+    site.key = created.key;
+    site.vendor
+        .script([Turn::call("tracker__echo", r#"{"text":"a"}"#), Turn::say("Done.")]);
+    assert_eq!(
+        ask(&site, &json!([user("x")]), false).await["content"][1]["content"][0]["text"],
+        "a"
+    );
+    let direct = Request::post(site.mcp("tracker"))
+        .header("authorization", format!("Bearer {}", site.key.expose()))
+        .body(RequestBody::Full("{}".into()))
+        .unwrap();
+    assert_eq!(site.send(direct).await.status(), 401, "the key opens no MCP endpoint");
+    keys.revoke(created.id).await.unwrap();
+    let begun = Instant::now();
+    while site.anthropic(&site.message(&json!([user("x")]), false)).await.status != 401 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the key still opens the adapters");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.key = other.key;
+    assert_eq!(
+        site.anthropic(&site.message(&json!([user("x")]), false)).await.status,
+        401,
+        "a key for a service"
+    );
 }

@@ -1,11 +1,13 @@
 //! A gateway with one local service, and a stand-in for the model vendors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use mcp_gateway_standin::{Profile, Vendor, VendorRequest};
+use mcp_oauth_gateway::app::api_keys::ApiKeys;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::body::RequestBody;
@@ -28,6 +30,7 @@ pub(crate) struct Site {
     pub vendor: Vendor,
     pub key: Secret,
     http: HttpClient,
+    keys: Option<ApiKeys>,
 }
 
 /// A response that was read.
@@ -90,7 +93,9 @@ impl Site {
     pub(crate) async fn new() -> Self {
         let vendor = Vendor::start();
         let origin = ExactUrl::parse(&vendor.origin()).unwrap();
+        let mut keys = None;
         let world = World::made(Profile::Standard, |parts| {
+            keys = Some(ApiKeys::new(parts.store.clone(), Arc::clone(&parts.keys), parts.clock.clone()));
             let first = parts.config.services[0].clone();
             let mcp = first.mcp.as_str().to_owned();
             parts.config.services = vec![
@@ -111,7 +116,13 @@ impl Site {
             vendor,
             key,
             http: HttpClient::new(ClientTls::load(&[]).unwrap()),
+            keys,
         }
+    }
+
+    /// The API keys of the gateway's store.
+    pub(crate) fn api_keys(&mut self) -> ApiKeys {
+        self.keys.take().unwrap()
     }
 
     /// The URL below an adapter, with the key.

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 
+use crate::app::api_keys::ADAPTERS;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::{AdapterCaller, AuthenticatedRequest, Caller, CallerAddress};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::forward::ForwardedCaller;
 use crate::app::proxy::send::PendingBody;
+use crate::app::revocations::list::TokenStatus;
 use crate::app::runtime_config::ActiveService;
 use crate::base::secret::Secret;
 use crate::net::body::ResponseBody;
 use crate::net::http_client::HttpClient;
-use crate::token::header::PayloadKind;
+use crate::token::header::{PayloadKind, ServiceDigest, TokenKind};
+use crate::token::pair;
 
 /// Who calls through an adapter.
 #[derive(Clone, Debug)]
@@ -26,6 +29,25 @@ pub struct AdapterAccess {
 }
 
 impl Proxy {
+    /// The caller with this API key, if it is one for the adapters, good, and known to the store.
+    pub(in crate::app) async fn adapter_key_holder(&self, key: &str) -> Option<AdapterCaller> {
+        self.wait_loaded().await.ok()?;
+        let header = pair::open(&self.core.keys.load(), key).ok()?.half;
+        let is_for_adapters = header.kind == TokenKind::Key && header.service == ServiceDigest::of(ADAPTERS);
+        let is_good = header.expires > self.core.clock.now() && self.revocations.status(&header) == TokenStatus::Good;
+        if !is_for_adapters || !is_good {
+            return None;
+        }
+        if !self.known_keys.contains(header.grant) {
+            self.known_keys.look_up(&self.core, header.grant).await.ok()?;
+        }
+        Some(AdapterCaller {
+            key: header.grant,
+            subject: header.subject,
+            is_mixed: false,
+        })
+    }
+
     /// Sends a request of an adapter, as [`Proxy::forward`] does with a client's.
     ///
     /// # Errors

@@ -56,8 +56,12 @@ impl Tools {
         &self.continuations
     }
 
-    /// The caller with this key. `None`: the key opens no adapter, or not from there.
-    pub fn identify(&self, key: &str, address: CallerAddress, headers: &HeaderMap) -> Option<AdapterCaller> {
+    /// The caller with this key: the adapter key of this machine, or an API key for the adapters. `None`: the
+    /// key opens no adapter, or not from there.
+    pub async fn identify(&self, key: &str, address: CallerAddress, headers: &HeaderMap) -> Option<AdapterCaller> {
+        if !key.starts_with(LocalKeyKind::Adapter.prefix()) {
+            return self.proxy.adapter_key_holder(key).await;
+        }
         if !self.core.urls.is_loopback() || !address.is_this_machine(headers) {
             return None;
         }
