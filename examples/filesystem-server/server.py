@@ -64,4 +64,4 @@ def delete_file(path: str) -> str:
 
 if __name__ == "__main__":
     ROOT.mkdir(parents=True, exist_ok=True)
-    mcp.run(transport="http", host="127.0.0.1", port=PORT, path="/mcp")
+    mcp.run(transport="http", host="127.0.0.1", port=PORT, path="/mcp", stateless_http=True)

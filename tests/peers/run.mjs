@@ -4,7 +4,7 @@
 // everything it started is in out/<group>/*.log.
 import { Stage, Stop } from './lib/kit.mjs';
 
-const all = ['conformance', 'oidc', 'everything', 'python', 'adapters', 'mcp-remote', 'bun', 'services', 'nginx', 'caddy', 'systemd', 'containers', 'replicas', 'replicas-none', 'chromium'];
+const all = ['conformance', 'oidc', 'everything', 'python', 'adapters', 'mcp-remote', 'bun', 'services', 'nginx', 'caddy', 'systemd', 'containers', 'replicas', 'replicas-none', 'resource-servers', 'chromium'];
 const groups = process.argv.slice(2).length ? process.argv.slice(2) : all;
 const unknown = groups.filter((g) => !all.includes(g));
 if (unknown.length) { console.error(`no such group: ${unknown.join(', ')} (there are: ${all.join(', ')})`); process.exit(2); }
