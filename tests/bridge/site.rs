@@ -40,7 +40,7 @@ impl Site {
             port: free_port(),
         };
         let file = format!(
-            "public_url = \"http://127.0.0.1:{0}\"\nlisten = [\"127.0.0.1:{0}\"]\nlog = \"debug\"\n[services.default]\nurl = \"{1}\"\naccess = \"local\"\nupstream = \"stored\"\n",
+            "public_url = \"http://127.0.0.1:{0}\"\nlisten = [\"127.0.0.1:{0}\"]\nlog = \"debug\"\n[services.default]\ndefault = true\nurl = \"{1}\"\naccess = \"local\"\nupstream = \"stored\"\n",
             site.port,
             site.standin.mcp_url()
         );
