@@ -6,6 +6,7 @@ use crate::base::time::{Clock, UnixTime};
 use crate::flow::approval::{ApprovalRecord, Approved, Proposed};
 use crate::flow::pins::{PinError, Pinned, PinsRecord};
 use crate::flow::tool_call::{ApprovalError, Decider};
+use crate::mcp::json;
 use crate::store::{Handle, Store, StoreError, TransitionError};
 
 /// How many records one page of a scan has.
@@ -63,11 +64,38 @@ impl ApprovalView {
         matches!(self.record, ApprovalRecord::Proposed(_)) && self.record.tool_call().expires > now
     }
 
+    /// Of these approvals, the call of the same tool that was approved last before this one, by the same
+    /// deciders.
+    pub fn last_approved<'a>(&self, all: &'a [Self]) -> Option<&'a Self> {
+        let call = self.record.tool_call();
+        let is_same_tool = |other: &&Self| {
+            let other = other.record.tool_call();
+            other.binding.service == call.binding.service && other.binding.tool == call.binding.tool && other.decider == call.decider
+        };
+        let is_approved = |other: &&Self| !matches!(other.record, ApprovalRecord::Denied(_)) && other.record.decision().is_some();
+        let approved = all
+            .iter()
+            .filter(|other| other.id != self.id)
+            .filter(is_same_tool)
+            .filter(is_approved);
+        approved.max_by_key(|other| (other.record.decision().map(|decision| decision.at), other.id))
+    }
+
+    /// The arguments, one member on each line.
+    pub fn argument_lines(&self) -> Vec<String> {
+        let text = &self.record.tool_call().arguments;
+        let pretty = json::parse(text.as_bytes())
+            .ok()
+            .and_then(|value| serde_json::to_string_pretty(&value).ok());
+        pretty.as_ref().unwrap_or(text).lines().map(str::to_owned).collect()
+    }
+
     /// The state for people: a proposal that nobody decided in time is expired.
     pub fn state(&self, now: UnixTime) -> &'static str {
-        match self.record {
-            ApprovalRecord::Proposed(_) if !self.is_undecided(now) => "expired",
-            _ => self.record.state_name(),
+        if matches!(self.record, ApprovalRecord::Proposed(_)) && !self.is_undecided(now) {
+            "expired"
+        } else {
+            self.record.state_name()
         }
     }
 }
@@ -115,22 +143,6 @@ impl ApprovalAdmin {
     pub async fn find(&self, id: Id) -> Result<Option<ApprovalView>, StoreError> {
         let record = self.store.read(&Handle::<ApprovalRecord>::new(id)).await?;
         Ok(record.map(|record| ApprovalView { id, record }))
-    }
-
-    /// The call of the same tool that was approved last before this one, by the same deciders.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn last_approved(&self, view: &ApprovalView) -> Result<Option<ApprovalView>, StoreError> {
-        let call = view.record.tool_call();
-        let is_same_tool = |other: &ApprovalView| {
-            let binding = &other.record.tool_call().binding;
-            binding.service == call.binding.service && binding.tool == call.binding.tool && other.record.tool_call().decider == call.decider
-        };
-        let is_approved = |other: &ApprovalView| !matches!(other.record, ApprovalRecord::Denied(_)) && other.record.decision().is_some();
-        let others = self.list().await?.into_iter();
-        let approved = others.filter(|other| other.id != view.id && is_same_tool(other) && is_approved(other));
-        Ok(approved.max_by_key(|other| (other.record.decision().map(|decision| decision.at), other.id)))
     }
 
     /// Decides about a call.
@@ -221,10 +233,11 @@ pub(in crate::app) fn ignore_rejection<T>(result: Result<T, TransitionError<Appr
     }
 }
 
-/// Whether this user may see an approval and decide about it.
+/// Whether this user may see an approval and decide about it. Approvers also decide about calls of users
+/// of an identity provider, who have no password here; only their names have a colon.
 pub fn may_decide(decider: &Decider, user: &str, is_approver: bool) -> bool {
     match decider {
-        Decider::User(subject) => subject == user,
+        Decider::User(subject) => subject == user || (is_approver && subject.contains(':')),
         Decider::Approvers => is_approver,
     }
 }

@@ -2,6 +2,7 @@
 
 mod access_keys;
 pub mod api_keys;
+mod approvals;
 mod arguments;
 mod audit;
 pub mod banner;
@@ -10,6 +11,7 @@ pub mod check;
 mod check_local;
 pub mod config_file;
 pub mod data_dir;
+mod decider;
 pub mod doctor;
 pub mod grants;
 pub mod greeting;
@@ -19,6 +21,7 @@ mod keyring;
 pub mod load_config;
 pub mod local_keys;
 pub mod password_users;
+mod pins;
 mod registered_servers;
 pub mod reload;
 pub mod reload_request;
@@ -36,6 +39,7 @@ use std::process::ExitCode;
 use crate::cli::bridge::place;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::{print_stderr, print_stdout};
+use crate::config::approval_flags::ApprovalCommand;
 use crate::config::flags::{Serve, Subcommand};
 use crate::config::storage_flags::StorageFlags;
 use crate::flow;
@@ -59,6 +63,11 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Servers { action, kept: flags }) => read(flags).and_then(|storage| servers::run(action, &storage)),
         Some(Subcommand::AdminKeys { action, kept: flags }) => read(flags).and_then(|storage| servers::run_admin_keys(action, &storage)),
         Some(Subcommand::Grants { action, kept: flags }) => read(flags).and_then(|storage| grants::run(&action, &storage)),
+        Some(Subcommand::Approvals(command)) => match command {
+            ApprovalCommand::Approvals { action, kept: flags } => read(flags).and_then(|storage| approvals::run(&action, &storage)),
+            ApprovalCommand::Pins { action, kept: flags } => read(flags).and_then(|storage| pins::run(&action, &storage)),
+            ApprovalCommand::Policy { action, kept: flags } => read(flags).and_then(|storage| pins::run_policy(&action, &storage)),
+        },
         Some(Subcommand::Users { action, kept: flags }) => read(flags).and_then(|storage| users::run(action, &storage)),
         Some(Subcommand::Audit { action }) => audit::run(&action),
         Some(Subcommand::Store { action, kept: flags }) => read(flags).and_then(|storage| store::run(&action, &storage)),

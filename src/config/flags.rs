@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Parser, ValueEnum};
 
 use crate::config::api_key_flags::ApiKeys;
+use crate::config::approval_flags::ApprovalCommand;
 use crate::config::bridge_flags::Bridge;
 use crate::config::doctor_flags::DoctorFlags;
 use crate::config::server_flags::{AdminKeys, Servers};
@@ -102,6 +103,9 @@ pub enum Subcommand {
         #[command(flatten)]
         kept: StorageFlags,
     },
+    /// The commands for tool calls and tool definitions.
+    #[command(flatten)]
+    Approvals(ApprovalCommand),
     /// List the users who have grants
     #[command(mut_args(global))]
     Users {

@@ -1,6 +1,7 @@
 //! The configuration: parses flags or a file once, into checked types that the start-up consumes.
 
 pub mod api_key_flags;
+pub mod approval_flags;
 pub mod bridge_flags;
 pub mod choices;
 pub mod doctor_flags;

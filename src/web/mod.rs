@@ -2,6 +2,8 @@
 
 mod adapter_requests;
 pub mod api;
+mod approval_pages;
+pub mod approval_view;
 pub mod consent_pages;
 pub mod cookie;
 mod error_pages;

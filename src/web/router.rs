@@ -22,6 +22,7 @@ use crate::observe::request_origin::RequestOrigin;
 use crate::service::public_urls::BaseUrl;
 use crate::web::adapter_requests::{self, AdapterTarget};
 use crate::web::api;
+use crate::web::approval_pages;
 use crate::web::flow_pages;
 use crate::web::guard::{self, CorsPolicy, Origin};
 use crate::web::idp_pages;
@@ -281,6 +282,8 @@ impl Router {
             BrowserEndpoint::Login(flow) if is_post => flow_pages::sign_in(&request, &flow).await,
             BrowserEndpoint::Consent(flow) if is_post => flow_pages::submit_consent(&request, &flow).await,
             BrowserEndpoint::Login(flow) | BrowserEndpoint::Consent(flow) => flow_pages::show(&request, &flow).await,
+            BrowserEndpoint::Approvals(id) if is_post => Box::pin(approval_pages::submit(&request, id.as_deref())).await,
+            BrowserEndpoint::Approvals(id) => Box::pin(approval_pages::show(&request, id.as_deref())).await,
             BrowserEndpoint::LoginCallback(name) => match context.config.idp(&name) {
                 Some(active) => idp_pages::callback(&request, active).await,
                 None => self.no_service(context.config),

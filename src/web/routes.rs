@@ -146,6 +146,8 @@ pub enum BrowserEndpoint {
     Consent(String),
     /// The callback for the upstream of a service.
     UpstreamCallback(ServiceRef),
+    /// The tool calls that wait for a person, or the one of this id.
+    Approvals(Option<String>),
 }
 
 /// The service that a path refers to.
@@ -196,6 +198,7 @@ enum Path {
     LoginCallback,
     Consent,
     UpstreamCallback,
+    Approvals,
     Services,
     Keys,
     Live,
@@ -203,6 +206,24 @@ enum Path {
     Style,
     Home,
 }
+
+/// The paths that are no endpoints of a service.
+const PAGES_AND_DOCUMENTS: [(&str, Path); 14] = [
+    ("/upstream/callback", Path::UpstreamCallback),
+    ("/upstream/callback/{service}", Path::UpstreamCallback),
+    ("/login/{flow}", Path::Login),
+    ("/login/callback/{idp}", Path::LoginCallback),
+    ("/consent/{flow}", Path::Consent),
+    ("/.well-known/jwks.json", Path::Keys),
+    ("/health/live", Path::Live),
+    ("/health/ready", Path::Ready),
+    ("/assets/style.css", Path::Style),
+    ("/", Path::Home),
+    ("/approvals", Path::Approvals),
+    ("/approvals/{flow}", Path::Approvals),
+    ("/services", Path::Services),
+    ("/services/{service}", Path::Services),
+];
 
 impl RouteTable {
     /// Builds the table. `prefix` is the path of the public URL, without a slash at its end.
@@ -245,18 +266,9 @@ impl RouteTable {
         for (row, (path, _)) in API_PATHS.into_iter().enumerate() {
             add(path, Path::Api(row));
         }
-        add("/upstream/callback", Path::UpstreamCallback);
-        add("/upstream/callback/{service}", Path::UpstreamCallback);
-        add("/login/{flow}", Path::Login);
-        add("/login/callback/{idp}", Path::LoginCallback);
-        add("/consent/{flow}", Path::Consent);
-        add("/services", Path::Services);
-        add("/services/{service}", Path::Services);
-        add("/.well-known/jwks.json", Path::Keys);
-        add("/health/live", Path::Live);
-        add("/health/ready", Path::Ready);
-        add("/assets/style.css", Path::Style);
-        add("/", Path::Home);
+        for (path, target) in PAGES_AND_DOCUMENTS {
+            add(path, target);
+        }
         Self {
             table,
             prefix: prefix.to_owned(),
@@ -311,6 +323,10 @@ impl RouteTable {
             }
             Path::Consent => browser(BrowserEndpoint::Consent(flow()), "GET, POST"),
             Path::UpstreamCallback => browser(BrowserEndpoint::UpstreamCallback(service()), "GET"),
+            Path::Approvals => browser(
+                BrowserEndpoint::Approvals(matched.params.get("flow").map(str::to_owned)),
+                "GET, POST",
+            ),
             Path::Live => (Route::Health(HealthCheck::Live), "GET, HEAD"),
             Path::Ready => (Route::Health(HealthCheck::Ready), "GET, HEAD"),
             Path::Style => (Route::Endpoint(Endpoint::Style), "GET, HEAD"),

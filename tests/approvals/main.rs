@@ -6,7 +6,9 @@
 mod bodies;
 mod held;
 mod input_required;
+mod pages;
 mod pins;
+mod processes;
 mod scene;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "each test binary uses a part")]

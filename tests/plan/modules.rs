@@ -64,7 +64,7 @@ app      PURE ASYNC HTTP argon2 dashmap http_body governor quick_cache std::thre
 agent    PURE ASYNC HTTP
 adapter  PURE ASYNC HTTP http_body quick_cache
 web      PURE ASYNC HTTP askama cookie matchit percent_encoding
-cli      PURE ASYNC HTTP clap rustls tokio::fs tokio::io tokio::net tokio::signal
+cli      PURE ASYNC HTTP clap rustix::termios rustix::io rustls tokio::fs tokio::io tokio::net tokio::signal
 cli      std::env std::fs std::os::unix std::process std::thread std::time
 ";
 

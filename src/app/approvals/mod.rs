@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::app::approval_admin::{ApprovalAdmin, ignore_rejection};
+use crate::app::approval_admin::{ApprovalAdmin, ApprovalView, DecisionError, Verdict, ignore_rejection};
 use crate::app::approvals::listings::Listings;
 pub(in crate::app) use crate::app::approvals::listings::{Listing, ListingKey};
 pub(in crate::app) use crate::app::approvals::wait_queue::Ticket;
@@ -92,6 +92,20 @@ impl Approvals {
     /// The approvals and pins, for decisions and pages.
     pub fn admin(&self) -> &ApprovalAdmin {
         &self.admin
+    }
+
+    /// Decides about a call, and wakes the calls that wait.
+    ///
+    /// # Errors
+    /// If it was decided before, or the store fails.
+    pub async fn decide(&self, view: &ApprovalView, verdict: Verdict, by: &str) -> Result<(), DecisionError> {
+        self.admin.decide(view.id, verdict, by).await?;
+        let is_approved = verdict == Verdict::Approve;
+        self.core
+            .audit
+            .record(audit_events::call_decided(view.id, view.record.tool_call(), by, is_approved));
+        self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Wakes the calls that wait for a decision.

@@ -86,6 +86,22 @@ impl Authorize {
         })
     }
 
+    /// Checks a password outside of a flow, with the waiting times of the login form.
+    pub async fn check_password(&self, source: IpAddr, cookies: BrowserCookies<'_>, name: &str, password: Secret) -> PasswordCheck {
+        let rate_key = special_ip::rate_limit_key(source).to_string();
+        let attempt = SignInAttempt {
+            source: &rate_key,
+            name,
+            is_known_browser: self.is_known_browser(cookies, name).await,
+        };
+        let config = self.core.config();
+        let check = self.passwords.check(&config.configured.users, attempt, password).await;
+        if check != PasswordCheck::Right {
+            tracing::info!(%source, "sign-in to decide about tool calls refused");
+        }
+        check
+    }
+
     /// The user of this name, bound to the password of now.
     pub(super) async fn password_user(&self, name: &str) -> User {
         let config = self.core.config();

@@ -116,10 +116,8 @@ impl Proxy {
             }
             return Execution::Ended(CallOutcome::Unknown);
         }
-        let kept = match &outcome {
-            CallOutcome::Result(text) | CallOutcome::Error(text) if text.len() > MAX_KEPT_BYTES => CallOutcome::NotKept,
-            other => other.clone(),
-        };
+        let is_too_long = matches!(&outcome, CallOutcome::Result(text) | CallOutcome::Error(text) if text.len() > MAX_KEPT_BYTES);
+        let kept = if is_too_long { CallOutcome::NotKept } else { outcome.clone() };
         for attempt in 1..=STORE_ATTEMPTS {
             match self.approvals.finish(approval, &kept).await {
                 Ok(()) => break,

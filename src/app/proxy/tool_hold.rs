@@ -200,21 +200,21 @@ impl Proxy {
         };
         let is_resumed = pending.resumed.is_some();
         match &record {
-            ApprovalRecord::Proposed(_) => Look::Wait,
             ApprovalRecord::Approved(_) if ticket.is_first() => self.start(pending, approval).await,
-            ApprovalRecord::Approved(_) => Look::Wait,
+            ApprovalRecord::Proposed(_) | ApprovalRecord::Approved(_) => Look::Wait,
             ApprovalRecord::Executing(_) if is_resumed || matches!(proposal, Proposal::Unsettled(_)) => Look::Wait,
             ApprovalRecord::AwaitingInput(state) if is_resumed => self.continue_round(pending, approval, state).await,
-            ApprovalRecord::Executed(state) => match state.outcome() {
-                CallOutcome::Unknown if is_resumed || matches!(proposal, Proposal::Unsettled(_)) => {
-                    if let Err(error) = self.approvals.forget_latest(pending.binding(), approval).await {
-                        tracing::warn!(%approval, %error, "an equal call will be told again that the outcome is unknown");
-                    }
+            ApprovalRecord::Executed(state) => {
+                let is_unknown = *state.outcome() == CallOutcome::Unknown;
+                if is_unknown && (is_resumed || matches!(proposal, Proposal::Unsettled(_))) {
+                    self.forget_unknown(pending, approval).await;
                     Look::Answer(outcome_message(pending, state.outcome(), &about))
+                } else if is_resumed {
+                    Look::Answer(outcome_message(pending, state.outcome(), &about))
+                } else {
+                    Look::AskAnew
                 }
-                outcome if is_resumed => Look::Answer(outcome_message(pending, outcome, &about)),
-                _ => Look::AskAnew,
-            },
+            }
             ApprovalRecord::Executing(_) | ApprovalRecord::AwaitingInput(_) => Look::AskAnew,
             ApprovalRecord::Denied(_) => {
                 let decision = record.decision();
@@ -225,6 +225,13 @@ impl Proxy {
             ApprovalRecord::Expired(_) => {
                 Look::Answer(pending.refuse("Not sent: nobody decided in time. Call the tool again to ask again.", Some(&about)))
             }
+        }
+    }
+
+    /// The caller is told that the outcome is unknown. A later equal call asks anew.
+    async fn forget_unknown(&self, pending: &PendingCall, approval: Id) {
+        if let Err(error) = self.approvals.forget_latest(pending.binding(), approval).await {
+            tracing::warn!(%approval, %error, "an equal call will be told again that the outcome is unknown");
         }
     }
 

@@ -1,0 +1,166 @@
+//! The binary: commands beside it, a kill while a call is executed, two instances on one Redis.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::scene::{Era, again, call, last_message, text};
+use crate::support::client::McpClient;
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
+use crate::support::world::{PASSWORD, USER};
+use crate::upstream::{Upstream, tool};
+
+/// Writes a configuration file with one service that asks for each call.
+fn configure(dir: &Path, port: u16, upstream: &Upstream) -> std::path::PathBuf {
+    let file = dir.join("gateway.toml");
+    let text = format!(
+        "public_url = \"http://127.0.0.1:{port}\"\nlisten = [\"127.0.0.1:{port}\"]\ndata_dir = \"{}\"\n[services.tracker]\nurl = \"{}\"\nupstream = \"none\"\n[services.tracker.tools]\ndefault = \"ask\"\napproval_hold = 2\nrules = {{ \"read_*\" = \"allow\" }}\n",
+        dir.display(),
+        upstream.url
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+async fn start(dir: &Path, port: u16, file: &Path) -> Process {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    let mut command = command();
+    command.arg("--config").arg(file).stdout(Stdio::null()).stderr(log);
+    Process::ready(&mut command, port, dir).await
+}
+
+/// Runs a command with the password on standard input.
+fn run(file: &Path, arguments: &[&str], password: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-oauth-gateway"));
+    command
+        .env_clear()
+        .env("MCP_GATEWAY_USERNAME", USER)
+        .env("MCP_GATEWAY_PASSWORD", PASSWORD);
+    let mut child = command
+        .args(arguments)
+        .arg("--config")
+        .arg(file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn rpc(client: &McpClient, access: &str, message: &Value) -> Value {
+    last_message(&client.mcp(http::Method::POST, access, Some(message.clone())).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_list_decide_and_manage_pins_beside_a_running_gateway() {
+    let upstream = Upstream::start(vec![vec![tool("pay", "Pays \u{1b}[31m"), tool("read_all", "Reads")]]).await;
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let file = configure(dir.path(), port, &upstream);
+    let gateway = start(dir.path(), port, &file).await;
+    let client = McpClient::register(&gateway.url).await;
+    let access = client.login().await.access;
+    let first = call(1, "pay", json!({"to": "mallory\u{1b}[2J"}), Era::Url);
+    let state = rpc(&client, &access, &first).await["result"]["requestState"].clone();
+    let listed = lines(&run(&file, &["approvals", "list", "--json"], ""));
+    assert_eq!(
+        (listed.len(), &listed[0]["tool"], &listed[0]["state"]),
+        (1, &"pay".into(), &"proposed".into())
+    );
+    let id = listed[0]["id"].as_str().unwrap();
+    let table = run(&file, &["approvals", "list"], "");
+    assert!(!table.stdout.contains(&0x1b), "no control characters reach the terminal");
+    for (password, arguments) in [
+        ("wrong", vec!["approvals", "approve", id, "--password-stdin"]),
+        ("", vec!["approvals", "approve", id]),
+    ] {
+        let refused = run(&file, &arguments, password);
+        assert!(!refused.status.success(), "{refused:?}");
+    }
+    assert!(upstream.calls().is_empty());
+    let approved = run(&file, &["approvals", "approve", id, "--password-stdin"], PASSWORD);
+    assert!(approved.status.success(), "{approved:?}");
+    assert_eq!(text(&rpc(&client, &access, &again(2, &first, &state, Value::Null)).await), "done 1");
+    let twice = run(&file, &["approvals", "deny", id, "--password-stdin"], PASSWORD);
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("already decided"), "{twice:?}");
+    let pins = lines(&run(&file, &["pins", "list", "tracker", "--json"], ""));
+    let (all, digest) = (pins[0]["digest"].as_str().unwrap(), pins[1]["latest"].as_str().unwrap());
+    for (expected, succeeds) in [(digest, false), (all, true)] {
+        let done = run(
+            &file,
+            &["pins", "approve", "tracker", "--expect", expected, "--password-stdin"],
+            PASSWORD,
+        );
+        assert_eq!(done.status.success(), succeeds, "{done:?}");
+    }
+    let policy = lines(&run(&file, &["policy", "show", "--json"], ""));
+    assert_eq!(
+        policy.iter().map(|row| row["rule"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["ask", "allow", "ask"]
+    );
+    assert!(run(&file, &["pins", "diff", "tracker"], "").status.success());
+    assert!(
+        run(&file, &["pins", "reset", "tracker", "--password-stdin"], PASSWORD)
+            .status
+            .success()
+    );
+    assert!(!run(&file, &["pins", "list", "tracker"], "").status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_while_a_call_is_executed_never_sends_it_twice() {
+    for round in 0..4u64 {
+        let upstream = Upstream::start(vec![vec![tool("pay", "Pays")]]).await;
+        upstream.set(|script| script.delay = Duration::from_secs(30));
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let file = configure(dir.path(), port, &upstream);
+        let gateway = start(dir.path(), port, &file).await;
+        let client = McpClient::register(&gateway.url).await;
+        let access = client.login().await.access;
+        let first = call(1, "pay", json!({}), Era::Url);
+        let state = rpc(&client, &access, &first).await["result"]["requestState"].clone();
+        let listed = lines(&run(&file, &["approvals", "list", "--json"], ""));
+        let approved = run(
+            &file,
+            &["approvals", "approve", listed[0]["id"].as_str().unwrap(), "--password-stdin"],
+            PASSWORD,
+        );
+        assert!(approved.status.success(), "{approved:?}");
+        let retry = again(2, &first, &state, Value::Null);
+        let calling = {
+            let (client, access, retry) = (client.clone(), access.clone(), retry.clone());
+            tokio::spawn(async move { client.mcp(http::Method::POST, &access, Some(retry)).await })
+        };
+        if round == 0 {
+            // Certainly sent.
+            while upstream.calls().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } else {
+            tokio::time::sleep(Duration::from_millis(round * 7)).await;
+        }
+        gateway.kill();
+        assert!(calling.await.is_err(), "the connection broke");
+        let sent = upstream.calls().len();
+        assert!(sent <= 1);
+        upstream.set(|script| script.delay = Duration::ZERO);
+        let _gateway = start(dir.path(), port, &file).await;
+        let answer = rpc(&client, &access, &again(3, &first, &state, Value::Null)).await;
+        if sent == 1 {
+            assert!(text(&answer).contains("outcome is unknown"), "{answer}");
+        }
+        let again_later = rpc(&client, &access, &again(4, &first, &state, Value::Null)).await;
+        assert_eq!(text(&again_later), text(&answer));
+        assert!(upstream.calls().len() <= 1, "round {round}");
+    }
+}
