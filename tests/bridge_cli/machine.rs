@@ -183,7 +183,6 @@ pub(crate) async fn visit(url: &str) -> Page {
 }
 
 /// Waits for a command. It must not hang.
-#[expect(clippy::disallowed_methods, reason = "a test waits for a real process")]
 pub(crate) fn wait(mut child: Child) -> Ended {
     for _ in 0..PATIENCE {
         if child.try_wait().unwrap().is_some() {

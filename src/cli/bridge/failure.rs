@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::store::StoreError;
+
 /// A failure of a command, with a text for a person: what happened, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -31,6 +33,12 @@ impl Failure {
 impl From<String> for Failure {
     fn from(text: String) -> Self {
         Self::Act(text)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Broken(error.to_string())
     }
 }
 

@@ -13,7 +13,6 @@ use crate::cli::table::{self, cell};
 use crate::cli::terminal::print_stdout;
 use crate::flow::pins::{Pinned, ToolPin};
 use crate::service::Upstream;
-use crate::store::StoreError;
 
 /// Runs `status`.
 ///
@@ -30,9 +29,9 @@ pub fn run(place: &Place) -> Result<(), Failure> {
     let (mut rows, mut waiting) = (Vec::new(), Vec::new());
     for active in stored {
         let report = local.block_on(local.app.stored.report(active));
-        let report = report.map_err(broken)?;
+        let report = report.map_err(Failure::from)?;
         let name = &active.service.name;
-        let pins = local.block_on(local.app.approvals.admin().pins(name)).map_err(broken)?;
+        let pins = local.block_on(local.app.approvals.admin().pins(name)).map_err(Failure::from)?;
         let tools = pins.as_ref().map(Tools::of);
         if needs_person(&report) {
             waiting.push(name.clone());
@@ -43,7 +42,7 @@ pub fn run(place: &Place) -> Result<(), Failure> {
             rows.push(row(name, &report, tools));
         }
     }
-    let approvals = local.block_on(local.app.approvals.admin().list()).map_err(broken)?;
+    let approvals = local.block_on(local.app.approvals.admin().list()).map_err(Failure::from)?;
     let now = Clock::System.now();
     let undecided = approvals.iter().filter(|approval| approval.is_undecided(now)).count();
     let address = local.app.urls().public_url();
@@ -66,10 +65,6 @@ pub fn run(place: &Place) -> Result<(), Failure> {
             waiting.join(", ")
         ))),
     }
-}
-
-fn broken(error: StoreError) -> Failure {
-    Failure::Broken(error.to_string())
 }
 
 /// What the gateway saw of a service's tools when it listed them last. It lists them only where the
