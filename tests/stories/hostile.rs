@@ -245,13 +245,17 @@ async fn a_modified_callback_is_refused_and_the_genuine_one_works_once() {
     assert_eq!(asked, 0, "no code went upstream");
     let home = browser.get(&callback).await;
     assert!(home.onward().unwrap().contains("code="), "{}", home.text);
-    let left = browser.cookies.keys().filter(|key| key.contains(&flow[..8])).count();
-    assert_eq!(left, 0, "its cookies are gone");
-    leads_nowhere(&browser.get(&callback).await, "a second time");
+    let left: Vec<_> = browser.cookies.keys().filter(|key| key.contains(&flow[..8])).collect();
+    assert!(
+        left.len() == 1 && left[0].contains("-u-"),
+        "only what repeats the answer is left: {left:?}"
+    );
+    assert_eq!(browser.get(&callback).await.onward(), home.onward(), "a second time");
     assert_eq!(
         Pair::of(&client.redeem(&McpClient::code(&home.onward().unwrap())).await).expires_in,
         3_590
     );
+    leads_nowhere(&browser.get(&callback).await, "after the code was redeemed");
 }
 
 /// The upstream promises `iss` and sends another or none (RFC 9207 §2.4).

@@ -183,7 +183,9 @@ async fn provider_callback_works_once_and_only_in_its_own_browser() {
     assert_eq!(count(&idp, "/token"), 0, "nothing was exchanged so far");
     let consent = browser.get(&callback).await.onward().expect("it is good where it belongs");
     assert!(consent.contains("/consent/"), "{consent}");
-    assert_eq!(browser.get(&callback).await.status, 400, "a second time");
+    assert_eq!(browser.get(&callback).await.onward().as_ref(), Some(&consent), "a second time");
+    world.pass(30);
+    assert_eq!(browser.get(&callback).await.status, 400, "half a minute later");
     assert_eq!(count(&idp, "/token"), 1);
     // Only this browser can open the consent page.
     assert_eq!(browser.get(&consent).await.status, 200);

@@ -105,9 +105,9 @@ async fn upstream_callback_is_accepted_only_at_its_own_service() {
     let stranger = Browser::default().get(&callback).await;
     assert!(stranger.status == 403 && stranger.onward().is_none(), "{}", stranger.text);
     let answer = client.follow(&mut browser, callback.clone()).await;
+    Pair::of(&client.redeem(&McpClient::code(&answer)).await);
     let again = browser.get(&callback).await;
     assert!(again.status.is_client_error() && again.onward().is_none(), "{}", again.text);
-    Pair::of(&client.redeem(&McpClient::code(&answer)).await);
 }
 
 /// The URLs of a service, each with its issuer.
