@@ -20,6 +20,7 @@ use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::observe::audit::AuditLog;
+use mcp_oauth_gateway::service::adapter_urls::AdapterUrls;
 use mcp_oauth_gateway::service::client::ClientDocuments;
 use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
@@ -117,6 +118,7 @@ fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Htt
             json_token: false,
             announces_iss: true,
             redirect_schemes: vec![],
+            adapters: AdapterUrls::default(),
             client_documents: ClientDocuments::default(),
         },
         clock,

@@ -90,7 +90,7 @@ fn list(servers: &[Value], as_json: bool) -> Result<(), String> {
 fn show(servers: &[Value], name: &str, as_json: bool) -> Result<(), String> {
     let server = find(servers, name)?;
     if as_json {
-        return print_lines(&[server.clone()]);
+        return print_lines(std::slice::from_ref(server));
     }
     let members = server.as_object().into_iter().flatten();
     let rows: Vec<[String; 2]> = members.map(|(name, value)| [name.clone(), table::cell(&text(value))]).collect();

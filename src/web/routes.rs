@@ -317,10 +317,7 @@ impl RouteTable {
             Path::UserInfo => resource_server(ResourceServerEndpoint::UserInfo, "GET, POST, OPTIONS"),
             Path::Authorize => browser(BrowserEndpoint::Authorize(service()), "GET"),
             Path::Login => browser(BrowserEndpoint::Login(flow()), "GET, POST"),
-            Path::LoginCallback => {
-                let idp = matched.params.get("idp").unwrap_or("").to_owned();
-                browser(BrowserEndpoint::LoginCallback(idp), "GET")
-            }
+            Path::LoginCallback => browser(BrowserEndpoint::LoginCallback(param("idp")), "GET"),
             Path::Consent => browser(BrowserEndpoint::Consent(flow()), "GET, POST"),
             Path::UpstreamCallback => browser(BrowserEndpoint::UpstreamCallback(service()), "GET"),
             Path::Approvals => browser(

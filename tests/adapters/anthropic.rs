@@ -1,4 +1,5 @@
 //! `POST /anthropic/v1/messages`, who may call, and what passes.
+#![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::time::{Duration, Instant};
 
@@ -430,7 +431,8 @@ async fn a_quiet_message_reaches_the_client_event_by_event_and_a_leaving_client_
         .open_anthropic(site.message(&json!([user("x")]), true).to_string(), "mcp-client-2025-11-20")
         .await;
     let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-    assert!(begun.elapsed() < Duration::from_millis(1_500) && String::from_utf8_lossy(&first).contains("message_start"));
+    assert!(begun.elapsed() < Duration::from_secs(10), "the whole answer takes 20 s");
+    assert!(String::from_utf8_lossy(&first).contains("message_start"));
     drop(response);
     // A client that leaves while a tool runs cancels the call, too.
     site.vendor.script([Turn::call("tracker__slow", r#"{"ms":20000}"#)]);
@@ -443,7 +445,7 @@ async fn a_quiet_message_reaches_the_client_event_by_event_and_a_leaving_client_
     drop(response);
     let left = Instant::now();
     while site.vendor.open_requests() > 0 || site.world.standin.open_streams() > 0 {
-        assert!(left.elapsed() < Duration::from_secs(1), "something goes on");
+        assert!(left.elapsed() < Duration::from_secs(5), "something goes on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

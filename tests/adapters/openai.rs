@@ -1,4 +1,5 @@
 //! `POST /openai/v1/responses`.
+#![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::time::{Duration, Instant};
 
@@ -552,9 +553,9 @@ async fn limits_end_the_loop_and_keep_the_answer() {
 #[tokio::test]
 async fn parallel_calls_run_in_parallel_unless_the_client_says_no() {
     let site = Site::new().await;
-    for (parallel, at_least, at_most) in [(true, 0, 900), (false, 1_000, 9_000)] {
+    for (parallel, at_least, at_most) in [(true, 0, 3_900), (false, 4_000, 60_000)] {
         site.vendor.script([
-            Turn::call("tracker__slow", r#"{"ms":500}"#).and_call("tracker__slow", r#"{"ms":500}"#),
+            Turn::call("tracker__slow", r#"{"ms":2000}"#).and_call("tracker__slow", r#"{"ms":2000}"#),
             Turn::say("Done."),
         ]);
         let mut body = request(&site, false);
@@ -693,13 +694,13 @@ async fn the_first_byte_arrives_at_once_and_a_leaving_client_cancels() {
     let begun = Instant::now();
     let mut response = site.open_openai(request(&site, true).to_string()).await;
     let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-    assert!(begun.elapsed() < Duration::from_millis(1_500));
+    assert!(begun.elapsed() < Duration::from_secs(10), "the whole answer takes 20 s");
     assert!(String::from_utf8_lossy(&first).contains("response.created"));
     assert_eq!(site.vendor.open_requests(), 1);
     drop(response);
     let left = Instant::now();
     while site.vendor.open_requests() > 0 {
-        assert!(left.elapsed() < Duration::from_secs(1), "the vendor's call goes on");
+        assert!(left.elapsed() < Duration::from_secs(5), "the vendor's call goes on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -33,6 +33,12 @@ async fn asked(scene: &Scene, arguments: Value) -> (String, Value, Value) {
     (url, first, asked["result"]["requestState"].clone())
 }
 
+/// Posts a form.
+async fn post(browser: &mut Browser, url: &str, fields: &[(&'static str, String)]) -> Page {
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    browser.post(url, &fields).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_user_of_the_grant_decides_with_the_password_and_only_once() {
     let mut scene = Scene::new().await;
@@ -64,10 +70,6 @@ async fn the_user_of_the_grant_decides_with_the_password_and_only_once() {
             ("decision", decision.into()),
         ]
     };
-    async fn post(browser: &mut Browser, url: &str, fields: &[(&'static str, String)]) -> Page {
-        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        browser.post(url, &fields).await
-    }
     // Nothing is decided without the password, by another form, or by a GET.
     for refused in [decide("", "approve"), decide("wrong", "approve")] {
         assert_eq!(post(&mut browser, &url, &refused).await.status, 401);

@@ -141,6 +141,7 @@ pub(crate) fn tracker(service: &mut Service, url: &str, policy: ToolPolicy) {
 }
 
 /// A call of a tool.
+#[expect(clippy::needless_pass_by_value, reason = "a call is written once, with a literal")]
 pub(crate) fn call(id: u64, tool: &str, arguments: Value, era: Era) -> Value {
     let meta = match era {
         Era::Held => json!({"progressToken": "p1"}),

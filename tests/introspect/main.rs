@@ -1,4 +1,5 @@
 //! Resource servers that the gateway does not proxy: sign-in, introspection, user data and keys.
+#![expect(clippy::too_many_lines, reason = "a story is read from top to bottom")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
