@@ -45,6 +45,7 @@ figures:
 lint:
 	@echo '== lint: formatting, then clippy with every warning an error'
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --bins --tests --features raw,vault -- -D warnings
 	cargo clippy --no-default-features --lib --bins -- -D warnings

@@ -36,8 +36,12 @@ fuzz_target!(|path: &str| {
 
 fn judge(method: &Method, path: &str, found: &Result<Route, RouteError>) {
     match found {
-        Ok(Route::Endpoint(Endpoint::Browser(BrowserEndpoint::Login(flow)))) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/login/{flow}")),
-        Ok(Route::Endpoint(Endpoint::Browser(BrowserEndpoint::Consent(flow)))) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/consent/{flow}")),
+        Ok(Route::Endpoint(Endpoint::Browser(BrowserEndpoint::Login(flow)))) => {
+            assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/login/{flow}"))
+        }
+        Ok(Route::Endpoint(Endpoint::Browser(BrowserEndpoint::Consent(flow)))) => {
+            assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/consent/{flow}"))
+        }
         Ok(_) => exact(path),
         Err(RouteError::Method(allowed)) => assert!(allowed.split(", ").all(|name| name != method.as_str())),
         Err(RouteError::NotFound) => {}
