@@ -201,6 +201,11 @@ impl RuntimeConfig {
         configured.chain(self.servers.values())
     }
 
+    /// Whether there is a service that the gateway does not proxy.
+    pub fn has_externals(&self) -> bool {
+        self.externals().next().is_some()
+    }
+
     /// The service that is also at `/mcp`.
     pub fn default_service(&self) -> Option<&Arc<ActiveService>> {
         self.services.iter().find(|active| active.service.is_default)

@@ -90,7 +90,7 @@ fn list(servers: &[Value], as_json: bool) -> Result<(), String> {
 fn show(servers: &[Value], name: &str, as_json: bool) -> Result<(), String> {
     let server = find(servers, name)?;
     if as_json {
-        return print_lines(std::slice::from_ref(server));
+        return print_lines([server]);
     }
     let members = server.as_object().into_iter().flatten();
     let rows: Vec<[String; 2]> = members.map(|(name, value)| [name.clone(), table::cell(&text(value))]).collect();
@@ -153,7 +153,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn print_lines(values: &[Value]) -> Result<(), String> {
+fn print_lines<'a>(values: impl IntoIterator<Item = &'a Value>) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     for value in values {
         writeln!(out, "{value}").map_err(|error| error.to_string())?;

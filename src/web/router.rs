@@ -246,7 +246,9 @@ impl Router {
         let (parts, body) = request.into_parts();
         match (endpoint, external) {
             // At the root, the key says which service is meant.
-            (ResourceServerEndpoint::Introspect, external) if external.is_some() || *service == ServiceRef::Default => {
+            (ResourceServerEndpoint::Introspect, external)
+                if external.is_some() || (*service == ServiceRef::Default && context.config.has_externals()) =>
+            {
                 let named = external.filter(|_| *service != ServiceRef::Default);
                 Box::pin(introspection::introspect(&self.app, named, &parts, body, context.address.source)).await
             }

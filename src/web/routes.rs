@@ -285,11 +285,8 @@ impl RouteTable {
             (None, Some(name)) => ServiceRef::Alias(name.to_owned()),
             (None, None) => ServiceRef::Default,
         };
-        if !["service", "alias"]
-            .into_iter()
-            .filter_map(|key| matched.params.get(key))
-            .all(is_service_name)
-        {
+        let mut names = ["service", "alias"].into_iter().filter_map(|key| matched.params.get(key));
+        if !names.all(is_service_name) {
             return Err(RouteError::NotFound);
         }
         let document = |document| (Route::Endpoint(Endpoint::Document(document)), "GET, HEAD, OPTIONS");

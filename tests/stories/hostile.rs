@@ -1177,8 +1177,9 @@ async fn redirects_of_the_upstream_are_never_followed() {
     world
         .standin
         .set(|b| b.mcp_redirect = Some(format!("http://127.0.0.1:{}/stolen", trap.port)));
+    // A redirect to another host is how some upstreams refuse a token.
     let page = client.call(&pair.access, "echo", json!({ "text": "x" })).await;
-    assert!(page.status == 502 && page.header("location").is_empty(), "{}", page.text);
+    assert!(page.status == 401 && page.header("location").is_empty(), "{}", page.text);
     assert!(trap.visits().is_empty(), "{:?}", trap.visits());
 }
 
