@@ -43,7 +43,7 @@ fn forgeries(other: &str) -> Vec<(&'static str, OpenId)> {
     vec![
         ("wrong aud", claims(json!({ "aud": "another client" }))),
         ("no aud", claims(json!({ "aud": null }))),
-        ("several aud without azp", claims(json!({ "aud": ["gateway", "another client"] }))),
+        ("several other aud", claims(json!({ "aud": ["another client", "a third"] }))),
         (
             "several aud, azp another",
             claims(json!({ "aud": ["gateway", "another client"], "azp": "another client" })),
@@ -134,6 +134,7 @@ async fn forged_id_tokens_never_sign_in_a_user() {
     for fine in [
         json!({}),
         json!({ "aud": ["gateway", "another client"], "azp": "gateway" }),
+        json!({ "aud": ["gateway", "https://identity.example/"] }),
         json!({ "exp": now() - 30 }),
     ] {
         idp.set(|b| {
