@@ -7,7 +7,7 @@ set -euo pipefail
 binary=$1
 runs=${2:-5}
 # About 2 MiB are memory of the process itself. The rest are pages of the binary, which grows with its code.
-most_kib=$((16 * 1024))
+most_kib=$((18 * 1024))
 # A start makes files and waits for the disk, `--help` does not: a disk may be slow, a machine too, but not both so much.
 most_times=150
 

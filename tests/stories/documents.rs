@@ -203,11 +203,12 @@ fn rust_files(folder: &str) -> Vec<String> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
-            let name = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());
-            match Path::new(&name).extension() {
-                Some(end) if end == "rs" => found.push(name),
-                Some(_) => {}
-                None => folders.push(name),
+            let entry = entry.unwrap();
+            let name = format!("{folder}/{}", entry.file_name().into_string().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(name);
+            } else if Path::new(&name).extension().is_some_and(|end| end == "rs") {
+                found.push(name);
             }
         }
     }
