@@ -47,7 +47,7 @@ lint:
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --lib --bins --tests --features raw,vault -- -D warnings
+	cargo clippy --lib --bins --test contract --test stories --features raw,vault -- -D warnings
 	cargo clippy --no-default-features --lib --bins -- -D warnings
 
 # Tests that need a redis-server say so and pass without this; here they run.
