@@ -47,7 +47,7 @@ lint:
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --lib --bins --test contract --test stories --features raw,vault -- -D warnings
+	cargo clippy --lib --bins --test contract --test features --features raw,vault -- -D warnings
 	cargo clippy --no-default-features --lib --bins -- -D warnings
 
 # Tests that need a redis-server say so and pass without this; here they run.
@@ -57,7 +57,7 @@ unit: services
 	@echo '== unit: the tests of the workspace'
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace; else set -x; cargo test --workspace --all-targets; fi
 	@echo '== unit: the one story of the feature raw, and the store of the feature vault'
-	cargo test --features raw,vault --lib --test contract --test stories -- raw vault
+	cargo test --features raw,vault --lib --test contract --test features -- raw vault
 
 doctest:
 	@echo '== doctest: the examples in the documentation'

@@ -32,8 +32,6 @@ mod overload;
 mod profiles;
 mod provider_check;
 mod proxy;
-#[cfg(feature = "raw")]
-mod raw;
 mod reconfigured;
 mod reference;
 mod refresh;
@@ -51,5 +49,3 @@ mod streams;
 mod support;
 mod unlock;
 mod upstreams;
-#[cfg(feature = "vault")]
-mod vault_replicas;

@@ -73,7 +73,7 @@ async function image(stage, shell) {
   await stage.check('the build gets what cargo reads, and nothing that is private', async () => {
     const got = new Set([...said.matchAll(/^context \.\/(.*)$/gm)].map(([, file]) => file));
     for (const file of PRIVATE) assert(!got.has(file), file);
-    for (const file of got) assert(/^(Cargo\.(toml|lock)|README\.md|(benches|demo|src|standin|templates|tests\/(adapters|approvals|bridge|bridge_cli|contract|doctor|field|introspect|plan|stories|support|transitions))\/.*)$/.test(file), file);
+    for (const file of got) assert(/^(Cargo\.(toml|lock)|README\.md|(benches|demo|src|standin|templates|tests\/(adapters|approvals|bridge|bridge_cli|contract|doctor|features|field|introspect|plan|stories|support|transitions))\/.*)$/.test(file), file);
     const manifest = readFileSync(join(REPOSITORY, 'Cargo.toml'), 'utf8');
     for (const [, file] of manifest.matchAll(/^(?:path|readme) = "([^"]*)"/gm)) assert([...got].some((name) => name === file || name.startsWith(`${file}/`)), `${file} of Cargo.toml`);
     for (const file of ['src/main.rs', 'src/lib.rs', 'templates/style.css', 'Cargo.lock']) assert(got.has(file), `no ${file}`);
