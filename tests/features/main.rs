@@ -2,6 +2,7 @@
 //! own, because the one of the stories takes minutes to build again with other features.
 #![cfg(any(feature = "raw", feature = "vault"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::format_push_string, reason = "requests are short, and read better so")]
 
 #[cfg(feature = "raw")]
 mod raw;
