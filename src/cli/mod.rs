@@ -22,6 +22,7 @@ pub mod load_config;
 pub mod local_keys;
 pub mod password_users;
 mod pins;
+mod policy;
 mod registered_servers;
 pub mod reload;
 pub mod reload_request;
@@ -66,7 +67,7 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Approvals(command)) => match command {
             ApprovalCommand::Approvals { action, kept: flags } => read(flags).and_then(|storage| approvals::run(&action, &storage)),
             ApprovalCommand::Pins { action, kept: flags } => read(flags).and_then(|storage| pins::run(&action, &storage)),
-            ApprovalCommand::Policy { action, kept: flags } => read(flags).and_then(|storage| pins::run_policy(&action, &storage)),
+            ApprovalCommand::Policy { action, kept: flags } => read(flags).and_then(|storage| policy::run(&action, &storage)),
         },
         Some(Subcommand::Users { action, kept: flags }) => read(flags).and_then(|storage| users::run(action, &storage)),
         Some(Subcommand::Audit { action }) => audit::run(&action),

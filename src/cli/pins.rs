@@ -1,4 +1,4 @@
-//! `pins` and `policy`: the definitions of tools, and what the policies mean for them.
+//! `pins`: the definitions of tools.
 
 use serde_json::json;
 use tokio::runtime::Builder;
@@ -10,10 +10,9 @@ use crate::cli::decider;
 use crate::cli::storage::Storage;
 use crate::cli::table::{self, cell};
 use crate::cli::terminal::{print_stderr, print_stdout};
-use crate::config::approval_flags::{Pins, Policy};
+use crate::config::approval_flags::Pins;
 use crate::flow::pins::{Pinned, PinnedDefinition, ToolPin};
 use crate::mcp::tool::PinStatus;
-use crate::service::tool_policy::PinRule;
 
 /// Runs `pins`.
 ///
@@ -49,60 +48,12 @@ pub(super) fn run(action: &Pins, storage: &Storage) -> Result<(), String> {
     })
 }
 
-/// Runs `policy`.
-///
-/// # Errors
-/// A text for the operator.
-pub(super) fn run_policy(action: &Policy, storage: &Storage) -> Result<(), String> {
-    let Policy::Show { service: wanted, json } = action;
-    let Some(services) = &storage.services else {
-        return Err("policies are in the configuration file\n  name it with --config FILE".to_owned());
-    };
-    if let Some(wanted) = wanted
-        && !services.iter().any(|service| service.name == *wanted)
-    {
-        return Err(format!("there is no service '{}'", cell(wanted)));
-    }
-    block_on(async {
-        let admin = open(storage).await?;
-        let mut rows = vec![["SERVICE", "TOOL", "CALLS ARE", "BECAUSE"].map(str::to_owned)];
-        let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
-        for service in services.iter().filter(|service| is_wanted(&service.name)) {
-            let Some(policy) = &service.tools else {
-                rows.push([service.name.clone(), "*".into(), "allow".into(), "it has no tool policy".into()]);
-                continue;
-            };
-            let known = admin.pins(&service.name).await.map_err(|error| error.to_string())?;
-            let known = known
-                .iter()
-                .flat_map(|pins| pins.tools().iter().map(move |(name, pin)| (name.as_str(), status(pins, name, pin))));
-            let status_of = |status| if policy.pin == PinRule::Off { PinStatus::Off } else { status };
-            let any = [("(any other tool)", PinStatus::Unlisted)];
-            for (tool, status) in known.chain(any) {
-                let decision = policy.decide(tool, status_of(status));
-                rows.push([
-                    service.name.clone(),
-                    cell(tool),
-                    decision.rule.as_str().to_owned(),
-                    policy.explain(decision),
-                ]);
-            }
-        }
-        if *json {
-            return rows.iter().skip(1).try_for_each(|[service, tool, rule, why]| {
-                print_json(&json!({"service": service, "tool": tool, "rule": rule, "because": why}))
-            });
-        }
-        table::print(&rows)
-    })
-}
-
-fn block_on(work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+pub(super) fn block_on(work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(work)
 }
 
-async fn approver(storage: &Storage, flags: &crate::config::approval_flags::DeciderFlags) -> Result<String, String> {
+pub(super) async fn approver(storage: &Storage, flags: &crate::config::approval_flags::DeciderFlags) -> Result<String, String> {
     let signed_in = decider::sign_in(storage, flags).await?;
     if !signed_in.is_approver {
         return Err(format!(
@@ -118,7 +69,7 @@ async fn pins(admin: &ApprovalAdmin, service: &str) -> Result<Pinned, String> {
     pins.ok_or_else(|| format!("the gateway has not listed the tools of '{}' yet", cell(service)))
 }
 
-fn status(pins: &Pinned, name: &str, pin: &ToolPin) -> PinStatus {
+pub(super) fn status(pins: &Pinned, name: &str, pin: &ToolPin) -> PinStatus {
     pins.status(name, pin.latest().map(|latest| &latest.digest))
 }
 
