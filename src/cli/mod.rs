@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Approvals(command)) => match command {
             ApprovalCommand::Approvals { action, kept: flags } => read(flags).and_then(|storage| approvals::run(&action, &storage)),
             ApprovalCommand::Pins { action, kept: flags } => read(flags).and_then(|storage| pins::run(&action, &storage)),
-            ApprovalCommand::Policy { action, kept: flags } => read(flags).and_then(|storage| policy::run(&action, &storage)),
+            ApprovalCommand::Policy { action, kept: flags } => policy::run(&action, flags),
         },
         Some(Subcommand::Users { action, kept: flags }) => read(flags).and_then(|storage| users::run(action, &storage)),
         Some(Subcommand::Audit { action }) => audit::run(&action),

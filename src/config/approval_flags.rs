@@ -2,6 +2,7 @@
 
 use clap::{Arg, Args};
 
+use crate::config::bridge_flags::PolicyChoice;
 use crate::config::storage_flags::StorageFlags;
 
 /// The commands.
@@ -30,7 +31,7 @@ pub enum ApprovalCommand {
         #[command(flatten)]
         kept: StorageFlags,
     },
-    /// Show what the tool policies mean for each known tool
+    /// Show what the tool policies mean for each known tool, and change their rules
     #[command(mut_args(global))]
     Policy {
         /// The action.
@@ -141,6 +142,46 @@ pub enum Policy {
         #[arg(long)]
         json: bool,
     },
+    /// Write a rule into the configuration file: for one tool, or for all without a rule of their own
+    ///
+    /// Asks for the password of an approver. A running gateway uses the rule at once, and calls that
+    /// were approved under the old policy are not executed.
+    Set {
+        /// The service
+        service: String,
+        /// What a call needs
+        #[arg(value_enum)]
+        rule: PolicyChoice,
+        /// Whose rule it is.
+        #[command(flatten)]
+        scope: RuleScope,
+        /// Who decides.
+        #[command(flatten)]
+        decider: DeciderFlags,
+    },
+    /// Remove a rule from the configuration file
+    Unset {
+        /// The service
+        service: String,
+        /// Whose rule it is.
+        #[command(flatten)]
+        scope: RuleScope,
+        /// Who decides.
+        #[command(flatten)]
+        decider: DeciderFlags,
+    },
+}
+
+/// The tools of a rule.
+#[derive(Clone, Debug, Args)]
+#[group(multiple = false)]
+pub struct RuleScope {
+    /// The tool, or a pattern with * for several [default: all tools without a rule of their own]
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// All tools that an approved definition calls read-only
+    #[arg(long)]
+    pub read_only: bool,
 }
 
 /// Accepts a flag before and after the action.

@@ -33,6 +33,12 @@ pub enum EditError {
     /// The table of the service has no header of its own, or `services` is an inline table.
     #[error("[services.{0}] cannot be edited here: write each service as a table with a header of its own")]
     NoHeader(String),
+    /// There is no such service.
+    #[error("there is no [services.{0}]")]
+    NoService(String),
+    /// There is no such rule.
+    #[error("[services.{0}.tools] has no such rule")]
+    NoRule(String),
 }
 
 /// Whether the text has a service of this name.

@@ -7,6 +7,7 @@ pub mod choices;
 pub mod doctor_flags;
 pub mod document;
 pub mod edit;
+pub mod edit_policy;
 pub mod external;
 pub mod features;
 pub mod flags;

@@ -118,6 +118,55 @@ async fn commands_list_decide_and_manage_pins_beside_a_running_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn policy_set_writes_a_rule_that_the_running_gateway_applies() {
+    let upstream = Upstream::start(vec![vec![tool("pay", "Pays"), tool("read_all", "Reads")]]).await;
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let file = configure(dir.path(), port, &upstream);
+    let before = std::fs::read_to_string(&file).unwrap();
+    let set = |arguments: &[&str], password: &str| {
+        let output = run(&file, &[&["policy"], arguments].concat(), password);
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let gateway = start(dir.path(), port, &file).await;
+    let client = McpClient::register(&gateway.url).await;
+    let access = client.login().await.access;
+    let pay = call(1, "pay", json!({}), Era::Url);
+    let asked = rpc(&client, &access, &pay).await;
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+
+    for (arguments, password, reason) in [
+        (&["set", "tracker", "deny", "--password-stdin"][..], "wrong", "password is wrong"),
+        (&["set", "tracker", "deny"], "", "no terminal"),
+        (
+            &["set", "nothing", "deny", "--password-stdin"],
+            PASSWORD,
+            "there is no [services.nothing]",
+        ),
+        (
+            &["unset", "tracker", "--tool", "pay", "--password-stdin"],
+            PASSWORD,
+            "has no such rule",
+        ),
+    ] {
+        let (is_done, message) = set(arguments, password);
+        assert!(!is_done && message.contains(reason), "{arguments:?}: {message}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    }
+
+    let (is_done, message) = set(&["set", "tracker", "allow", "--tool", "pay", "--password-stdin"], PASSWORD);
+    assert!(is_done && message.contains("has read the configuration again"), "{message}");
+    assert_eq!(text(&rpc(&client, &access, &pay).await), "done 1");
+    let (is_done, message) = set(&["unset", "tracker", "--tool", "pay", "--password-stdin"], PASSWORD);
+    assert!(is_done, "{message}");
+    let asked = rpc(&client, &access, &pay).await;
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    let (is_done, message) = set(&["set", "tracker", "deny", "--password-stdin"], PASSWORD);
+    assert!(is_done, "{message}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before.replace("\"ask\"", "\"deny\""));
+    assert_eq!(upstream.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_while_a_call_is_executed_never_sends_it_twice() {
     for round in 0..4u64 {
         let upstream = Upstream::start(vec![vec![tool("pay", "Pays")]]).await;

@@ -103,7 +103,7 @@ pub fn remove(name: &str, yes: bool, place: &Place) -> Result<(), Failure> {
         edit::remove_service(text, name).map_err(|error| error.to_string())
     })
     .map_err(|error| Failure::Broken(format!("the service is still in the file: {error}")))?;
-    let gateway = GatewayState::after_change(&local)?;
+    let gateway = GatewayState::after_change(&local.validated.start.data_dir).map_err(Failure::Broken)?;
     if place.json {
         let value = joined(json!({ "service": name, "removed": true }), removal.to_json());
         print_json(&joined(value, gateway.to_json()))?;

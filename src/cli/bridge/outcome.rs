@@ -1,5 +1,6 @@
 //! What a sign-in led to, and whether the running gateway knows it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use crate::app::runtime_config::ActiveService;
 use crate::cli::bridge::failure::Failure;
 use crate::cli::bridge::local::Local;
+use crate::cli::data_dir;
 use crate::cli::grants::print_json;
 use crate::cli::reload_request::{self, ReloadAnswer};
 use crate::cli::table::printable;
@@ -26,15 +28,15 @@ pub enum GatewayState {
 }
 
 impl GatewayState {
-    /// Asks the running gateway to use the new configuration.
+    /// Asks the running gateway of this data directory to use the new configuration.
     ///
     /// # Errors
     /// If the request cannot be written.
-    pub fn after_change(local: &Local) -> Result<Self, Failure> {
-        if !local.is_gateway_running() {
+    pub fn after_change(dir: &Path) -> Result<Self, String> {
+        if !data_dir::is_locked(dir) {
             return Ok(Self::Stopped);
         }
-        let answer = reload_request::request(&local.validated.start.data_dir).map_err(Failure::Broken)?;
+        let answer = reload_request::request(dir)?;
         Ok(match answer {
             ReloadAnswer::Done => Self::Reloaded,
             ReloadAnswer::Refused(reason) => Self::Refused(reason),
@@ -80,7 +82,7 @@ pub fn joined(mut one: Value, other: Value) -> Value {
 pub async fn report(local: &Local, active: &Arc<ActiveService>, as_json: bool) -> Result<(), Failure> {
     let stored = local.app.stored.report(active).await;
     let stored = stored.map_err(|error| Failure::Broken(error.to_string()))?;
-    let gateway = GatewayState::after_change(local)?;
+    let gateway = GatewayState::after_change(&local.validated.start.data_dir).map_err(Failure::Broken)?;
     let (name, address) = (&active.service.name, local.app.urls().service_url(&active.service));
     if as_json {
         let value = json!({
