@@ -1,11 +1,14 @@
 // MCP servers that the gateway does not proxy, behind the packages of sdk/, each built and installed from the built file into a
 // fresh environment: FastAPI, FastMCP (examples/filesystem-server), the MCP Python SDK, Hono with the MCP TypeScript SDK
-// (examples/typescript-server), Express and Fastify. Half of them have JWTs, half opaque tokens.
+// (examples/typescript-server), Express and Fastify. Half of them have JWTs, half opaque tokens. At the end the conformance
+// suite compares an MCP server behind the middleware with the same server alone.
 import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { PASSWORD, ROOT, USER, assert, equal, freePort, gatewayBin, run } from '../lib/kit.mjs';
+import { compareServer } from '../lib/conformance.mjs';
 import { form, login as flow, parseChallenge } from '../lib/oauth.mjs';
 import { connect } from '../clients/ts.mjs';
+import { startInjector } from '../pieces/bearer-injector.mjs';
 
 const SIGNED_IN = { user: USER, password: PASSWORD };
 const login = (url, o) => flow(url, { ...SIGNED_IN, ...o });
@@ -19,7 +22,7 @@ export default async function resourceServers(stage) {
   const py = join(stage.dir, 'py');
   const js = join(stage.dir, 'js');
   const ok = async (name, command, args, o = {}) => {
-    const r = await run(stage, name, command, args, { timeout: 110_000, ...o });
+    const r = await run(stage, name, command, args, { timeout: 300_000, ...o });
     assert(r.code === 0, `${command} ${args.join(' ')}: ${r.output.slice(-600)}`);
     return r;
   };
@@ -28,7 +31,7 @@ export default async function resourceServers(stage) {
     await ok('wheel', join(py, 'bin/pip'), ['wheel', '-q', '--no-deps', '-w', stage.dir, join(SDK, 'python')]);
     const wheel = readdirSync(stage.dir).find((name) => name.endsWith('.whl'));
     await ok('pip', join(py, 'bin/pip'), ['install', '-q', join(stage.dir, wheel), ...PIP]);
-  });
+  }, { timeout: 600_000 });
   await stage.must('the npm package is built, and installed from the packed file into a fresh folder', async () => {
     await ok('npm-ci', 'npm', ['ci', '--silent', '--no-audit', '--no-fund', '--prefix', join(SDK, 'typescript')]);
     await ok('npm-pack', 'npm', ['pack', '--silent', join(SDK, 'typescript'), '--pack-destination', stage.dir]);
@@ -36,13 +39,16 @@ export default async function resourceServers(stage) {
     mkdirSync(js);
     writeFileSync(join(js, 'package.json'), '{"private":true,"type":"module"}');
     await ok('npm-install', 'npm', ['install', '--silent', '--no-audit', '--no-fund', '--prefix', js, join(stage.dir, packed), ...NPM]);
-    copyFileSync(join(ROOT, 'pieces/resource-server.mjs'), join(js, 'resource-server.mjs'));
+    for (const piece of ['resource-server.mjs', 'resource-middleware.mjs']) copyFileSync(join(ROOT, 'pieces', piece), join(js, piece));
     copyFileSync(join(EXAMPLES, 'typescript-server/server.ts'), join(js, 'server.ts'));
-  });
+  }, { timeout: 600_000 });
 
   const servers = {};
   for (const [kind, mode] of Object.entries(KINDS)) servers[kind] = { mode, url: `http://127.0.0.1:${await freePort()}/mcp`, read: kind === 'fastmcp' ? 'files:read' : kind === 'hono' ? 'notes:read' : 'read', write: kind === 'fastmcp' ? 'files:write' : kind === 'hono' ? 'notes:write' : 'write' };
+  const suitePort = await freePort();
+  const suiteUrl = `http://127.0.0.1:${suitePort}/mcp`;
   const services = Object.entries(servers).map(([kind, s]) => `[services.${kind}]\naccess = "introspect"\nresource = "${s.url}"\ntoken_mode = "${s.mode}"\nscopes = ["${s.read}"]\noptional_scopes = ["${s.write}", "openid"]\n`);
+  services.push(`[services.suite]\naccess = "introspect"\nresource = "${suiteUrl}"\ntoken_mode = "opaque"\nscopes = ["read"]\n`);
   const gw = await stage.configured(await freePort(), services.join('\n'));
   const gateway = await gw.start();
   for (const [kind, s] of Object.entries(servers)) {
@@ -110,6 +116,20 @@ export default async function resourceServers(stage) {
     writeFileSync(join(js, 'verify.mjs'), script);
     await ok('jose', process.execPath, [join(js, 'verify.mjs'), jwks, s.session.tokens.access_token, signed, s.url, issuer]);
   });
+  const session = await stage.must('suite: the MCP server of the conformance suite starts behind the middleware', async () => {
+    const made = await run(stage, 'key-suite', gatewayBin, ['servers', 'keys', 'add', 'suite', '--json', ...gw.line], { env: gw.env });
+    const env = { MIDDLEWARE: join(js, 'resource-middleware.mjs'), ISSUER: `${gw.url}/mcp/suite`, RESOURCE: suiteUrl, KEY: JSON.parse(made.stdout).key_secret, PORT: suitePort };
+    await stage.piece('suite-guarded', 'upstream.mjs', env);
+    equal((await fetch(suiteUrl, { method: 'POST', body: '{}' })).status, 401, 'without a token');
+    return login(suiteUrl, { scope: 'read' });
+  });
+  // The suite cannot send a token.
+  const injected = await freePort();
+  const injector = await startInjector({ listen: injected, target: `http://127.0.0.1:${suitePort}`, token: () => session.tokens.access_token });
+  stage.defer(() => { injector.close(); injector.closeAllConnections(); });
+  const alone = await stage.mcpServer({ name: 'suite-alone' });
+  await compareServer(stage, { direct: alone.mcp, through: `http://127.0.0.1:${injected}/mcp`, as: 'without the middleware', by: 'behind the middleware', tag: 'middleware' });
+
   await stage.check('without the gateway, JWTs still work, and an unknown opaque token is a 503', async () => {
     const fresh = {};
     for (const [kind, s] of Object.entries(servers)) if (s.mode === 'opaque') fresh[kind] = (await login(s.url, { scope: s.read })).tokens.access_token;
