@@ -1,8 +1,8 @@
-//! The client's side: what known MCP clients do ([`clients`]), and a doctor that does the same at a
-//! server and says what fails ([`doctor`]).
+//! The client's side: profiles of known MCP clients ([`clients`]), and a doctor that simulates them at a
+//! server and reports what fails ([`doctor`]).
 //!
-//! Knows no store and no use case. Nothing here uses [`crate::upstream::discovery`]: it forgives what
-//! other clients do not.
+//! It uses no store and no use case. It does not use [`crate::upstream::discovery`], which tolerates
+//! errors that other clients do not.
 
 pub mod clients;
 pub mod doctor;

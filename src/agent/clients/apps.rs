@@ -1,4 +1,4 @@
-//! Clients with windows, and those that run on the vendor's servers. Nobody can record them here.
+//! Desktop clients and clients on a vendor's servers, whose requests cannot be recorded.
 
 use crate::agent::clients::profile::{
     COMMON, ChallengeReader, ClientProfile, Evidence, IssCheck, IssuerRule, MetadataDocument, Opening, Refresh, Registration,
@@ -70,7 +70,7 @@ const CHATGPT: ClientProfile = ClientProfile {
     resource_parameter: ResourceParameter::OwnUrl,
     refresh: Refresh::On401,
     is_remote: true,
-    limits: "calls from the vendor's network; the id in its document's URL is one per connector, so the document is not played",
+    limits: "calls from the vendor's network; the id in its document's URL is one per connector, so the document is not tested",
     ..COMMON
 };
 
@@ -107,7 +107,7 @@ const VSCODE: ClientProfile = ClientProfile {
     user_agent: Some("node"),
     oauth_user_agent: Some("node"),
     challenge: ChallengeReader::Standard,
-    forgives_resource: true,
+    tolerates_other_resource: true,
     resource_rule: ResourceRule::Equal,
     issuer_rule: IssuerRule::Unchecked,
     needs_response_types: false,
@@ -147,6 +147,6 @@ const WINDSURF: ClientProfile = ClientProfile {
         ..COMMON.registration
     },
     iss: IssCheck::Unknown,
-    limits: "little is known: played as the TypeScript SDK",
+    limits: "little is known: simulated as the TypeScript SDK",
     ..COMMON
 };

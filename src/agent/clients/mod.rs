@@ -1,4 +1,4 @@
-//! Known MCP clients as data, with sources. What differs between clients is a field, never code.
+//! Known MCP clients as data, with sources. A difference between clients is a field, never code.
 
 mod apps;
 pub mod profile;

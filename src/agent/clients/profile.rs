@@ -1,22 +1,22 @@
-//! The parts of a client profile: everything that a server notices of a client before a sign-in.
+//! The parts of a client profile: all behaviour of a client that a server can observe before a sign-in.
 
 use serde_json::{Value, json};
 
 use crate::mcp::revision::Revision;
 
-/// How a profile is known.
+/// The evidence for a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The program ran behind a recording proxy.
+    /// A proxy recorded the requests of the program.
     Recorded,
-    /// The source code of the client or of its library.
+    /// The source code of the client or of its library shows it.
     Code,
-    /// Documentation and reports. The client runs where nobody can record it.
+    /// Documentation and reports say so, because the client cannot be recorded.
     Reported,
 }
 
 impl Evidence {
-    /// The word for lists.
+    /// The name in lists.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Recorded => "recorded",
@@ -39,18 +39,18 @@ pub enum Opening {
     Head,
 }
 
-/// How a client reads the challenge.
+/// The parser of a client for the challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChallengeReader {
-    /// As RFC 9110 §11.6.1 says.
+    /// A parser that follows RFC 9110 §11.6.1.
     Standard,
     /// The field must begin with `Bearer`; a parameter is matched anywhere in it. The TypeScript SDK.
     Pattern,
-    /// A parameter is matched anywhere, whatever the scheme is. The Python SDK.
+    /// A parameter is matched anywhere, for any scheme. The Python SDK.
     Anywhere,
 }
 
-/// Where a client looks for the metadata of the resource (RFC 9728 §3.1).
+/// The URLs at which a client looks for the metadata of the resource (RFC 9728 §3.1), in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceProbes {
     /// The URL of the challenge; without one, path inserted, then root. The TypeScript SDK.
@@ -61,7 +61,7 @@ pub enum ResourceProbes {
     RootFirst,
 }
 
-/// Which `resource` of the metadata a client accepts.
+/// The values of `resource` in the metadata that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceRule {
     /// The URL itself, or a parent path on its origin.
@@ -70,7 +70,7 @@ pub enum ResourceRule {
     Equal,
 }
 
-/// Where a client looks for the metadata of an issuer with a path.
+/// The URLs at which a client looks for the metadata of an issuer with a path, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerProbes {
     /// RFC 8414 and OpenID Connect with the path inserted, then OpenID Connect appended.
@@ -79,14 +79,14 @@ pub enum ServerProbes {
     Lenient,
 }
 
-/// Which `issuer` of the metadata a client accepts.
+/// The values of `issuer` in the metadata that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssuerRule {
     /// Byte for byte (RFC 8414 §3.3).
     Exact,
     /// One slash at the end may be missing or added.
     Slash,
-    /// Any: the client does not compare.
+    /// Any value: the client does not compare.
     Unchecked,
 }
 
@@ -95,34 +95,34 @@ pub enum IssuerRule {
 pub enum ResourceParameter {
     /// The value of the metadata.
     FromMetadata,
-    /// The client's own URL, whatever the metadata says.
+    /// The URL that the user entered, even if the metadata has another value.
     OwnUrl,
 }
 
-/// What a client does with `iss` in the authorization response (RFC 9207).
+/// A client's check of `iss` in the authorization response (RFC 9207).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssCheck {
     /// Compares it if the server promises it.
     IfPromised,
     /// Ignores it.
     Ignored,
-    /// Not known.
+    /// It is not known whether the client compares it.
     Unknown,
 }
 
-/// When a client refreshes.
+/// The time at which a client refreshes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
-    /// So many seconds before the end of the access token.
+    /// This number of seconds before the access token expires.
     Ahead(u32),
     /// After a 401.
     On401,
-    /// Often not at all: it signs in again.
+    /// The client often signs in again instead.
     Rarely,
 }
 
 impl Refresh {
-    /// The words for lists.
+    /// The text for lists.
     pub fn sentence(self) -> String {
         match self {
             Self::Ahead(0) => "at the end of the token".to_owned(),
@@ -133,7 +133,7 @@ impl Refresh {
     }
 }
 
-/// What a client registers (RFC 7591).
+/// The metadata that a client registers (RFC 7591).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// `client_name`.
@@ -157,7 +157,7 @@ pub struct MetadataDocument {
     pub redirect_uris: &'static [&'static str],
     /// The redirect URI that the client uses with it.
     pub redirect_uri: &'static str,
-    /// Whether a part of the URL differs from connection to connection, so that this one is nowhere.
+    /// Whether a part of the URL differs in each connection, so that there is no document at this one.
     pub is_template: bool,
 }
 
@@ -169,9 +169,9 @@ pub struct ClientProfile {
     pub name: &'static str,
     /// The client and its version.
     pub title: &'static str,
-    /// How it is known.
+    /// The evidence for the profile.
     pub evidence: Evidence,
-    /// Where it is written.
+    /// The URLs of the sources.
     pub sources: &'static [&'static str],
     /// `User-Agent` of MCP requests. `None`: not known, or none.
     pub user_agent: Option<&'static str>,
@@ -183,56 +183,58 @@ pub struct ClientProfile {
     pub revision: Revision,
     /// `MCP-Protocol-Version` of metadata requests, if it is sent.
     pub metadata_revision: Option<&'static str>,
-    /// How it reads the challenge.
+    /// The parser for the challenge.
     pub challenge: ChallengeReader,
     /// Whether the URL of the challenge must be of the server's own origin.
     pub same_origin_metadata: bool,
-    /// Where it looks for the resource metadata.
+    /// The URLs for the resource metadata.
     pub resource_probes: ResourceProbes,
-    /// Whether it does without resource metadata that is unreadable or incomplete, and then takes the MCP
-    /// server's origin for the issuer, as in MCP 2025-03-26.
-    pub forgives_metadata: bool,
-    /// Whether it does the same where `resource` is another one.
-    pub forgives_resource: bool,
-    /// Whether it takes `/authorize`, `/token` and `/register` of the MCP server's origin where there is no
+    /// Whether the client ignores resource metadata that is unreadable or incomplete. The issuer is then the
+    /// MCP server's origin, as in MCP 2025-03-26.
+    pub tolerates_bad_metadata: bool,
+    /// Whether the client also ignores resource metadata with another `resource`.
+    pub tolerates_other_resource: bool,
+    /// Whether the client uses `/authorize`, `/token` and `/register` at the MCP server's origin if there is no
     /// metadata at all (MCP 2025-03-26).
     pub default_endpoints: bool,
-    /// Which `resource` it accepts.
+    /// The accepted values of `resource`.
     pub resource_rule: ResourceRule,
-    /// Where it looks for the metadata of the authorization server.
+    /// The URLs for the metadata of the authorization server.
     pub server_probes: ServerProbes,
-    /// Which `issuer` it accepts.
+    /// The accepted values of `issuer`.
     pub issuer_rule: IssuerRule,
-    /// Whether `response_types_supported` must be there (the schema of the TypeScript SDK).
+    /// Whether `response_types_supported` is required (by the schema of the TypeScript SDK).
     pub needs_response_types: bool,
     /// Whether S256 must be listed.
     pub needs_s256: bool,
-    /// Whether an authorization endpoint on another origin than the issuer needs the promise of `iss`.
+    /// Whether the client refuses an authorization endpoint on another origin than the issuer's, unless the
+    /// metadata promises `iss`.
     pub binds_authorize_origin: bool,
-    /// What it registers.
+    /// The registration request.
     pub registration: Registration,
-    /// By which document it names itself where the server supports that.
+    /// The metadata document, which the client uses if the server supports it.
     pub document: Option<MetadataDocument>,
-    /// `resource` of the authorization request.
+    /// The `resource` of the authorization request.
     pub resource_parameter: ResourceParameter,
     /// Whether the authorization request has the scopes of challenge or metadata.
     pub sends_scope: bool,
-    /// Whether it asks for all scopes of the authorization server where challenge and resource name none.
+    /// Whether the client requests all scopes of the authorization server if challenge and resource metadata
+    /// name none.
     pub asks_all_scopes: bool,
-    /// What it does with `iss`.
+    /// The check of `iss`.
     pub iss: IssCheck,
-    /// When it refreshes.
+    /// The time of a refresh.
     pub refresh: Refresh,
     /// The origin, if the client is a web page.
     pub origin: Option<&'static str>,
-    /// Whether it calls from its vendor's network, which reaches no private address.
+    /// Whether the client connects from its vendor's network, which reaches no private address.
     pub is_remote: bool,
-    /// Limits that a server cannot mend.
+    /// The limits of the client that a server cannot change.
     pub limits: &'static str,
 }
 
 impl ClientProfile {
-    /// The registration request of the client (RFC 7591 §3.1). `scope` is what it will ask for.
+    /// The registration request of the client (RFC 7591 §3.1), with the scopes that it requests.
     pub fn registration_body(&self, scope: &str) -> Value {
         let registration = &self.registration;
         let mut body = json!({
@@ -255,7 +257,7 @@ impl ClientProfile {
     }
 }
 
-/// What most clients do: those with the TypeScript SDK. Profiles change what differs.
+/// The behaviour of most clients: those with the TypeScript SDK. Each profile overrides the differences.
 pub(super) const COMMON: ClientProfile = ClientProfile {
     name: "",
     title: "",
@@ -269,8 +271,8 @@ pub(super) const COMMON: ClientProfile = ClientProfile {
     challenge: ChallengeReader::Pattern,
     same_origin_metadata: false,
     resource_probes: ResourceProbes::ChallengeOrWellKnown,
-    forgives_metadata: true,
-    forgives_resource: false,
+    tolerates_bad_metadata: true,
+    tolerates_other_resource: false,
     default_endpoints: true,
     resource_rule: ResourceRule::Parent,
     server_probes: ServerProbes::Standard,

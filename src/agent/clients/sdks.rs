@@ -71,7 +71,7 @@ const RMCP: ClientProfile = ClientProfile {
     sources: &["https://github.com/modelcontextprotocol/rust-sdk"],
     challenge: ChallengeReader::Standard,
     same_origin_metadata: true,
-    forgives_metadata: false,
+    tolerates_bad_metadata: false,
     resource_probes: ResourceProbes::All,
     server_probes: ServerProbes::Lenient,
     issuer_rule: IssuerRule::Exact,

@@ -6,7 +6,7 @@ use url::form_urlencoded;
 
 use crate::agent::clients::profile::{ClientProfile, MetadataDocument, ResourceParameter};
 use crate::agent::doctor::documents::{Document, Problem, text};
-use crate::agent::doctor::metadata::{Discovered, Stop};
+use crate::agent::doctor::metadata::{DiscoveredMetadata, Stop};
 use crate::agent::doctor::report::{Outcome, Step};
 use crate::agent::doctor::rule;
 use crate::agent::doctor::session::{Answer, Call, Session, printable};
@@ -15,22 +15,22 @@ use crate::base::url::{ExactUrl, encode_query};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::www_authenticate::BearerChallenge;
 
-/// The state parameter of each authorization request. Nothing is bound to it: no code is redeemed.
+/// The `state` of each authorization request. It protects nothing, because no code is redeemed.
 const STATE: &str = "mcp-oauth-gateway-doctor";
 
-/// Which clients the doctor may register at the server.
+/// The clients that the doctor may register at the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationLimit {
-    /// None: nothing at the server changes.
+    /// No client, so that nothing at the server changes.
     #[default]
     None,
-    /// The first client that has to register.
+    /// The first client that must register.
     One,
-    /// Each client. For the gateway's own registrations, which it does not store.
+    /// Every client: for the gateway's own services, because the gateway stores no registration.
     Each,
 }
 
-/// The clients that were registered.
+/// The registrations of a run, and their limit.
 #[derive(Clone, Debug)]
 pub(super) struct Registrations {
     limit: RegistrationLimit,
@@ -51,27 +51,27 @@ impl Registrations {
     }
 }
 
-/// A client id, and the redirect URI that goes with it.
+/// A client id and its redirect URI.
 struct Identity {
     client_id: String,
     redirect_uri: &'static str,
     is_document: bool,
 }
 
-/// Plays registration and authorization request. Returns how far the client comes.
+/// Simulates registration and authorization request. Returns the result for the client.
 pub(super) async fn authorize(
     session: &mut Session<'_>,
     client: &'static ClientProfile,
     challenge: &BearerChallenge,
-    discovered: &Discovered,
+    discovered: &DiscoveredMetadata,
     registrations: &mut Registrations,
 ) -> Result<Outcome, Stop> {
     let scope = scope(client, challenge, discovered);
     let identity = match (&client.document, &discovered.server.register) {
-        (Some(document), _) if discovered.server.takes_documents => by_document(document, discovered)?,
+        (Some(document), _) if discovered.server.supports_documents => document_identity(document, discovered)?,
         (_, Some(_)) if !registrations.may_register() => return Ok(Outcome::Unregistered),
         (_, Some(endpoint)) => Some(register(session, client, endpoint, &scope, registrations).await?),
-        (_, None) if discovered.server.takes_documents => return Ok(Outcome::NeedsClientId),
+        (_, None) if discovered.server.supports_documents => return Ok(Outcome::NeedsClientId),
         (_, None) => {
             let problem = Problem::new(
                 &rule::NO_REGISTRATION,
@@ -81,16 +81,16 @@ pub(super) async fn authorize(
         }
     };
     match identity {
-        Some(identity) => ask_for_page(session, client, discovered, &identity, &scope).await,
+        Some(identity) => request_page(session, client, discovered, &identity, &scope).await,
         None => Ok(Outcome::Unregistered),
     }
 }
 
-/// The scopes of challenge or metadata, as the clients ask for them.
-fn scope(client: &ClientProfile, challenge: &BearerChallenge, discovered: &Discovered) -> String {
-    let of_challenge = challenge.scopes();
-    if !of_challenge.is_empty() {
-        return of_challenge.join(" ");
+/// The scopes of challenge or metadata that a client requests.
+fn scope(client: &ClientProfile, challenge: &BearerChallenge, discovered: &DiscoveredMetadata) -> String {
+    let challenge_scopes = challenge.scopes();
+    if !challenge_scopes.is_empty() {
+        return challenge_scopes.join(" ");
     }
     match &discovered.resource {
         Some(resource) if !resource.scopes.is_empty() => resource.scopes.join(" "),
@@ -99,8 +99,9 @@ fn scope(client: &ClientProfile, challenge: &BearerChallenge, discovered: &Disco
     }
 }
 
-/// `None`: the document is nowhere, so that a request would fail for that reason alone.
-fn by_document(document: &'static MetadataDocument, discovered: &Discovered) -> Result<Option<Identity>, Stop> {
+/// The identity of a client with a metadata document. `None`: no document exists at the URL, so that a
+/// request would fail for that reason alone.
+fn document_identity(document: &'static MetadataDocument, discovered: &DiscoveredMetadata) -> Result<Option<Identity>, Stop> {
     let methods = &discovered.server.auth_methods;
     if !methods.is_empty() && !methods.iter().any(|method| method == "none") {
         let problem = Problem::new(&rule::DOCUMENT_NEEDS_NONE, printable(&methods.join(", ")));
@@ -131,22 +132,22 @@ async fn register(
     let answer = session
         .ask(&call)
         .await
-        .map_err(|silence| stop(Problem::new(&rule::REGISTRATION_ERROR, silence.why)))?;
+        .map_err(|failure| stop(Problem::new(&rule::REGISTRATION_ERROR, failure.why)))?;
     match answer.status.as_u16() {
         200..300 => {}
-        401 | 403 => return Err(stop(Problem::new(&rule::REGISTRATION_NEEDS_TOKEN, answer.shown()))),
-        404 | 405 => return Err(stop(Problem::new(&rule::REGISTRATION_GONE, answer.shown()))),
-        429 => return Err(stop(Problem::new(&rule::RATE_LIMITED, answer.shown()))),
-        500.. => return Err(stop(Problem::new(&rule::REGISTRATION_ERROR, answer.shown()))),
-        _ => return Err(stop(Problem::new(&rule::REGISTRATION_REFUSED, shown_error(&answer)))),
+        401 | 403 => return Err(stop(Problem::new(&rule::REGISTRATION_NEEDS_TOKEN, answer.summary()))),
+        404 | 405 => return Err(stop(Problem::new(&rule::REGISTRATION_GONE, answer.summary()))),
+        429 => return Err(stop(Problem::new(&rule::RATE_LIMITED, answer.summary()))),
+        500.. => return Err(stop(Problem::new(&rule::REGISTRATION_ERROR, answer.summary()))),
+        _ => return Err(stop(Problem::new(&rule::REGISTRATION_REFUSED, error_summary(&answer)))),
     }
     let Ok(Value::Object(document)) = serde_json::from_slice::<Value>(&answer.body) else {
-        return Err(stop(Problem::new(&rule::REGISTRATION_NO_ID, answer.shown())));
+        return Err(stop(Problem::new(&rule::REGISTRATION_NO_ID, answer.summary())));
     };
     let Some(client_id) = text(&document, "client_id") else {
-        return Err(stop(Problem::new(&rule::REGISTRATION_NO_ID, answer.shown())));
+        return Err(stop(Problem::new(&rule::REGISTRATION_NO_ID, answer.summary())));
     };
-    if let Some(detail) = changed(&document, client) {
+    if let Some(detail) = registration_difference(&document, client) {
         session.note_for(client.name, &rule::REGISTRATION_CHANGED, endpoint, detail);
     }
     Ok(Identity {
@@ -156,34 +157,34 @@ async fn register(
     })
 }
 
-/// What the server registered instead of what the client asked for.
-fn changed(document: &Document, client: &ClientProfile) -> Option<String> {
+/// The first difference between the registration and the client's request.
+fn registration_difference(document: &Document, client: &ClientProfile) -> Option<String> {
     if let Some(method) = text(document, "token_endpoint_auth_method").filter(|method| *method != "none") {
         return Some(format!("`token_endpoint_auth_method` is {}, not none", printable(method)));
     }
-    let listed = document.get("redirect_uris").and_then(Value::as_array)?;
+    let registered = document.get("redirect_uris").and_then(Value::as_array)?;
     let missing = client
         .registration
         .redirect_uris
         .iter()
-        .find(|uri| !listed.iter().any(|item| item == **uri))?;
+        .find(|uri| !registered.iter().any(|item| item == **uri))?;
     Some(format!("`redirect_uris` lacks {missing}"))
 }
 
 /// The error of a JSON body, for a finding.
-fn shown_error(answer: &Answer) -> String {
+fn error_summary(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let member = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (error, description) = (member("error"), member("error_description"));
     if error.is_empty() {
-        answer.shown()
+        answer.summary()
     } else {
         printable(&format!("{error}: {description}"))
     }
 }
 
 /// The URL that the client opens in the browser.
-fn authorize_url(client: &ClientProfile, discovered: &Discovered, identity: &Identity, scope: &str, mcp: &ExactUrl) -> String {
+fn authorize_url(client: &ClientProfile, discovered: &DiscoveredMetadata, identity: &Identity, scope: &str, mcp: &ExactUrl) -> String {
     let verifier = random::token();
     let challenge = CodeChallenge::of(&verifier);
     let resource = match (client.resource_parameter, &discovered.resource) {
@@ -201,7 +202,7 @@ fn authorize_url(client: &ClientProfile, discovered: &Discovered, identity: &Ide
     if client.sends_scope && !scope.is_empty() {
         parameters.push(("scope", scope));
     }
-    // Without resource metadata the clients send none (MCP 2025-03-26).
+    // Without resource metadata, clients send no `resource` (MCP 2025-03-26).
     if discovered.resource.is_some() {
         parameters.push(("resource", resource));
     }
@@ -209,17 +210,17 @@ fn authorize_url(client: &ClientProfile, discovered: &Discovered, identity: &Ide
     format!("{}{separator}{}", discovered.server.authorize, encode_query(parameters))
 }
 
-async fn ask_for_page(
+async fn request_page(
     session: &mut Session<'_>,
     client: &'static ClientProfile,
-    discovered: &Discovered,
+    discovered: &DiscoveredMetadata,
     identity: &Identity,
     scope: &str,
 ) -> Result<Outcome, Stop> {
     let url = authorize_url(client, discovered, identity, scope, &session.mcp);
     let stop = |problem| Stop::new(Step::Authorize, &discovered.server.authorize, problem);
     let answer = session.ask(&Call::new(Method::GET, &url).with("accept", "text/html")).await;
-    let answer = answer.map_err(|silence| stop(Problem::new(&rule::AUTHORIZE_ERROR, silence.why)))?;
+    let answer = answer.map_err(|failure| stop(Problem::new(&rule::AUTHORIZE_ERROR, failure.why)))?;
     if answer.status.is_redirection() {
         return match error_in_redirect(&answer, identity.redirect_uri) {
             None => Ok(Outcome::SignIn),
@@ -228,14 +229,14 @@ async fn ask_for_page(
     }
     match answer.status {
         status if status.is_success() => Ok(Outcome::SignIn),
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(stop(Problem::new(&rule::AUTHORIZE_ERROR, answer.shown()))),
-        // Such a page says to the user what the server could not fetch, or did not accept.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(stop(Problem::new(&rule::AUTHORIZE_ERROR, answer.summary()))),
+        // The error page tells the user that the server could not fetch or did not accept the document.
         _ if identity.is_document => Err(stop(Problem::new(
             &rule::AUTHORIZE_DOCUMENT,
-            format!("{} for {}", answer.shown(), identity.client_id),
+            format!("{} for {}", answer.summary(), identity.client_id),
         ))),
-        status if status.is_server_error() => Err(stop(Problem::new(&rule::AUTHORIZE_ERROR, answer.shown()))),
-        _ => Err(stop(of_code(&shown_error(&answer)))),
+        status if status.is_server_error() => Err(stop(Problem::new(&rule::AUTHORIZE_ERROR, answer.summary()))),
+        _ => Err(stop(authorize_problem(&error_summary(&answer)))),
     }
 }
 
@@ -243,19 +244,19 @@ async fn ask_for_page(
 fn error_in_redirect(answer: &Answer, redirect_uri: &str) -> Option<Problem> {
     let location = answer.header("location")?;
     let query = location.strip_prefix(redirect_uri)?.strip_prefix('?')?;
-    let of = |wanted: &str| {
+    let parameter = |wanted: &str| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
     };
-    let error = of("error")?;
-    Some(of_code(&printable(&format!(
+    let error = parameter("error")?;
+    Some(authorize_problem(&printable(&format!(
         "{error}: {}",
-        of("error_description").unwrap_or_default()
+        parameter("error_description").unwrap_or_default()
     ))))
 }
 
 /// The rule for an error code (RFC 6749 §4.1.2.1, RFC 8707 §2).
-fn of_code(shown: &str) -> Problem {
+fn authorize_problem(shown: &str) -> Problem {
     let rule = match shown.split(':').next().unwrap_or_default() {
         "invalid_target" => &rule::AUTHORIZE_RESOURCE,
         "invalid_scope" => &rule::AUTHORIZE_SCOPE,

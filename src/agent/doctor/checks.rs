@@ -1,10 +1,10 @@
-//! What no client's way to the sign-in page shows: wrong tokens, wrong codes, HEAD, web pages, clocks.
+//! Checks beyond the steps of a client: wrong tokens, wrong codes, HEAD, web pages and clocks.
 
 use http::Method;
 use serde_json::Value;
 
 use crate::agent::clients::profile::ClientProfile;
-use crate::agent::doctor::metadata::Discovered;
+use crate::agent::doctor::metadata::DiscoveredMetadata;
 use crate::agent::doctor::opening;
 use crate::agent::doctor::rule::{self, Rule};
 use crate::agent::doctor::session::{Answer, Call, Session, printable};
@@ -13,26 +13,26 @@ use crate::base::url::encode_query;
 use crate::oauth::www_authenticate::BearerChallenge;
 
 /// A token that no server issued.
-const MADE_UP_TOKEN: &str = "doctor-made-this-token-up";
+const INVALID_TOKEN: &str = "doctor-made-this-token-up";
 /// An id that no server issued.
-const MADE_UP_CLIENT: &str = "doctor-unknown-client";
-/// A redirect URI that nobody registered. The name cannot exist (RFC 2606 §2).
+const UNKNOWN_CLIENT: &str = "doctor-unknown-client";
+/// A redirect URI that no client registered. The host cannot exist (RFC 2606 §2).
 const FOREIGN_REDIRECT: &str = "https://doctor.invalid/callback";
-/// The most seconds between two clocks.
+/// The maximum difference between two clocks, in seconds.
 const MAX_SKEW_SECONDS: u64 = 60;
 
-/// Checks what concerns all clients at a server that wants a token.
-pub(super) async fn check_protected(session: &mut Session<'_>, discovered: Option<&Discovered>, now: UnixTime) {
+/// Checks that apply to all clients, at a server that requires a token.
+pub(super) async fn check_protected_server(session: &mut Session<'_>, discovered: Option<&DiscoveredMetadata>, now: UnixTime) {
     let url = session.mcp.to_string();
     let Ok(plain) = session.ask(&opening::plain_initialize(&url)).await else {
         return;
     };
     check_clock(session, &plain, now);
     let challenge = BearerChallenge::parse(fields(&plain));
-    // Without a challenge that is the finding, and not what is missing in it.
+    // A missing challenge is a finding of its own, and has no missing parts.
     if challenge.is_some() {
         check_head(session, &url).await;
-        check_made_up_token(session, &url).await;
+        check_invalid_token(session, &url).await;
     }
     let Some(discovered) = discovered else { return };
     let names_none = challenge.is_some_and(|challenge| challenge.resource_metadata.is_none());
@@ -68,12 +68,12 @@ async fn check_head(session: &mut Session<'_>, url: &str) {
     if let Ok(answer) = session.ask(&call).await
         && fields(&answer).is_empty()
     {
-        session.note(&rule::HEAD_NO_CHALLENGE, url, answer.shown());
+        session.note(&rule::HEAD_NO_CHALLENGE, url, answer.summary());
     }
 }
 
-async fn check_made_up_token(session: &mut Session<'_>, url: &str) {
-    let call = opening::plain_initialize(url).with("authorization", &format!("Bearer {MADE_UP_TOKEN}"));
+async fn check_invalid_token(session: &mut Session<'_>, url: &str) {
+    let call = opening::plain_initialize(url).with("authorization", &format!("Bearer {INVALID_TOKEN}"));
     let Ok(answer) = session.ask(&call).await else { return };
     match answer.status.as_u16() {
         401 => {
@@ -82,32 +82,32 @@ async fn check_made_up_token(session: &mut Session<'_>, url: &str) {
                 session.note(&rule::BAD_TOKEN_NO_ERROR, url, printable(&fields(&answer).join(", ")));
             }
         }
-        200..300 => session.note(&rule::BAD_TOKEN_ACCEPTED, url, answer.shown()),
+        200..300 => session.note(&rule::BAD_TOKEN_ACCEPTED, url, answer.summary()),
         429 => {}
-        _ => session.note(&rule::BAD_TOKEN_NOT_401, url, answer.shown()),
+        _ => session.note(&rule::BAD_TOKEN_NOT_401, url, answer.summary()),
     }
 }
 
-/// A wrong code and a wrong refresh token, of a client that does not exist.
+/// Checks the responses to a wrong code and a wrong refresh token of an unknown client.
 async fn check_token_endpoint(session: &mut Session<'_>, endpoint: &str) {
     let code = [
         ("grant_type", "authorization_code"),
         ("code", "doctor-made-this-code-up"),
         ("code_verifier", "doctor-made-this-verifier-up-0123456789abcdef"),
         ("redirect_uri", "http://127.0.0.1:41234/callback"),
-        ("client_id", MADE_UP_CLIENT),
+        ("client_id", UNKNOWN_CLIENT),
     ];
     let refresh = [
         ("grant_type", "refresh_token"),
         ("refresh_token", "doctor-made-this-refresh-token-up"),
-        ("client_id", MADE_UP_CLIENT),
+        ("client_id", UNKNOWN_CLIENT),
     ];
     for body in [encode_query(code), encode_query(refresh)] {
         let reply = session.ask(&Call::form(endpoint, body)).await;
         let (rule, detail) = match reply {
-            Err(silence) => (&rule::TOKEN_ERROR, silence.why),
+            Err(failure) => (&rule::TOKEN_ERROR, failure.why),
             Ok(answer) => match token_error(&answer) {
-                Some(rule) => (rule, answer.shown()),
+                Some(rule) => (rule, answer.summary()),
                 None => continue,
             },
         };
@@ -142,13 +142,13 @@ async fn check_registration(session: &mut Session<'_>, endpoint: &str) {
         _ if has_error => return,
         _ => &rule::REGISTRATION_NOT_JSON,
     };
-    session.note(rule, endpoint, answer.shown());
+    session.note(rule, endpoint, answer.summary());
 }
 
 async fn check_open_redirect(session: &mut Session<'_>, endpoint: &str) {
     let parameters = [
         ("response_type", "code"),
-        ("client_id", MADE_UP_CLIENT),
+        ("client_id", UNKNOWN_CLIENT),
         ("redirect_uri", FOREIGN_REDIRECT),
         ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
         ("code_challenge_method", "S256"),
@@ -169,8 +169,8 @@ async fn check_open_redirect(session: &mut Session<'_>, endpoint: &str) {
     }
 }
 
-/// Checks what a client needs that is a web page.
-pub(super) async fn check_web_page(session: &mut Session<'_>, client: &'static ClientProfile, discovered: Option<&Discovered>) {
+/// Checks CORS for a client that is a web page.
+pub(super) async fn check_web_page(session: &mut Session<'_>, client: &'static ClientProfile, discovered: Option<&DiscoveredMetadata>) {
     let Some(origin) = client.origin else { return };
     let mcp = session.mcp.to_string();
     let page = Page { client, origin };
@@ -213,7 +213,7 @@ impl Page {
             .unwrap_or_default()
             .to_ascii_lowercase();
         let detail = if !answer.status.is_success() {
-            answer.shown()
+            answer.summary()
         } else if allowed != "*" && allowed != self.origin {
             format!(
                 "`Access-Control-Allow-Origin` is {}",

@@ -1,4 +1,4 @@
-//! Judges metadata documents as a client does. Pure: no request is sent here.
+//! Checks metadata documents as a client does. This module is pure: it sends no request.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::agent::doctor::session::printable;
 use crate::base::url::ExactUrl;
 use crate::oauth::metadata::is_resource_of;
 
-/// Why a client refuses a document.
+/// The reason why a client refuses a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) rule: &'static Rule,
@@ -27,7 +27,7 @@ impl Problem {
 /// A JSON object.
 pub(super) type Document = Map<String, Value>;
 
-/// What a client learns from the metadata of the resource.
+/// The parts of the resource metadata that a client uses.
 #[derive(Clone, Debug)]
 pub(super) struct Resource {
     /// The value of `resource`.
@@ -36,18 +36,18 @@ pub(super) struct Resource {
     pub(super) scopes: Vec<String>,
 }
 
-/// What a client learns from the metadata of the authorization server.
+/// The parts of the authorization server metadata that a client uses.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) authorize: String,
     pub(super) token: String,
     pub(super) register: Option<String>,
-    pub(super) takes_documents: bool,
+    pub(super) supports_documents: bool,
     pub(super) auth_methods: Vec<String>,
     pub(super) scopes: Vec<String>,
 }
 
-/// Members that are lists of strings, in either document.
+/// The members of both documents that are lists of strings.
 const LISTS: [&str; 8] = [
     "authorization_servers",
     "scopes_supported",
@@ -59,7 +59,7 @@ const LISTS: [&str; 8] = [
     "response_modes_supported",
 ];
 
-/// Judges resource metadata for the server at `mcp`.
+/// Checks resource metadata for the server at `mcp`.
 pub(super) fn resource(document: &Document, client: &ClientProfile, mcp: &ExactUrl) -> Result<Resource, Problem> {
     check_lists(document)?;
     let Some(resource) = text(document, "resource") else {
@@ -67,7 +67,10 @@ pub(super) fn resource(document: &Document, client: &ClientProfile, mcp: &ExactU
     };
     let shown = format!("`resource` is {}, the URL is {}", printable(resource), mcp.without_query());
     if !is_resource_of(resource, mcp) {
-        return Err(Problem::new(downgraded(resource, mcp).unwrap_or(&rule::RESOURCE_MISMATCH), shown));
+        return Err(Problem::new(
+            downgrade_rule(resource, mcp).unwrap_or(&rule::RESOURCE_MISMATCH),
+            shown,
+        ));
     }
     let is_equal = resource == mcp.as_str() || (mcp.url().path() == "/" && without_slash(resource) == without_slash(mcp.as_str()));
     if client.resource_rule == ResourceRule::Equal && !is_equal {
@@ -79,7 +82,7 @@ pub(super) fn resource(document: &Document, client: &ClientProfile, mcp: &ExactU
     };
     let shown = format!("`authorization_servers` begins with {}", printable(first));
     let issuer = ExactUrl::parse(first).map_err(|_| Problem::new(&rule::AUTH_SERVER_URL, shown.clone()))?;
-    if let Some(rule) = downgraded(first, mcp) {
+    if let Some(rule) = downgrade_rule(first, mcp) {
         return Err(Problem::new(rule, shown));
     }
     let is_secure = issuer.url().scheme() == "https" || (mcp.url().scheme() == "http" && issuer.url().scheme() == "http");
@@ -93,7 +96,8 @@ pub(super) fn resource(document: &Document, client: &ClientProfile, mcp: &ExactU
     })
 }
 
-/// Judges the metadata of `issuer`. `is_guessed`: the client took the MCP server's origin for it.
+/// Checks the metadata of `issuer`. `is_guessed`: the issuer is the origin of the MCP server, for lack of
+/// resource metadata.
 pub(super) fn server(document: &Document, client: &ClientProfile, issuer: &ExactUrl, is_guessed: bool) -> Result<Server, Problem> {
     check_lists(document)?;
     check_issuer(document, client, issuer, is_guessed)?;
@@ -118,13 +122,13 @@ pub(super) fn server(document: &Document, client: &ClientProfile, issuer: &Exact
         authorize,
         token,
         register,
-        takes_documents: document.get("client_id_metadata_document_supported") == Some(&Value::Bool(true)),
+        supports_documents: document.get("client_id_metadata_document_supported") == Some(&Value::Bool(true)),
         auth_methods: list(document, "token_endpoint_auth_methods_supported"),
         scopes: list(document, "scopes_supported"),
     })
 }
 
-/// What is wrong although no client minds.
+/// Faults of the metadata that no client refuses.
 pub(super) fn server_warnings(document: &Document) -> Vec<Problem> {
     let grants = list(document, "grant_types_supported");
     // Absent means the authorization code and implicit grants (RFC 8414 §2), but many servers mean all.
@@ -149,7 +153,7 @@ fn check_issuer(document: &Document, client: &ClientProfile, issuer: &ExactUrl, 
             Err(Problem::new(&rule::ISSUER_SLASH, detail))
         };
     }
-    match (downgraded(found, issuer), client.issuer_rule) {
+    match (downgrade_rule(found, issuer), client.issuer_rule) {
         (Some(rule), _) => Err(Problem::new(rule, detail)),
         (None, IssuerRule::Unchecked) => Ok(()),
         (None, IssuerRule::Exact | IssuerRule::Slash) => Err(Problem::new(&rule::ISSUER_MISMATCH, detail)),
@@ -192,7 +196,7 @@ fn check_lists(document: &Document) -> Result<(), Problem> {
     Ok(())
 }
 
-/// An endpoint. Absent is no problem here.
+/// The URL of an endpoint; `None` if the member is absent.
 fn endpoint(document: &Document, member: &str, issuer: &ExactUrl) -> Result<Option<String>, Problem> {
     let Some(value) = document.get(member) else { return Ok(None) };
     let url = value.as_str().and_then(|text| ExactUrl::parse(text).ok());
@@ -202,7 +206,7 @@ fn endpoint(document: &Document, member: &str, issuer: &ExactUrl) -> Result<Opti
             format!("`{member}` is {}", printable(&value.to_string())),
         ));
     };
-    if let Some(rule) = downgraded(url.as_str(), issuer) {
+    if let Some(rule) = downgrade_rule(url.as_str(), issuer) {
         return Err(Problem::new(rule, format!("`{member}` is {url}")));
     }
     if issuer.url().scheme() == "https" && url.url().scheme() == "http" {
@@ -211,9 +215,9 @@ fn endpoint(document: &Document, member: &str, issuer: &ExactUrl) -> Result<Opti
     Ok(Some(url.as_str().to_owned()))
 }
 
-/// Whether a URL names the host of an https server by http: a proxy ends TLS, and the server does not
-/// know its own address.
-pub(super) fn downgraded(named: &str, server: &ExactUrl) -> Option<&'static Rule> {
+/// The rule that is broken if a URL names the host of an https server with http. The cause is a proxy that
+/// terminates TLS in front of a server that does not know its public URL.
+pub(super) fn downgrade_rule(named: &str, server: &ExactUrl) -> Option<&'static Rule> {
     let named = ExactUrl::parse(named).ok()?;
     let is_same_host = named.url().host_str() == server.url().host_str();
     (server.url().scheme() == "https" && named.url().scheme() == "http" && is_same_host).then_some(&rule::HTTP_BEHIND_TLS)

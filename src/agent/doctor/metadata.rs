@@ -1,4 +1,4 @@
-//! The metadata of resource and authorization server, from the URLs that a client tries.
+//! Discovers the metadata of resource and authorization server at the URLs that a client tries.
 
 use http::StatusCode;
 use serde_json::Value;
@@ -11,22 +11,22 @@ use crate::agent::doctor::session::{Answer, Call, Session, printable};
 use crate::base::url::ExactUrl;
 use crate::oauth::www_authenticate::BearerChallenge;
 
-/// The most redirects of one document.
+/// The maximum number of redirects for one document.
 const MAX_REDIRECTS: usize = 3;
-/// Some clients keep metadata in a keychain, which holds little.
+/// The size above which a document is a finding: some clients store metadata in a small keychain entry.
 const LARGE_DOCUMENT_BYTES: usize = 64 * 1024;
 
-/// What a client knows before it registers.
+/// The metadata that a client has before it registers.
 #[derive(Clone, Debug)]
-pub(super) struct Discovered {
+pub(super) struct DiscoveredMetadata {
     /// The value of `resource`, if there is resource metadata.
     pub(super) resource: Option<Resource>,
     pub(super) server: Server,
-    /// Where the authorization server's document is.
+    /// The URL of the authorization server's document.
     pub(super) server_url: String,
 }
 
-/// Where a client stops, and why.
+/// The step at which a client stops, and the reason.
 #[derive(Clone, Debug)]
 pub(super) struct Stop {
     pub(super) step: Step,
@@ -45,14 +45,14 @@ impl Stop {
     }
 }
 
-/// Whether the server offers OAuth at all.
+/// The result of discovery.
 pub(super) enum Discovery {
-    Found(Box<Discovered>),
-    /// No metadata of any kind: the server wants a key.
+    Found(Box<DiscoveredMetadata>),
+    /// There is no metadata of any kind, so the server needs a key.
     NoOAuth,
 }
 
-/// Plays the discovery of a client.
+/// Simulates the discovery of a client.
 pub(super) async fn discover(
     session: &mut Session<'_>,
     client: &'static ClientProfile,
@@ -76,7 +76,7 @@ pub(super) async fn discover(
     };
     let found = find_server(session, client, &issuer, resource.is_none()).await?;
     match (found, &resource) {
-        (Some(found), _) => Ok(Discovery::Found(Box::new(Discovered {
+        (Some(found), _) => Ok(Discovery::Found(Box::new(DiscoveredMetadata {
             resource,
             server: found.server,
             server_url: found.url,
@@ -95,9 +95,9 @@ pub(super) async fn discover(
     }
 }
 
-/// The default endpoints of MCP 2025-03-26, if the client uses them and something registers clients
-/// there. The probe is no JSON, so it registers nothing.
-async fn default_server(session: &mut Session<'_>, client: &ClientProfile, origin: &str) -> Option<Discovered> {
+/// The default endpoints of MCP 2025-03-26, if the client uses them and the server registers clients
+/// there. The probe is not JSON, so it registers nothing.
+async fn default_server(session: &mut Session<'_>, client: &ClientProfile, origin: &str) -> Option<DiscoveredMetadata> {
     if !client.default_endpoints {
         return None;
     }
@@ -105,13 +105,13 @@ async fn default_server(session: &mut Session<'_>, client: &ClientProfile, origi
     let answer = session.ask(&Call::broken_registration(&register)).await.ok()?;
     let body: Value = serde_json::from_slice(&answer.body).ok()?;
     let is_error = answer.status == StatusCode::BAD_REQUEST && body.get("error").is_some_and(Value::is_string);
-    is_error.then(|| Discovered {
+    is_error.then(|| DiscoveredMetadata {
         resource: None,
         server: Server {
             authorize: format!("{origin}/authorize"),
             token: format!("{origin}/token"),
             register: Some(register.clone()),
-            takes_documents: false,
+            supports_documents: false,
             auth_methods: Vec::new(),
             scopes: Vec::new(),
         },
@@ -119,7 +119,7 @@ async fn default_server(session: &mut Session<'_>, client: &ClientProfile, origi
     })
 }
 
-/// The metadata of a resource, and the documents that the client did without.
+/// The metadata of a resource, and the failures that the client tolerated.
 struct FoundResource {
     resource: Option<Resource>,
     failures: Vec<Stop>,
@@ -131,23 +131,23 @@ async fn find_resource(
     challenge: &BearerChallenge,
 ) -> Result<FoundResource, Stop> {
     let step = Step::ResourceMetadata;
-    let promised = challenge.resource_metadata.as_deref();
+    let challenge_url = challenge.resource_metadata.as_deref();
     let mut failures = Vec::new();
-    for url in resource_urls(client, &session.mcp, promised) {
+    for url in resource_urls(client, &session.mcp, challenge_url) {
         match fetch(session, client, &url).await {
             Ok(Some(document)) => match documents::resource(&document, client, &session.mcp) {
                 Ok(resource) => {
                     let resource = Some(resource);
                     return Ok(FoundResource { resource, failures });
                 }
-                Err(problem) if forgives(client, problem.rule) => failures.push(Stop::new(step, &url, problem)),
+                Err(problem) if tolerates(client, problem.rule) => failures.push(Stop::new(step, &url, problem)),
                 Err(problem) => return Err(Stop::new(step, &url, problem)),
             },
-            Ok(None) if promised == Some(url.as_str()) => {
+            Ok(None) if challenge_url == Some(url.as_str()) => {
                 failures.push(Stop::new(step, &url, Problem::new(&rule::CHALLENGE_URL_DEAD, "no document")));
             }
             Ok(None) => {}
-            Err(problem) if forgives(client, problem.rule) => failures.push(Stop::new(step, &url, problem)),
+            Err(problem) if tolerates(client, problem.rule) => failures.push(Stop::new(step, &url, problem)),
             Err(problem) => return Err(Stop::new(step, &url, problem)),
         }
     }
@@ -155,8 +155,8 @@ async fn find_resource(
     Ok(FoundResource { resource, failures })
 }
 
-/// Whether a client goes on without the document, and takes the server's origin for the issuer.
-fn forgives(client: &ClientProfile, rule: &'static Rule) -> bool {
+/// Whether a client continues without the document, with the server's origin as the issuer.
+fn tolerates(client: &ClientProfile, rule: &'static Rule) -> bool {
     let unreadable = [
         &rule::METADATA_NOT_JSON,
         &rule::METADATA_SERVER_ERROR,
@@ -168,28 +168,28 @@ fn forgives(client: &ClientProfile, rule: &'static Rule) -> bool {
         &rule::NO_AUTH_SERVERS,
     ];
     let other = [&rule::RESOURCE_MISMATCH, &rule::RESOURCE_NOT_EQUAL];
-    (client.forgives_metadata && unreadable.contains(&rule)) || (client.forgives_resource && other.contains(&rule))
+    (client.tolerates_bad_metadata && unreadable.contains(&rule)) || (client.tolerates_other_resource && other.contains(&rule))
 }
 
-fn resource_urls(client: &ClientProfile, mcp: &ExactUrl, promised: Option<&str>) -> Vec<String> {
+fn resource_urls(client: &ClientProfile, mcp: &ExactUrl, challenge_url: Option<&str>) -> Vec<String> {
     let well_known = format!("{}/.well-known/oauth-protected-resource", mcp.origin());
     let path = mcp.url().path();
-    let inserted = if path == "/" {
+    let with_path = if path == "/" {
         well_known.clone()
     } else {
         format!("{well_known}{path}")
     };
-    let promised = promised.map(str::to_owned);
-    let urls = match (client.resource_probes, promised) {
+    let challenge_url = challenge_url.map(str::to_owned);
+    let urls = match (client.resource_probes, challenge_url) {
         (ResourceProbes::ChallengeOrWellKnown | ResourceProbes::RootFirst, Some(url)) => vec![url],
-        (ResourceProbes::All, Some(url)) => vec![url, inserted, well_known],
-        (ResourceProbes::ChallengeOrWellKnown | ResourceProbes::All, None) => vec![inserted, well_known],
-        (ResourceProbes::RootFirst, None) => vec![well_known, inserted],
+        (ResourceProbes::All, Some(url)) => vec![url, with_path, well_known],
+        (ResourceProbes::ChallengeOrWellKnown | ResourceProbes::All, None) => vec![with_path, well_known],
+        (ResourceProbes::RootFirst, None) => vec![well_known, with_path],
     };
-    distinct(urls)
+    without_duplicates(urls)
 }
 
-/// The metadata of an authorization server, and where it is.
+/// The metadata of an authorization server, and its URL.
 struct FoundServer {
     server: Server,
     url: String,
@@ -204,7 +204,7 @@ async fn find_server(
     let step = Step::ServerMetadata;
     for url in server_urls(client, issuer) {
         let document = fetch(session, client, &url).await;
-        let Some(document) = document.map_err(|problem| Stop::new(step, &url, of_auth_server(problem)))? else {
+        let Some(document) = document.map_err(|problem| Stop::new(step, &url, auth_server_problem(problem)))? else {
             continue;
         };
         let server = documents::server(&document, client, issuer, is_guessed);
@@ -217,8 +217,9 @@ async fn find_server(
     Ok(None)
 }
 
-/// A silent authorization server has another name than a silent MCP server: the exit code differs.
-fn of_auth_server(problem: Problem) -> Problem {
+/// The problem at an authorization server. It has another rule than an unreachable MCP server, because the
+/// exit code differs.
+fn auth_server_problem(problem: Problem) -> Problem {
     if problem.rule == &rule::UNREACHABLE {
         Problem::new(&rule::METADATA_SERVER_ERROR, problem.detail)
     } else {
@@ -237,10 +238,10 @@ fn server_urls(client: &ClientProfile, issuer: &ExactUrl) -> Vec<String> {
         urls.push(format!("{origin}{path}/.well-known/oauth-authorization-server"));
         urls.push(format!("{origin}/.well-known/oauth-authorization-server"));
     }
-    distinct(urls)
+    without_duplicates(urls)
 }
 
-fn distinct(urls: Vec<String>) -> Vec<String> {
+fn without_duplicates(urls: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::with_capacity(urls.len());
     for url in urls {
         if !out.contains(&url) {
@@ -250,7 +251,7 @@ fn distinct(urls: Vec<String>) -> Vec<String> {
     out
 }
 
-/// Fetches a document as the client does. `None`: there is none.
+/// Fetches a document as the client does. `None`: there is no document at the URL.
 async fn fetch(session: &mut Session<'_>, client: &'static ClientProfile, url: &str) -> Result<Option<Document>, Problem> {
     let mut url = url.to_owned();
     for _ in 0..=MAX_REDIRECTS {
@@ -261,12 +262,12 @@ async fn fetch(session: &mut Session<'_>, client: &'static ClientProfile, url: &
         let answer = session
             .ask(&call)
             .await
-            .map_err(|silence| Problem::new(silence.rule, silence.why))?;
+            .map_err(|failure| Problem::new(failure.rule, failure.why))?;
         match answer.status {
             StatusCode::OK => return document(session, &url, &answer).map(Some),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Problem::new(&rule::METADATA_NEEDS_AUTH, answer.shown())),
-            StatusCode::TOO_MANY_REQUESTS => return Err(Problem::new(&rule::RATE_LIMITED, answer.shown())),
-            status if status.is_server_error() => return Err(Problem::new(&rule::METADATA_SERVER_ERROR, answer.shown())),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Problem::new(&rule::METADATA_NEEDS_AUTH, answer.summary())),
+            StatusCode::TOO_MANY_REQUESTS => return Err(Problem::new(&rule::RATE_LIMITED, answer.summary())),
+            status if status.is_server_error() => return Err(Problem::new(&rule::METADATA_SERVER_ERROR, answer.summary())),
             status if status.is_redirection() => url = redirect(session, &url, &answer)?,
             _ => return Ok(None),
         }
@@ -293,17 +294,17 @@ fn redirect(session: &mut Session<'_>, url: &str, answer: &Answer) -> Result<Str
 
 fn document(session: &mut Session<'_>, url: &str, answer: &Answer) -> Result<Document, Problem> {
     if answer.header("content-encoding").is_some_and(|encoding| encoding != "identity") {
-        return Err(Problem::new(&rule::METADATA_COMPRESSED, answer.shown()));
+        return Err(Problem::new(&rule::METADATA_COMPRESSED, answer.summary()));
     }
     let Ok(Value::Object(document)) = serde_json::from_slice(&answer.body) else {
-        return Err(Problem::new(&rule::METADATA_NOT_JSON, answer.shown()));
+        return Err(Problem::new(&rule::METADATA_NOT_JSON, answer.summary()));
     };
     let warnings: [(bool, &'static Rule); 2] = [
         (!is_json(&answer.media_type()), &rule::METADATA_CONTENT_TYPE),
         (answer.body.len() > LARGE_DOCUMENT_BYTES, &rule::METADATA_TOO_LARGE),
     ];
     for (_, rule) in warnings.into_iter().filter(|(is_wrong, _)| *is_wrong) {
-        session.note(rule, url, format!("{}, {} bytes", answer.shown(), answer.body.len()));
+        session.note(rule, url, format!("{}, {} bytes", answer.summary(), answer.body.len()));
     }
     Ok(document)
 }

@@ -1,5 +1,5 @@
-//! The doctor: does what each known client does at an MCP server, up to the sign-in page, and says what
-//! the client would refuse. It sends no credential, and registers nothing unless it is told to.
+//! The doctor: simulates each known client at an MCP server, up to the sign-in page, and reports what
+//! the client would refuse. It sends no credential, and registers nothing unless a flag permits it.
 
 mod authorize;
 mod checks;
@@ -15,42 +15,43 @@ pub use authorize::RegistrationLimit;
 
 use crate::agent::clients::profile::ClientProfile;
 use crate::agent::doctor::authorize::Registrations;
-use crate::agent::doctor::metadata::{Discovered, Discovery, Stop};
-use crate::agent::doctor::opening::Opened;
+use crate::agent::doctor::metadata::{DiscoveredMetadata, Discovery, Stop};
+use crate::agent::doctor::opening::OpeningResult;
 use crate::agent::doctor::report::{ClientResult, Outcome, Report, Step};
-use crate::agent::doctor::session::{Finished, Session};
+use crate::agent::doctor::session::{RunResult, Session};
 use crate::base::time::UnixTime;
 use crate::base::url::ExactUrl;
 use crate::net::http_client::HttpClient;
 
-/// What the server is meant to be. Without OAuth metadata, nothing else tells a key from a mistake.
+/// The expected kind of access. Without OAuth metadata, nothing else shows whether the server needs a key
+/// or is misconfigured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Intent {
-    /// Whatever it seems to be.
+    /// The kind that the server shows.
     #[default]
     Any,
     /// Users sign in.
     OAuth,
-    /// Callers bring a key. Metadata is not asked for: it may be that of another service of the host.
+    /// Callers send a key. No metadata is requested: it may belong to another service of the host.
     Key,
 }
 
-/// What to examine.
+/// The server to examine, and how to examine it.
 #[derive(Clone, Debug)]
 pub struct Examination<'a> {
     /// The MCP server.
     pub url: &'a ExactUrl,
-    /// The clients that are played.
+    /// The clients to simulate.
     pub clients: &'a [&'static ClientProfile],
     /// Which clients may be registered.
     pub registration: RegistrationLimit,
-    /// What the server is meant to be.
+    /// The expected kind of access.
     pub intent: Intent,
-    /// Whether the server is a service of the gateway itself. Then what is in between is examined too.
+    /// Whether the server is a service of the gateway itself. If so, the network in between is examined too.
     pub is_own: bool,
-    /// The callbacks of the gateway that its upstream and identity provider know.
+    /// The callback URLs that are registered at the upstream and at the identity provider.
     pub callbacks: &'a [String],
-    /// The time, for the comparison of clocks.
+    /// The current time, for the comparison of clocks.
     pub now: UnixTime,
 }
 
@@ -65,7 +66,7 @@ pub async fn examine(http: &HttpClient, examination: &Examination<'_>) -> Report
     };
     let mut clients = Vec::with_capacity(examination.clients.len());
     for client in examination.clients {
-        let outcome = run.play(client).await;
+        let outcome = run.simulate(client).await;
         let is_unreachable = matches!(outcome, Outcome::Refused(Step::Opening, rule) if rule == &rule::UNREACHABLE);
         clients.push(ClientResult {
             client: client.name,
@@ -76,7 +77,7 @@ pub async fn examine(http: &HttpClient, examination: &Examination<'_>) -> Report
         }
     }
     run.check_server(examination).await;
-    let Finished {
+    let RunResult {
         findings,
         requests,
         is_reached,
@@ -97,14 +98,14 @@ struct Run<'a> {
     session: Session<'a>,
     registrations: Registrations,
     intent: Intent,
-    /// What the first client found that found anything.
-    discovered: Option<Discovered>,
+    /// The metadata that the first successful client found.
+    discovered: Option<DiscoveredMetadata>,
     is_protected: bool,
 }
 
 impl Run<'_> {
-    /// Plays one client, and notes where it stops.
-    async fn play(&mut self, client: &'static ClientProfile) -> Outcome {
+    /// Simulates one client, and notes the step at which it stops.
+    async fn simulate(&mut self, client: &'static ClientProfile) -> Outcome {
         match self.steps(client).await {
             Ok(outcome) => outcome,
             Err(stop) => {
@@ -119,8 +120,8 @@ impl Run<'_> {
         let url = self.session.mcp.to_string();
         let opened = opening::open(&mut self.session, client).await;
         let challenge = match opened.map_err(|problem| Stop::new(Step::Opening, &url, problem))? {
-            Opened::Open => return Ok(Outcome::Open),
-            Opened::Challenged(challenge) => challenge,
+            OpeningResult::Open => return Ok(Outcome::Open),
+            OpeningResult::Challenged(challenge) => challenge,
         };
         self.is_protected = true;
         if self.intent == Intent::Key {
@@ -144,14 +145,14 @@ impl Run<'_> {
         }
     }
 
-    /// Checks what concerns all clients.
+    /// Checks that apply to all clients.
     async fn check_server(&mut self, examination: &Examination<'_>) {
         let discovered = self.discovered.take();
         if self.is_protected {
-            checks::check_protected(&mut self.session, discovered.as_ref(), examination.now).await;
+            checks::check_protected_server(&mut self.session, discovered.as_ref(), examination.now).await;
         }
         if examination.is_own && self.session.is_reached() {
-            own::check_own(&mut self.session, examination.callbacks, examination.now).await;
+            own::check_own_service(&mut self.session, examination.callbacks, examination.now).await;
         }
         for client in examination.clients {
             checks::check_web_page(&mut self.session, client, discovered.as_ref()).await;

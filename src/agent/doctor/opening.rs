@@ -1,4 +1,4 @@
-//! The first request of a client: does the server let it in, ask for a token, or refuse?
+//! The first request of a client: the server accepts it, requires a token, or refuses.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -11,30 +11,30 @@ use crate::base::url::ExactUrl;
 use crate::mcp::revision::Revision;
 use crate::oauth::www_authenticate::BearerChallenge;
 
-/// Error codes of the revision 2026-07-28, by which a client knows a server of its own era.
+/// Error codes of the revision 2026-07-28. They show a client that the server supports this revision.
 const MODERN_ERRORS: [i64; 3] = [-32_020, -32_021, -32_022];
 
-/// What the server did with the first request.
+/// The server's response to the first request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Opened {
-    /// It let the client in.
+pub(super) enum OpeningResult {
+    /// The server accepts requests without a token.
     Open,
-    /// It wants a token: what this client reads of the challenge.
+    /// The server requires a token. Contains the challenge as this client reads it.
     Challenged(BearerChallenge),
 }
 
-/// Plays the first requests of a client.
-pub(super) async fn open(session: &mut Session<'_>, client: &ClientProfile) -> Result<Opened, Problem> {
+/// Simulates the first requests of a client.
+pub(super) async fn open(session: &mut Session<'_>, client: &ClientProfile) -> Result<OpeningResult, Problem> {
     let url = session.mcp.to_string();
     let mut answer = ask(session, &first_call(client, &url)).await?;
     if needs_legacy(client, &answer) {
         answer = ask(session, &initialize(client, &url, fallback_revision(client.revision))).await?;
     }
-    if let Some(problem) = blocked(session, &answer).await {
+    if let Some(problem) = user_agent_problem(session, &answer).await {
         return Err(problem);
     }
     if judge(&answer)? == Verdict::Open {
-        return Ok(Opened::Open);
+        return Ok(OpeningResult::Open);
     }
     if client.opening == Opening::Head {
         let call = Call::new(Method::HEAD, &url).with("accept", "application/json");
@@ -43,9 +43,9 @@ pub(super) async fn open(session: &mut Session<'_>, client: &ClientProfile) -> R
     read_challenge(session, client, &answer)
 }
 
-/// Asks as the doctor itself, for the checks that no client makes.
+/// The `initialize` request of the doctor itself, for checks that are independent of clients.
 pub(super) fn plain_initialize(url: &str) -> Call {
-    posted(
+    post_json_rpc(
         url,
         "initialize",
         &initialize_params(Revision::V2025_11_25, "mcp-oauth-gateway-doctor"),
@@ -53,7 +53,7 @@ pub(super) fn plain_initialize(url: &str) -> Call {
 }
 
 async fn ask(session: &mut Session<'_>, call: &Call) -> Result<std::sync::Arc<Answer>, Problem> {
-    session.ask(call).await.map_err(|silence| Problem::new(silence.rule, silence.why))
+    session.ask(call).await.map_err(|failure| Problem::new(failure.rule, failure.why))
 }
 
 fn first_call(client: &ClientProfile, url: &str) -> Call {
@@ -68,7 +68,7 @@ fn first_call(client: &ClientProfile, url: &str) -> Call {
 }
 
 fn initialize(client: &ClientProfile, url: &str, revision: Revision) -> Call {
-    posted(url, "initialize", &initialize_params(revision, client.name))
+    post_json_rpc(url, "initialize", &initialize_params(revision, client.name))
         .with_some("user-agent", client.user_agent)
         .with_some("origin", client.origin)
 }
@@ -80,14 +80,14 @@ fn discover(client: &ClientProfile, url: &str) -> Call {
         "io.modelcontextprotocol/clientInfo": { "name": client.name, "version": "1" },
         "io.modelcontextprotocol/clientCapabilities": {},
     });
-    posted(url, "server/discover", &json!({ "_meta": meta }))
+    post_json_rpc(url, "server/discover", &json!({ "_meta": meta }))
         .with("mcp-protocol-version", revision)
         .with("mcp-method", "server/discover")
         .with_some("user-agent", client.user_agent)
         .with_some("origin", client.origin)
 }
 
-fn posted(url: &str, method: &str, params: &Value) -> Call {
+fn post_json_rpc(url: &str, method: &str, params: &Value) -> Call {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     Call::new(Method::POST, url)
         .with("content-type", "application/json")
@@ -99,19 +99,18 @@ fn initialize_params(revision: Revision, name: &str) -> Value {
     json!({ "protocolVersion": revision.as_str(), "capabilities": {}, "clientInfo": { "name": name, "version": "1" } })
 }
 
-/// Clients of the newest revision open older servers by the last revision with sessions.
+/// The revision for an older server: the last revision with sessions.
 fn fallback_revision(revision: Revision) -> Revision {
     if revision.has_sessions() { revision } else { Revision::V2025_11_25 }
 }
 
-/// Whether the client goes on with `initialize`: the first request was another one, and the server does
-/// not know it.
+/// Whether the client continues with `initialize`, because the server does not know its first request.
 fn needs_legacy(client: &ClientProfile, answer: &Answer) -> bool {
     let is_unknown = answer.status.is_client_error() && !matches!(answer.status.as_u16(), 401 | 403 | 429);
     match client.opening {
         Opening::Initialize | Opening::Head => false,
         Opening::Discover => is_unknown && !is_modern_error(answer) || is_method_not_found(answer),
-        // A GET may also be answered by a stream, and then `initialize` decides.
+        // The response to a GET may also be a stream. `initialize` then decides.
         Opening::Get => is_unknown || answer.status.is_success(),
     }
 }
@@ -129,8 +128,8 @@ fn is_method_not_found(answer: &Answer) -> bool {
     answer.status.is_success() && error_code(answer).is_some()
 }
 
-/// Whether the server refuses the client's `User-Agent` only.
-async fn blocked(session: &mut Session<'_>, answer: &Answer) -> Option<Problem> {
+/// The problem of a server that refuses only this client's `User-Agent`.
+async fn user_agent_problem(session: &mut Session<'_>, answer: &Answer) -> Option<Problem> {
     if !matches!(answer.status.as_u16(), 403 | 406) {
         return None;
     }
@@ -140,7 +139,7 @@ async fn blocked(session: &mut Session<'_>, answer: &Answer) -> Option<Problem> 
     is_better.then(|| {
         Problem::new(
             &rule::USER_AGENT_BLOCKED,
-            format!("{}, but {} for the doctor", answer.shown(), other.shown()),
+            format!("{}, but {} for the doctor", answer.summary(), other.summary()),
         )
     })
 }
@@ -152,7 +151,7 @@ enum Verdict {
 }
 
 fn judge(answer: &Answer) -> Result<Verdict, Problem> {
-    let shown = answer.shown();
+    let shown = answer.summary();
     let kind = answer.media_type();
     match answer.status.as_u16() {
         401 => Ok(Verdict::Unauthorized),
@@ -162,17 +161,17 @@ fn judge(answer: &Answer) -> Result<Verdict, Problem> {
             Ok(message) if message.get("jsonrpc").is_some() => Ok(Verdict::Open),
             Ok(_) | Err(_) => Err(Problem::new(&rule::NOT_MCP, shown)),
         },
-        300..=399 => Err(redirected(answer)),
+        300..=399 => Err(redirect_problem(answer)),
         403 => Err(Problem::new(&rule::FORBIDDEN, shown)),
         429 => Err(Problem::new(&rule::RATE_LIMITED, shown)),
         500..=599 => Err(Problem::new(&rule::SERVER_ERROR, shown)),
-        // A server of the newest era that wants another revision.
+        // The server supports the newest revision, and requires another one.
         _ if is_modern_error(answer) => Ok(Verdict::Open),
         _ => Err(Problem::new(&rule::OPENING_REFUSED, shown)),
     }
 }
 
-fn redirected(answer: &Answer) -> Problem {
+fn redirect_problem(answer: &Answer) -> Problem {
     let to = answer.header("location").unwrap_or("no location");
     let to = to.split('?').next().unwrap_or_default();
     Problem::new(
@@ -181,8 +180,8 @@ fn redirected(answer: &Answer) -> Problem {
     )
 }
 
-/// Reads the challenge as the client does, and notes what other clients would miss.
-fn read_challenge(session: &mut Session<'_>, client: &ClientProfile, answer: &Answer) -> Result<Opened, Problem> {
+/// Reads the challenge as the client does, and notes the parts that the client does not find.
+fn read_challenge(session: &mut Session<'_>, client: &ClientProfile, answer: &Answer) -> Result<OpeningResult, Problem> {
     let url = session.mcp.to_string();
     let fields: Vec<&str> = answer
         .headers
@@ -190,11 +189,11 @@ fn read_challenge(session: &mut Session<'_>, client: &ClientProfile, answer: &An
         .iter()
         .filter_map(|value| value.to_str().ok())
         .collect();
-    let nothing = Ok(Opened::Challenged(BearerChallenge::default()));
+    let nothing = Ok(OpeningResult::Challenged(BearerChallenge::default()));
     if fields.is_empty() {
-        // That HEAD alone gets none has a name of its own.
+        // A missing challenge in the response to HEAD is a finding of its own.
         if client.opening != Opening::Head {
-            session.note_for(client.name, &rule::CHALLENGE_MISSING, &url, answer.shown());
+            session.note_for(client.name, &rule::CHALLENGE_MISSING, &url, answer.summary());
         }
         return nothing;
     }
@@ -203,7 +202,7 @@ fn read_challenge(session: &mut Session<'_>, client: &ClientProfile, answer: &An
     if parsed.is_none() {
         session.note_for(client.name, &rule::CHALLENGE_NOT_BEARER, &url, printable(&joined));
     }
-    let Some(challenge) = parsed.or_else(|| (client.challenge == ChallengeReader::Anywhere).then(|| anywhere(&joined))) else {
+    let Some(challenge) = parsed.or_else(|| (client.challenge == ChallengeReader::Anywhere).then(|| parse_any_scheme(&joined))) else {
         return nothing;
     };
     let begins = joined.get(..6).is_some_and(|begin| begin.eq_ignore_ascii_case("bearer"));
@@ -215,11 +214,11 @@ fn read_challenge(session: &mut Session<'_>, client: &ClientProfile, answer: &An
         session.note_for(client.name, &rule::CHALLENGE_LOOKALIKE, &url, printable(&joined));
     }
     let challenge = metadata_url(session, client, challenge)?;
-    Ok(Opened::Challenged(challenge))
+    Ok(OpeningResult::Challenged(challenge))
 }
 
-/// What a search finds in a challenge of another scheme.
-fn anywhere(field: &str) -> BearerChallenge {
+/// The parameters of a challenge of any scheme, for clients that ignore the scheme.
+fn parse_any_scheme(field: &str) -> BearerChallenge {
     let parameters = field.split_once(' ').map_or("", |(_, parameters)| parameters);
     BearerChallenge::parse([format!("Bearer {parameters}").as_str()]).unwrap_or_default()
 }
@@ -232,7 +231,7 @@ fn has_lookalike(field: &str) -> bool {
     before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-/// Judges `resource_metadata`, and drops it where the client ignores it.
+/// Checks `resource_metadata`, and removes it where the client ignores it.
 fn metadata_url(session: &mut Session<'_>, client: &ClientProfile, mut challenge: BearerChallenge) -> Result<BearerChallenge, Problem> {
     let Some(url) = challenge.resource_metadata.clone() else {
         return Ok(challenge);
@@ -243,7 +242,7 @@ fn metadata_url(session: &mut Session<'_>, client: &ClientProfile, mut challenge
         challenge.resource_metadata = None;
         return Ok(challenge);
     };
-    if let Some(rule) = documents::downgraded(&url, &session.mcp) {
+    if let Some(rule) = documents::downgrade_rule(&url, &session.mcp) {
         return Err(Problem::new(rule, format!("`resource_metadata` is {}", printable(&url))));
     }
     if parsed.origin() != session.mcp.origin() && client.same_origin_metadata {

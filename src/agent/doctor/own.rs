@@ -1,4 +1,4 @@
-//! What is between the clients and the gateway itself: header limits, callbacks, buffering proxies.
+//! Checks of the network between clients and the gateway itself: header limits, callbacks, buffering.
 
 use http::Method;
 
@@ -8,11 +8,11 @@ use crate::agent::doctor::rule;
 use crate::agent::doctor::session::{Call, Session};
 use crate::base::time::UnixTime;
 
-/// The size of a made-up token: a pair with a large JWT of an upstream in it.
+/// The size of the token that is sent: that of a pair with a large JWT of an upstream.
 const LARGE_TOKEN_BYTES: usize = 12 * 1024;
 
 /// Checks a service of the gateway at its public URL.
-pub(super) async fn check_own(session: &mut Session<'_>, callbacks: &[String], now: UnixTime) {
+pub(super) async fn check_own_service(session: &mut Session<'_>, callbacks: &[String], now: UnixTime) {
     let url = session.mcp.to_string();
     let Ok(plain) = session.ask(&opening::plain_initialize(&url)).await else {
         return;
@@ -22,9 +22,9 @@ pub(super) async fn check_own(session: &mut Session<'_>, callbacks: &[String], n
     let call = opening::plain_initialize(&url).with("authorization", &format!("Bearer {token}"));
     let reply = session.ask(&call).await;
     let detail = match reply {
-        Err(silence) => Some(silence.why),
+        Err(failure) => Some(failure.why),
         Ok(answer) if answer.status == 401 || answer.status == plain.status => None,
-        Ok(answer) => Some(answer.shown()),
+        Ok(answer) => Some(answer.summary()),
     };
     if let Some(detail) = detail {
         session.note(
@@ -42,13 +42,14 @@ pub(super) async fn check_own(session: &mut Session<'_>, callbacks: &[String], n
     }
 }
 
-/// Without parameters the gateway answers with an error page of its own, never 404 and never elsewhere.
+/// Checks that a callback URL reaches the gateway, which answers a request without parameters with an
+/// error page and status 400.
 async fn check_callback(session: &mut Session<'_>, callback: &str) {
     let reply = session.ask(&Call::new(Method::GET, callback).with("accept", "text/html")).await;
     let detail = match reply {
-        Err(silence) => silence.why,
+        Err(failure) => failure.why,
         Ok(answer) if answer.status == 400 && answer.media_type() == "text/html" => return,
-        Ok(answer) => answer.shown(),
+        Ok(answer) => answer.summary(),
     };
     session.note(&rule::CALLBACK_DEAD, callback, detail);
 }

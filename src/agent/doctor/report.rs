@@ -1,4 +1,4 @@
-//! What the doctor found, for people and for scripts.
+//! The report of the doctor, for people and for scripts.
 
 use std::fmt::Write as _;
 
@@ -7,36 +7,36 @@ use serde_json::{Value, json};
 use crate::agent::clients;
 use crate::agent::doctor::rule::{Rule, Severity};
 
-/// With so few clients, their limits are shown too.
+/// The number of clients up to which their limits are shown.
 const FEW_CLIENTS: usize = 3;
 
-/// One thing that is wrong, at one place.
+/// A broken rule at one URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong.
+    /// The broken rule.
     pub rule: &'static Rule,
     /// The URL, without its query.
     pub at: String,
-    /// What was seen there.
+    /// The response or value that breaks the rule.
     pub detail: String,
-    /// The clients that it concerns; empty: all of them.
+    /// The affected clients; empty: all clients.
     pub clients: Vec<&'static str>,
 }
 
-/// How far a client comes.
+/// The result of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It connects without a sign-in.
+    /// The client connects without a sign-in.
     Open,
     /// The user sees the sign-in page.
     SignIn,
-    /// Nothing is wrong up to registration, which was not asked for.
+    /// There is no problem up to registration, which no flag permits.
     Unregistered,
-    /// It cannot register here: the user must enter a client id.
+    /// The client cannot register here: the user must enter a client id.
     NeedsClientId,
-    /// The server wants a key and offers no OAuth: the user must enter it as a header.
+    /// The server needs a key and offers no OAuth: the user must enter the key as a header.
     NeedsKey,
-    /// The first step that it refuses, and the rule that is broken there.
+    /// The client refuses to continue after this step, because of this rule.
     Refused(Step, &'static Rule),
 }
 
@@ -69,8 +69,8 @@ impl Step {
 }
 
 impl Outcome {
-    /// The stable word for scripts.
-    pub fn word(&self) -> &'static str {
+    /// The stable name for scripts.
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::SignIn => "sign-in",
@@ -85,9 +85,9 @@ impl Outcome {
         match self {
             Self::Open => "connects without a sign-in".to_owned(),
             Self::SignIn => "reaches the sign-in page".to_owned(),
-            Self::Unregistered => "sound up to registration; --register plays the rest".to_owned(),
+            Self::Unregistered => "no problem up to registration; --register continues".to_owned(),
             Self::NeedsClientId => "cannot register here: enter a client id in the client".to_owned(),
-            Self::NeedsKey => "wants a key and offers no sign-in: enter the key as a header".to_owned(),
+            Self::NeedsKey => "needs a key and offers no sign-in: enter the key as a header".to_owned(),
             Self::Refused(step, rule) => format!("stops at the {}: {}", step.as_str(), rule.name),
         }
     }
@@ -97,12 +97,12 @@ impl Outcome {
     }
 }
 
-/// A client and how far it comes.
+/// A client and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientResult {
     /// The client's name.
     pub client: &'static str,
-    /// How far it comes.
+    /// The result.
     pub outcome: Outcome,
 }
 
@@ -113,7 +113,7 @@ pub struct Report {
     pub url: String,
     /// One line for each client.
     pub clients: Vec<ClientResult>,
-    /// Each finding once: errors first, then in the order of a sign-in.
+    /// The findings without duplicates: errors first, then in the order of a sign-in.
     pub findings: Vec<Finding>,
     /// The number of requests that were sent.
     pub requests: usize,
@@ -121,12 +121,12 @@ pub struct Report {
     pub registered: Vec<String>,
     /// Whether the server answered at all.
     pub is_reached: bool,
-    /// Whether the server is at a loopback or private address, which vendors' networks do not reach.
+    /// Whether the server is at a loopback or private address, which vendors' networks cannot reach.
     pub is_local: bool,
 }
 
 impl Report {
-    /// 0: sound. 1: a person must act. 2: the server could not be tried.
+    /// The exit code. 0: no problem; 1: a person must act; 2: the server was not reached.
     pub fn exit_code(&self) -> u8 {
         let has_error = self.findings.iter().any(|finding| finding.rule.severity == Severity::Error);
         match (
@@ -151,7 +151,7 @@ impl Report {
                 Outcome::Open | Outcome::SignIn | Outcome::Unregistered | Outcome::NeedsClientId | Outcome::NeedsKey => (None, None),
             };
             let (limits, in_reach) = (limits(client), !self.is_out_of_reach(client));
-            json!({ "client": client, "outcome": outcome.word(), "step": step, "finding": rule, "limits": limits, "in_reach": in_reach })
+            json!({ "client": client, "outcome": outcome.as_str(), "step": step, "finding": rule, "limits": limits, "in_reach": in_reach })
         });
         let findings = self.findings.iter().map(|finding| {
             let Rule {
@@ -192,7 +192,7 @@ impl Report {
             }
         }
         for finding in &self.findings {
-            out.push_str(&text_of(finding, self.clients.len()));
+            out.push_str(&finding_text(finding, self.clients.len()));
         }
         let registered = match self.registered.as_slice() {
             [] => "nothing registered".to_owned(),
@@ -203,12 +203,12 @@ impl Report {
     }
 }
 
-/// What no server can mend for this client.
+/// The limits of a client that no server can change.
 fn limits(client: &str) -> &'static str {
     clients::find(client).map_or("", |client| client.limits)
 }
 
-fn text_of(finding: &Finding, clients: usize) -> String {
+fn finding_text(finding: &Finding, clients: usize) -> String {
     let Finding { rule, at, detail, .. } = finding;
     let mut out = format!(
         "\n{} {}  (fault: {}; {})\n  {}\n  at   {at}\n",

@@ -1,13 +1,13 @@
-//! What can be wrong with a server. The names are stable: scripts and documents use them.
+//! The rules that a server can break. Their names are stable: scripts and documents use them.
 
-/// Who can mend it.
+/// The party that can fix a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The MCP server.
     Server,
     /// The authorization server.
     AuthServer,
-    /// What is between: DNS, TLS, proxies, firewalls, clocks.
+    /// The network in between: DNS, TLS, proxies, firewalls, clocks.
     Network,
 }
 
@@ -22,12 +22,12 @@ impl Fault {
     }
 }
 
-/// Whether a client fails.
+/// The effect of a broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// A client cannot connect, or a user is in danger.
     Error,
-    /// Against a rule, but the clients that were played go on.
+    /// A rule is broken, but the simulated clients continue.
     Warning,
 }
 
@@ -41,20 +41,20 @@ impl Severity {
     }
 }
 
-/// One thing that can be wrong.
+/// A rule for MCP and authorization servers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The stable name.
     pub name: &'static str,
-    /// Who can mend it.
+    /// The party that can fix it.
     pub fault: Fault,
-    /// Whether a client fails.
+    /// The effect on clients.
     pub severity: Severity,
-    /// Where it is written, such as `RFC 9728 §3.3`.
+    /// The source, such as `RFC 9728 §3.3`.
     pub clause: &'static str,
-    /// What is wrong.
+    /// The problem, as a sentence.
     pub meaning: &'static str,
-    /// What to do.
+    /// The advice for the fix.
     pub fix: &'static str,
 }
 
@@ -111,7 +111,7 @@ rules! {
         "set the server's public URL, or pass `X-Forwarded-Proto: https` and let the server trust the proxy"
     METADATA_NOT_JSON "metadata-not-json" Server Error "RFC 9728 §3.2" "a metadata URL answers 200 with something that is no JSON object"
         "answer 404 where there is no document: a web application's catch-all page must not cover /.well-known"
-    METADATA_NEEDS_AUTH "metadata-needs-auth" Server Error "RFC 9728 §3.1" "a metadata URL wants a sign-in"
+    METADATA_NEEDS_AUTH "metadata-needs-auth" Server Error "RFC 9728 §3.1" "a metadata URL requires a sign-in"
         "let /.well-known/* through without a sign-in"
     METADATA_SERVER_ERROR "metadata-server-error" Server Error "RFC 9728 §3.2" "a metadata URL answers with a server error, or not at all"
         "read the server's log for this request; a missing document is a 404"
@@ -122,7 +122,7 @@ rules! {
     METADATA_CONTENT_TYPE "metadata-content-type" Server Warning "RFC 9728 §3.2" "a metadata document is not `application/json`"
         "send `Content-Type: application/json`"
     METADATA_COMPRESSED "metadata-compressed" Network Error "RFC 9110 §12.5.3" "a document is compressed although the request asked for `identity`"
-        "do not compress /.well-known/*, or heed `Accept-Encoding`"
+        "do not compress /.well-known/*, or follow `Accept-Encoding`"
     METADATA_WRONG_TYPE "metadata-wrong-type" Server Error "RFC 9728 §2" "a member of the metadata has the wrong type; clients with a schema drop the whole document"
         "lists are arrays of strings, and URLs are strings"
     METADATA_TOO_LARGE "metadata-too-large" Server Warning "RFC 9728 §3.2" "a metadata document is larger than 64 KiB; some clients store it in a keychain"
@@ -175,7 +175,7 @@ rules! {
         "add `none` to `token_endpoint_auth_methods_supported`"
     REGISTRATION_GONE "registration-missing" AuthServer Error "RFC 7591 §3" "there is nothing at the registration endpoint"
         "serve RFC 7591 there, or leave `registration_endpoint` out"
-    REGISTRATION_NEEDS_TOKEN "registration-needs-token" AuthServer Error "RFC 7591 §3" "registration wants an initial access token, which MCP clients do not have"
+    REGISTRATION_NEEDS_TOKEN "registration-needs-token" AuthServer Error "RFC 7591 §3" "registration requires an initial access token, which MCP clients do not have"
         "allow open registration, or leave `registration_endpoint` out"
     REGISTRATION_ERROR "registration-server-error" AuthServer Error "RFC 7591 §3.2.2" "the registration endpoint answers with a server error"
         "read the authorization server's log; a bad request is 400 with a JSON error"

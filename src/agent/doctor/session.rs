@@ -1,4 +1,4 @@
-//! The requests of one run: sent once each, without credentials, with what they showed.
+//! The requests of one run, without credentials, and its findings. Equal requests are sent once.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,15 +18,15 @@ use crate::net::dial::AddressPolicy;
 use crate::net::http_client::{ConnectError, HttpClient, RequestPolicy, SendError};
 use crate::upstream::fetch;
 
-/// The longest time for one request.
+/// The timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time for an answer to an unfinished request.
+/// The timeout of the response to a request whose body does not end.
 const EARLY_TIMEOUT: Duration = Duration::from_secs(4);
-/// A URL that was silent so often is not asked again, whatever the headers are.
-const MAX_SILENCES: usize = 2;
-/// The most requests of one run: a server must not be able to keep the doctor busy.
+/// The number of unanswered requests after which a URL gets no further request.
+const MAX_UNANSWERED: usize = 2;
+/// The maximum number of requests of one run. Without it, a server could make the doctor run for ever.
 const MAX_REQUESTS: usize = 1_000;
-/// The most characters of a server's text in a finding.
+/// The maximum number of characters of a server's text in a finding.
 const MAX_SHOWN_CHARS: usize = 200;
 
 /// A request. Equal requests are sent once.
@@ -54,13 +54,13 @@ impl Call {
         Self::new(Method::GET, url).with("accept", "application/json")
     }
 
-    /// A POST of a form, as the token endpoint takes it.
+    /// A POST of a form, as for the token endpoint.
     pub(super) fn form(url: &str, body: String) -> Self {
         let call = Self::new(Method::POST, url).with("accept", "application/json");
         call.with("content-type", "application/x-www-form-urlencoded").body(body)
     }
 
-    /// A registration request whose body is not JSON: it registers nothing, wherever it arrives.
+    /// A registration request whose body is not JSON, so that no server registers anything.
     pub(super) fn broken_registration(url: &str) -> Self {
         let call = Self::new(Method::POST, url).with("content-type", "application/json");
         call.with("accept", "application/json").body("{".to_owned())
@@ -95,7 +95,7 @@ impl Call {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// Empty for an event stream, which may be endless.
+    /// The body; empty for an event stream, which may be endless.
     pub(super) body: Bytes,
 }
 
@@ -111,7 +111,7 @@ impl Answer {
     }
 
     /// The status and the media type, for a finding.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         match self.media_type() {
             kind if kind.is_empty() => format!("status {}", self.status.as_u16()),
             kind => format!("status {}, {}", self.status.as_u16(), printable(&kind)),
@@ -119,15 +119,15 @@ impl Answer {
     }
 }
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Clone, Debug)]
-pub(super) struct Silence {
+pub(super) struct NoResponse {
     pub(super) rule: &'static Rule,
     pub(super) why: String,
 }
 
 /// The result of a request.
-pub(super) type Reply = Result<Arc<Answer>, Silence>;
+pub(super) type Reply = Result<Arc<Answer>, NoResponse>;
 
 /// The state of one run.
 pub(super) struct Session<'a> {
@@ -135,7 +135,7 @@ pub(super) struct Session<'a> {
     /// The MCP server.
     pub(super) mcp: ExactUrl,
     replies: HashMap<Call, Reply>,
-    silent: HashMap<String, Vec<Silence>>,
+    unanswered: HashMap<String, Vec<NoResponse>>,
     peers: Vec<IpAddr>,
     findings: Vec<Finding>,
     sent: usize,
@@ -147,14 +147,14 @@ impl<'a> Session<'a> {
             http,
             mcp: mcp.clone(),
             replies: HashMap::new(),
-            silent: HashMap::new(),
+            unanswered: HashMap::new(),
             peers: Vec::new(),
             findings: Vec::new(),
             sent: 0,
         }
     }
 
-    /// Whether the MCP server answers a POST whose body never ends. `None`: it is not reached.
+    /// Whether the MCP server answers a POST whose body never ends. `None`: the server is not reached.
     pub(super) async fn answers_early(&mut self) -> Option<bool> {
         self.sent += 1;
         let call = Call::new(Method::POST, self.mcp.as_str()).with("content-type", "application/json");
@@ -173,28 +173,28 @@ impl<'a> Session<'a> {
         if let Some(reply) = self.replies.get(call) {
             return reply.clone();
         }
-        let silences = self.silent.get(&call.url).cloned().unwrap_or_default();
-        let reply = if let Some(silence) = silences.get(MAX_SILENCES - 1) {
-            Err(silence.clone())
+        let failures = self.unanswered.get(&call.url).cloned().unwrap_or_default();
+        let reply = if let Some(failure) = failures.get(MAX_UNANSWERED - 1) {
+            Err(failure.clone())
         } else if self.sent < MAX_REQUESTS {
             self.send(call).await.map(Arc::new)
         } else {
-            Err(Silence {
+            Err(NoResponse {
                 rule: &rule::UNREACHABLE,
-                why: format!("not asked: {MAX_REQUESTS} requests were sent already"),
+                why: format!("not requested: {MAX_REQUESTS} requests were sent already"),
             })
         };
         self.replies.insert(call.clone(), reply.clone());
         match &reply {
-            Ok(answer) => self.judge_encoding(call, answer),
-            Err(silence) => self.silent.entry(call.url.clone()).or_default().push(silence.clone()),
+            Ok(answer) => self.check_encoding(call, answer),
+            Err(failure) => self.unanswered.entry(call.url.clone()).or_default().push(failure.clone()),
         }
         reply
     }
 
-    async fn send(&mut self, call: &Call) -> Result<Answer, Silence> {
+    async fn send(&mut self, call: &Call) -> Result<Answer, NoResponse> {
         self.sent += 1;
-        let unreachable = |why: String| Silence {
+        let unreachable = |why: String| NoResponse {
             rule: &rule::UNREACHABLE,
             why,
         };
@@ -202,7 +202,7 @@ impl<'a> Session<'a> {
         let request = request(call).ok_or_else(|| unreachable("the request cannot be built".to_owned()))?;
         let is_own = url.origin() == self.mcp.origin();
         let policy = RequestPolicy {
-            addresses: if is_own { AddressPolicy::Anything } else { self.named_addresses() },
+            addresses: if is_own { AddressPolicy::Anything } else { self.address_policy() },
             connect: REQUEST_TIMEOUT / 2,
             first_byte: Some(REQUEST_TIMEOUT),
             http2: false,
@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
         } else {
             self.http.send(request, &policy).await
         };
-        let (head, body) = response.map_err(|error| silence(&error))?.into_parts();
+        let (head, body) = response.map_err(|error| no_response(&error))?.into_parts();
         let body = if body::is_event_stream(&head.headers) {
             Bytes::new()
         } else {
@@ -230,13 +230,13 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// The addresses that a server may name: a public one none of a private network (SSRF).
-    fn named_addresses(&self) -> AddressPolicy {
+    /// The policy for addresses that the server names. A public server may name no private address (SSRF).
+    fn address_policy(&self) -> AddressPolicy {
         let plain_http = self.mcp.url().scheme() == "http";
         AddressPolicy::for_upstream_at(&self.peers, plain_http, Arc::new([]))
     }
 
-    fn judge_encoding(&mut self, call: &Call, answer: &Answer) {
+    fn check_encoding(&mut self, call: &Call, answer: &Answer) {
         let encoding = answer.header(CONTENT_ENCODING.as_str()).unwrap_or("identity").to_owned();
         if encoding != "identity" && !call.has(ACCEPT_ENCODING.as_str()) {
             self.note(
@@ -252,12 +252,12 @@ impl<'a> Session<'a> {
         !self.peers.is_empty()
     }
 
-    /// Notes something that concerns all clients.
+    /// Notes a finding that affects all clients.
     pub(super) fn note(&mut self, rule: &'static Rule, at: &str, detail: String) {
         self.finding(rule, at, detail);
     }
 
-    /// Notes something that concerns this client.
+    /// Notes a finding that affects this client.
     pub(super) fn note_for(&mut self, client: &'static str, rule: &'static Rule, at: &str, detail: String) {
         let finding = self.finding(rule, at, detail);
         if !finding.clients.contains(&client) {
@@ -280,11 +280,11 @@ impl<'a> Session<'a> {
         &mut self.findings[index]
     }
 
-    /// Ends the run: the findings, and the number of requests.
-    pub(super) fn finish(mut self) -> Finished {
+    /// Ends the run. Returns the findings and the number of requests.
+    pub(super) fn finish(mut self) -> RunResult {
         let order = |finding: &Finding| rule::RULES.iter().position(|rule| *rule == finding.rule);
         self.findings.sort_by_key(|finding| (finding.rule.severity, order(finding)));
-        Finished {
+        RunResult {
             findings: self.findings,
             requests: self.sent,
             is_reached: !self.peers.is_empty(),
@@ -293,8 +293,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What remains of a run.
-pub(super) struct Finished {
+/// The results of a run.
+pub(super) struct RunResult {
     pub(super) findings: Vec<Finding>,
     pub(super) requests: usize,
     pub(super) is_reached: bool,
@@ -319,19 +319,19 @@ fn request(call: &Call) -> Option<Request<RequestBody>> {
     builder.body(body).ok()
 }
 
-fn silence(error: &SendError) -> Silence {
+fn no_response(error: &SendError) -> NoResponse {
     let rule = match error {
         SendError::Connect(ConnectError::Tls(_)) => &rule::TLS_FAILED,
         SendError::Refused(_) => &rule::ADDRESS_REFUSED,
         SendError::Connect(_) | SendError::TimedOut | SendError::Broken(_) => &rule::UNREACHABLE,
     };
-    Silence {
+    NoResponse {
         rule,
         why: error.to_string(),
     }
 }
 
-/// A server's text, shortened, without control characters: it is printed on a terminal.
+/// The begin of a server's text without control characters, for a terminal.
 pub(super) fn printable(text: &str) -> String {
     let shown = text.chars().take(MAX_SHOWN_CHARS);
     shown.map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
