@@ -73,7 +73,7 @@ pub fn signed_claims(issuer: &str, audience: &str, now: UnixTime, response: &Val
 }
 
 /// Whether an `Accept` header asks for the signed form.
-pub fn is_signed_wanted(accept: &str) -> bool {
+pub fn accepts_signed_response(accept: &str) -> bool {
     let names = accept.split(',').map(|part| part.split(';').next().unwrap_or("").trim());
     names.into_iter().any(|name| name.eq_ignore_ascii_case(JWT_MEDIA_TYPE))
 }
@@ -131,7 +131,7 @@ mod tests {
             ("application/jwt", false),
             ("", false),
         ] {
-            assert_eq!(is_signed_wanted(accept), expected, "{accept}");
+            assert_eq!(accepts_signed_response(accept), expected, "{accept}");
         }
     }
 

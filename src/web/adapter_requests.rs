@@ -1,4 +1,4 @@
-//! Requests to the adapters: the key that is in the path, and the hand-over.
+//! Requests to the adapters, which may have a key in the path.
 
 use http::Request;
 use http::Uri;
@@ -12,7 +12,7 @@ use crate::base::secret::Secret;
 use crate::net::http_client::HttpClient;
 use crate::web::reply::HttpResponse;
 
-/// What precedes the adapter's key in a path.
+/// The path segment before an adapter's key.
 const KEY_SEGMENT: &str = "/k/";
 
 /// The target of a request to an adapter.
@@ -25,8 +25,9 @@ pub(super) struct AdapterTarget {
     pub(super) key: Option<Secret>,
 }
 
-/// Cuts `/k/{key}` from the path, before anything else sees the path. `prefix` is that of the public URL.
-pub(super) fn cut_key(parts: &mut Parts, prefix: &str) -> Option<Secret> {
+/// Removes `/k/{key}` from the path and returns the key, before the path is routed or logged. `prefix` is
+/// the path of the public URL.
+pub(super) fn take_key(parts: &mut Parts, prefix: &str) -> Option<Secret> {
     let (path, query) = (parts.uri.path(), parts.uri.query());
     let (key, rest) = path.strip_prefix(prefix)?.strip_prefix(KEY_SEGMENT)?.split_once('/')?;
     let target = match query {
@@ -39,7 +40,7 @@ pub(super) fn cut_key(parts: &mut Parts, prefix: &str) -> Option<Secret> {
     Some(key)
 }
 
-/// Hands a request over to the adapters.
+/// Forwards a request to the adapters.
 pub(super) async fn respond(
     adapters: &Adapters,
     http: &HttpClient,
@@ -63,29 +64,29 @@ pub(super) async fn respond(
 mod tests {
     use super::*;
 
-    fn cut(uri: &str, prefix: &str) -> (Option<Secret>, String) {
+    fn take(uri: &str, prefix: &str) -> (Option<Secret>, String) {
         let (mut parts, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
-        let key = cut_key(&mut parts, prefix);
+        let key = take_key(&mut parts, prefix);
         (key, parts.uri.to_string())
     }
 
     #[test]
-    fn the_key_is_cut_from_the_path() {
+    fn the_key_is_removed_from_the_path() {
         let key = || Some(Secret::from("gwd_1"));
         assert_eq!(
-            cut("/k/gwd_1/openai/v1/responses?a=b", ""),
+            take("/k/gwd_1/openai/v1/responses?a=b", ""),
             (key(), "/openai/v1/responses?a=b".into())
         );
         assert_eq!(
-            cut("/gw/k/gwd_1/anthropic/v1/messages", "/gw"),
+            take("/gw/k/gwd_1/anthropic/v1/messages", "/gw"),
             (key(), "/gw/anthropic/v1/messages".into())
         );
         assert_eq!(
-            cut("http://localhost:8002/k/gwd_1/openai/v1/models", "").1,
+            take("http://localhost:8002/k/gwd_1/openai/v1/models", "").1,
             "http://localhost:8002/openai/v1/models"
         );
-        for uncut in ["/openai/v1/responses", "/k/gwd_1", "/kx/gwd_1/openai", "/x/k/gwd_1/openai"] {
-            assert_eq!(cut(uncut, ""), (None, uncut.into()));
+        for unchanged in ["/openai/v1/responses", "/k/gwd_1", "/kx/gwd_1/openai", "/x/k/gwd_1/openai"] {
+            assert_eq!(take(unchanged, ""), (None, unchanged.into()));
         }
     }
 }

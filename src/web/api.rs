@@ -66,26 +66,26 @@ struct Call<'a> {
     body: &'a [u8],
 }
 
-/// A status, and the document of the response if it has one.
+/// The status and the document of a response.
 type Answer = (StatusCode, Option<Value>);
 
 async fn answer(app: &Arc<App>, route: &ApiRoute, admin: &Admin, call: Call<'_>) -> Result<Answer, ApiError> {
     let servers = &app.servers;
     let ok = |document| (StatusCode::OK, Some(document));
     let created = |document| (StatusCode::CREATED, Some(document));
-    let gone = |()| (StatusCode::NO_CONTENT, None);
+    let no_content = |()| (StatusCode::NO_CONTENT, None);
     match route {
         ApiRoute::Servers if call.method == Method::POST => servers.register(admin, parse::<ServerInput>(call.body)?).await.map(created),
         ApiRoute::Servers => servers.list(admin).await.map(ok),
         ApiRoute::Server(id) if call.method == Method::PATCH => servers.change(admin, id, parse(call.body)?).await.map(ok),
-        ApiRoute::Server(id) if call.method == Method::DELETE => servers.remove(admin, id).await.map(gone),
+        ApiRoute::Server(id) if call.method == Method::DELETE => servers.remove(admin, id).await.map(no_content),
         ApiRoute::Server(id) => servers.show(admin, id).await.map(ok),
         ApiRoute::Proof(id) => servers.check_proof(admin, id).await.map(ok),
         ApiRoute::Keys(id) if call.method == Method::POST => servers.add_key(admin, id, parse::<KeyInput>(call.body)?).await.map(created),
         ApiRoute::Keys(id) => servers.list_keys(admin, id).await.map(ok),
-        ApiRoute::Key(id, key) => servers.revoke_key(admin, id, key).await.map(gone),
+        ApiRoute::Key(id, key) => servers.revoke_key(admin, id, key).await.map(no_content),
         ApiRoute::Grants => servers.list_grants(admin).await.map(ok),
-        ApiRoute::Grant(grant) => servers.end_grant(admin, grant).await.map(gone),
+        ApiRoute::Grant(grant) => servers.end_grant(admin, grant).await.map(no_content),
     }
 }
 
@@ -100,13 +100,17 @@ fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
 fn refusal(error: &ApiError) -> HttpResponse {
     match error {
         ApiError::Unauthorized => {
-            let text = "send an admin key as Bearer; `mcp-oauth-gateway admin-keys add` makes one";
+            let text = "send an admin key as Bearer; `mcp-oauth-gateway admin-keys add` creates one";
             let mut response = reply::error(StatusCode::UNAUTHORIZED, "unauthorized", text);
             let challenge = HeaderValue::from_static("Bearer realm=\"mcp-oauth-gateway management\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             response
         }
-        ApiError::NotFound => reply::error(StatusCode::NOT_FOUND, "not_found", "there is nothing here that this key manages"),
+        ApiError::NotFound => reply::error(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "no server, key or grant of this id is managed by this admin key",
+        ),
         ApiError::Invalid(text) => reply::error(StatusCode::BAD_REQUEST, "invalid_request", text),
         ApiError::Conflict(text) => reply::error(StatusCode::CONFLICT, "conflict", text),
         ApiError::TooMany => {
@@ -118,7 +122,7 @@ fn refusal(error: &ApiError) -> HttpResponse {
             reply::with_retry_after(response, 10)
         }
         ApiError::Unavailable(text) => {
-            tracing::warn!(reason = text, "the management API has no store");
+            tracing::warn!(reason = text, "the store of the management API failed");
             let response = reply::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "try again later");
             reply::with_retry_after(response, 1)
         }

@@ -10,13 +10,13 @@ use crate::oauth::redirect_uri::RedirectKind;
 use crate::web::cookie::{self, CookieName};
 use crate::web::error_pages::error_page;
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_view, continue_page, form_token, host_of};
+use crate::web::flow_reply::{GONE, client_view, continue_page, form_token, url_host};
 use crate::web::pages::{self, ConsentPage};
 use crate::web::paste;
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 
-/// The consent page. `credential_error` says why the last pasted credential was refused.
+/// The consent page. `credential_error` is the reason why the last pasted credential was refused.
 pub fn page(
     request: &BrowserRequest<'_>,
     flow: PageFlow<'_>,
@@ -57,7 +57,7 @@ pub fn consent_response(request: &BrowserRequest<'_>, flow: PageFlow<'_>, outcom
         ConsentOutcome::ClientRedirect(redirect) => return_to_client(app, &redirect),
         ConsentOutcome::AskAgain(auth_request, user, error) => page(request, flow, &auth_request, &user, Some(error)),
         ConsentOutcome::Upstream(redirect) => {
-            let host = host_of(&redirect.location);
+            let host = url_host(&redirect.location);
             let mut response = continue_page(app, &redirect.location, &host, false);
             // Set only after consent: a callback in a browser that did not consent fails.
             cookie::set(

@@ -39,7 +39,7 @@ fn prefix(site: &PublicUrls) -> String {
     }
 }
 
-fn named(site: &PublicUrls, name: CookieName<'_>) -> String {
+fn full_name(site: &PublicUrls, name: CookieName<'_>) -> String {
     let prefix = prefix(site);
     match name {
         CookieName::Form(flow) => format!("{prefix}f-{}", flow.get(..8).unwrap_or(flow)),
@@ -52,7 +52,7 @@ fn named(site: &PublicUrls, name: CookieName<'_>) -> String {
 
 /// The value of a cookie; `None` if the request has it twice.
 pub fn value<'a>(site: &PublicUrls, headers: &'a HeaderMap, name: CookieName<'_>) -> Option<&'a str> {
-    let full_name = named(site, name);
+    let full_name = full_name(site, name);
     let mut values = pairs(headers).filter(|(name, _)| *name == full_name).map(|(_, value)| value);
     let first = values.next();
     if values.next().is_some() { None } else { first }
@@ -60,24 +60,24 @@ pub fn value<'a>(site: &PublicUrls, headers: &'a HeaderMap, name: CookieName<'_>
 
 /// Sets a cookie of a flow.
 pub fn set(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, value: &str) {
-    append(site, headers, named(site, name), value.to_owned(), FLOW_MAX_AGE_SECONDS);
+    append(site, headers, full_name(site, name), value.to_owned(), FLOW_MAX_AGE_SECONDS);
 }
 
 /// Sets a callback's cookie again, for as long as the callback may be repeated.
-pub fn keep_for_repetition(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, value: &str) {
+pub fn set_for_repetition(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, value: &str) {
     let max_age = i64::try_from(REPEAT_SECONDS).unwrap_or(0);
-    append(site, headers, named(site, name), value.to_owned(), max_age);
+    append(site, headers, full_name(site, name), value.to_owned(), max_age);
 }
 
 /// Sets a sealed cookie, with its own lifetime.
 pub fn set_sealed(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, cookie: &SealedCookie) {
     let max_age = i64::try_from(cookie.ttl).unwrap_or(i64::MAX);
-    append(site, headers, named(site, name), cookie.value.expose().to_owned(), max_age);
+    append(site, headers, full_name(site, name), cookie.value.expose().to_owned(), max_age);
 }
 
 /// Removes a cookie.
 pub fn clear(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>) {
-    append(site, headers, named(site, name), String::new(), 0);
+    append(site, headers, full_name(site, name), String::new(), 0);
 }
 
 /// Removes cookies of the oldest flows if there are too many. Browsers send the oldest first.

@@ -1,4 +1,4 @@
-//! The error page: what happened, why, and the one thing that the user can do.
+//! The error page: the problem, the reason, and the advice for the user.
 
 use http::StatusCode;
 
@@ -14,10 +14,10 @@ use crate::web::reply::{self, HttpResponse};
 pub(super) const ASK_OPERATOR: &str =
     "Tell the operator of this gateway. Another attempt fails too, until the operator has corrected this.";
 
-/// The error page: what happened, why, what to do, and the reference in the log.
+/// The error page for a refusal, with a reference that the log repeats.
 pub(super) fn error_page(app: &App, rejection: &Rejection, return_link: Option<(&ReturnAddress, &str)>) -> HttpResponse {
     let reference = reply::reference();
-    tracing::warn!(reference, error = rejection.code().as_str(), reason = ?rejection.to_string(), "a page said no");
+    tracing::warn!(reference, error = rejection.code().as_str(), reason = ?rejection.to_string(), "a page showed an error");
     let redirect_host = return_link
         .map(|(return_address, _)| return_address.uri().display_host())
         .unwrap_or_default();
@@ -29,7 +29,7 @@ pub(super) fn error_page(app: &App, rejection: &Rejection, return_link: Option<(
     let view = ErrorPage {
         base: app.urls().prefix(),
         title: "This did not work",
-        what: "The sign-in could not go on.",
+        what: "The sign-in could not continue.",
         why: &reason_sentence(&rejection.public_message()),
         todo: &todo,
         reference: &reference,
@@ -58,7 +58,7 @@ fn status(rejection: &Rejection) -> StatusCode {
     }
 }
 
-/// What the user can do. Only a fault that passes is worth another try.
+/// The advice for the user. Only a temporary fault gets the advice to try again.
 fn advice(rejection: &Rejection) -> &'static str {
     if rejection.retry_after().is_some() {
         "Wait a moment, then try again: start again in your client."
@@ -76,7 +76,7 @@ fn advice(rejection: &Rejection) -> &'static str {
     }
 }
 
-/// A reason as a sentence, without the advice that a message for programs ends with.
+/// A reason as a sentence, without the advice at the end of messages for programs.
 fn reason_sentence(message: &str) -> String {
     let advice = ["; try again", "; start again in your client", "; start again"];
     let reason = advice.iter().find_map(|advice| message.strip_suffix(advice)).unwrap_or(message);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_fault_is_never_answered_with_another_try() {
+    fn the_page_of_a_lasting_fault_never_advises_to_try_again() {
         for fault in [
             SetupFault::NoClientId,
             SetupFault::RegistrationRefused,

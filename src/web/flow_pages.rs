@@ -1,4 +1,4 @@
-//! The pages of an authorization flow, and where they send the browser.
+//! The pages of an authorization flow, and the redirects between them.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ pub async fn authorize(request: &BrowserRequest<'_>, endpoint: ServiceEndpoint<'
     if !app.authorize.allow_flow(request.source) {
         return error_page(app, &Rejection::TryLater { retry_after: 10 }, None);
     }
-    // Cookies belong to one host, and the upstream knows one callback URL. So a flow under another
-    // host continues under the configured one; the client is answered under the host that it used.
+    // Cookies belong to one host, and the upstream knows one callback URL. So a flow under another host
+    // continues under the configured host. The client gets its response under the host that it used.
     if *request.base_url != site.canonical() {
         let host = request.base_url.authority();
         let canonical = site.canonical();
@@ -138,7 +138,7 @@ pub async fn sign_in(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     };
     let field = |name| submitted.single(name).ok().flatten().unwrap_or("");
     if field("decision") == "deny" {
-        return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
+        return denial_response(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
     }
     if field("decision") == "provider" {
         return idp_pages::start(request, page_flow, &handle).await;
@@ -188,7 +188,7 @@ pub async fn submit_consent(request: &BrowserRequest<'_>, flow: &str) -> HttpRes
         form: form.as_deref(),
     };
     if submitted.single("decision").ok().flatten() != Some("approve") {
-        return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
+        return denial_response(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
     }
     let approval = ConsentForm {
         flow: &handle,
@@ -216,7 +216,7 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveService>)
             let flow = redirect.flow.to_string();
             let name = CookieName::Upstream(&flow);
             if let Some(value) = cookie::value(site, request.headers, name) {
-                cookie::keep_for_repetition(site, response.headers_mut(), name, value);
+                cookie::set_for_repetition(site, response.headers_mut(), name, value);
             }
             cookie::clear(site, response.headers_mut(), CookieName::Form(&flow));
             response
@@ -233,7 +233,7 @@ pub fn home(app: &App, config: &RuntimeConfig) -> HttpResponse {
             active.service.host(),
             app.urls().mcp_endpoint(&active.service)
         ),
-        None => "This is an MCP OAuth gateway. Whoever runs it can tell you the address for your MCP client.".to_owned(),
+        None => "This is an MCP OAuth gateway. Its operator can give you the address for your MCP client.".to_owned(),
     };
     let view = ErrorPage {
         base: app.urls().prefix(),
@@ -290,7 +290,7 @@ fn sign_in_page(
     let (problem, wait_seconds) = match check {
         None | Some(PasswordCheck::Right) => (None, None),
         Some(PasswordCheck::Wrong) => (Some("User name or password is wrong."), None),
-        Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
+        Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong attempts."), Some(seconds)),
         Some(PasswordCheck::Busy { seconds }) => (Some("Too many people sign in right now."), Some(seconds)),
     };
     let redirect_host = auth_request.return_address.uri().display_host();
@@ -319,9 +319,9 @@ fn sign_in_page(
     }
 }
 
-/// The page after a denial. Before a sign-in it has a link only: anybody can register a client, and
-/// must not be able to send browsers anywhere through this gateway.
-fn denied(app: &App, flow: &str, denial: Result<Denial, Rejection>) -> HttpResponse {
+/// The page after a denial. Before a sign-in, it has a link instead of a redirect. Any attacker can register
+/// a client, and must not be able to redirect browsers through this gateway (open redirect).
+fn denial_response(app: &App, flow: &str, denial: Result<Denial, Rejection>) -> HttpResponse {
     let Denial {
         return_address,
         is_signed_in,
@@ -329,7 +329,7 @@ fn denied(app: &App, flow: &str, denial: Result<Denial, Rejection>) -> HttpRespo
         Ok(denial) => denial,
         Err(rejection) => return error_page(app, &rejection, None),
     };
-    let location = return_address.with_error(OAuthErrorCode::AccessDenied, "the user said no");
+    let location = return_address.with_error(OAuthErrorCode::AccessDenied, "the user denied the request");
     let host = return_address.uri().display_host();
     let mut response = if is_signed_in {
         continue_page(app, &location, &host, true)

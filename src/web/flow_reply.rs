@@ -53,6 +53,6 @@ pub(super) fn continue_page(app: &App, href: &str, host: &str, closing: bool) ->
 }
 
 /// `host[:port]` of an address, for display.
-pub(super) fn host_of(location: &str) -> String {
+pub(super) fn url_host(location: &str) -> String {
     ExactUrl::parse(location).map(|url| url.host_and_port()).unwrap_or_default()
 }

@@ -19,10 +19,10 @@ pub fn match_host<'a, B>(site: &'a PublicUrls, request: &Request<B>) -> Option<&
     site.find_base(authority.or(host)?)
 }
 
-/// The `Origin` of a request, as an endpoint sees it.
+/// The origin of the page that sent a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Not sent: the caller is not a browser, or it is a plain navigation.
+    /// There is no `Origin`: the caller is not a browser, or the request is a navigation.
     Absent,
     /// A page of this gateway.
     Own,
@@ -73,7 +73,7 @@ pub fn is_user_initiated(headers: &HeaderMap) -> bool {
         && !headers.contains_key("sec-purpose")
 }
 
-/// Whether the browser only fetches the page in advance. A callback would be spent on it.
+/// Whether the browser only prefetches the page. A prefetched callback would consume the code.
 pub fn is_prefetch(headers: &HeaderMap) -> bool {
     let values = ["sec-purpose", "purpose"].into_iter().flat_map(|name| headers.get_all(name).iter());
     let mut texts = values.filter_map(|value| value.to_str().ok());
@@ -83,7 +83,7 @@ pub fn is_prefetch(headers: &HeaderMap) -> bool {
 /// The pages that may read a response (`Access-Control-Allow-Origin`), always without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsPolicy {
-    /// The caller is no page of another origin, so the response needs no CORS headers.
+    /// The caller is not a page of another origin, so the response needs no CORS headers.
     Own,
     /// Pages of this origin.
     Only(String),
@@ -94,9 +94,9 @@ pub enum CorsPolicy {
 /// The pages that may read an MCP endpoint's response to a page of `origin`; `None` refuses the
 /// request. `allowed` are the configured origins, compared byte for byte.
 ///
-/// Without them, a page needs a credential that no browser sends by itself. So a service that requires
-/// none, or that has the user's own credential, serves no page (`serves_pages` is false): every page could
-/// use what the gateway reaches.
+/// Without `allowed`, a page needs a credential that no browser adds automatically. A service that requires
+/// no credential, or has the user's own, serves no page (`serves_pages` is false). Otherwise every web page
+/// could call the upstream.
 pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &str, serves_pages: bool) -> Option<CorsPolicy> {
     let only = || Some(CorsPolicy::Only(origin.to_owned()));
     if allowed.iter().any(|allowed| allowed == "*") {

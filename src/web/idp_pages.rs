@@ -12,7 +12,7 @@ use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::web::cookie::{self, CookieName};
 use crate::web::error_pages::{ASK_OPERATOR, error_page};
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token, host_of};
+use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token, url_host};
 use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
@@ -42,7 +42,7 @@ pub async fn start(request: &BrowserRequest<'_>, flow: PageFlow<'_>, handle: &Fl
     let app = request.app;
     match app.authorize.redirect_to_idp(request.http, handle, flow.form, request.source).await {
         Ok(redirect) => {
-            let page = continue_page(app, &redirect.location, &host_of(&redirect.location), false);
+            let page = continue_page(app, &redirect.location, &url_host(&redirect.location), false);
             let mut response = with_callback_cookie(app, page, &redirect);
             flow_cookie::refresh(app, &mut response, &redirect.flow, flow.form);
             response
@@ -51,7 +51,7 @@ pub async fn start(request: &BrowserRequest<'_>, flow: PageFlow<'_>, handle: &Fl
     }
 }
 
-/// Sets the cookie of the callback. A callback in a browser that was not sent to the provider fails.
+/// Sets the cookie of the callback. A callback in another browser than the redirected one fails.
 fn with_callback_cookie(app: &App, mut response: HttpResponse, redirect: &LoginRedirect) -> HttpResponse {
     let (flow, cookie) = (redirect.flow.to_string(), redirect.callback_cookie.expose());
     cookie::set(app.urls(), response.headers_mut(), CookieName::Provider(&flow), cookie);
@@ -72,7 +72,7 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
             let text = flow.to_string();
             let name = CookieName::Provider(&text);
             if let Some(value) = cookie::value(site, request.headers, name) {
-                cookie::keep_for_repetition(site, response.headers_mut(), name, value);
+                cookie::set_for_repetition(site, response.headers_mut(), name, value);
             }
             flow_cookie::set(app, &mut response, &flow, &form);
             response
@@ -102,8 +102,8 @@ pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> 
         }
         Ok(IdpOutcome::NotAdmitted(redirect, DeniedUser { who: user, provider })) => {
             let what = format!("{provider} says that you are {user}. This user may not use this gateway.");
-            let reason = "The sign-in itself worked, but the operator of this gateway has not let this user in.";
-            let todo = "Ask the operator of this gateway to let you in, or start again in your client and sign in as somebody else.";
+            let reason = "The sign-in itself worked, but the operator of this gateway has not allowed this user.";
+            let todo = "Ask the operator of this gateway to allow you, or start again in your client and sign in as another user.";
             let response = end_page(app, &redirect, &what, reason, todo);
             clear_flow_cookies(app, response, &redirect.flow)
         }

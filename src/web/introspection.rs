@@ -16,7 +16,7 @@ use crate::app::introspection::user_info::UserInfoError;
 use crate::oauth::bearer::{self, BearerHeader};
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::introspection;
-use crate::web::oauth_endpoints::{body_error, form_of, media_type_error, read_body};
+use crate::web::oauth_endpoints::{body_error, media_type_error, parse_form, read_body};
 use crate::web::reply::{self, HttpResponse};
 
 const FORM_OR_JSON: &str = "application/x-www-form-urlencoded or application/json";
@@ -37,7 +37,7 @@ pub async fn introspect(
         Ok(body) => body,
         Err(error) => return body_error(&error),
     };
-    let form = match form_of(parts, &body, true) {
+    let form = match parse_form(parts, &body, true) {
         Some(Ok(form)) => form,
         Some(Err(error)) => return reply::oauth_error(&error.into()),
         None => return media_type_error(FORM_OR_JSON),
@@ -50,7 +50,7 @@ pub async fn introspect(
         service: endpoint.map(|endpoint| endpoint.service),
         authorization,
         form: &form,
-        is_signed: accept.into_iter().any(introspection::is_signed_wanted),
+        is_signed: accept.into_iter().any(introspection::accepts_signed_response),
         source,
     };
     match app.introspection.introspect(request).await {
@@ -84,8 +84,8 @@ pub async fn user_info(app: &Arc<App>, endpoint: ServiceEndpoint<'_>, headers: &
     }
 }
 
-/// The response at the MCP path of a service that the gateway does not proxy.
-pub fn not_proxied(endpoint: ServiceEndpoint<'_>) -> HttpResponse {
+/// The response at the MCP path of a service that the gateway does not proxy: the server's own URL.
+pub fn external_server_response(endpoint: ServiceEndpoint<'_>) -> HttpResponse {
     let message = format!("the gateway does not proxy this server: call {}", endpoint.resource());
     reply::error(StatusCode::NOT_FOUND, "not_found", &message)
 }
@@ -110,7 +110,7 @@ fn wrong_key(is_bearer: bool) -> HttpResponse {
     response
 }
 
-/// A challenge (RFC 6750 §3). `scope` names what user data needs.
+/// A challenge (RFC 6750 §3), with the scope that `/userinfo` requires if it is missing.
 fn challenge(status: StatusCode, error: Option<(OAuthErrorCode, &str)>) -> HttpResponse {
     let code = error.map_or("unauthorized", |(code, _)| code.as_str());
     let text = error.map_or("send an access token as Bearer", |(_, text)| text);

@@ -30,9 +30,9 @@ pub struct OAuthRequest<'a> {
     pub endpoint: OAuthEndpoint,
     /// The service.
     pub service: ServiceEndpoint<'a>,
-    /// The head.
+    /// The method, URI and headers.
     pub parts: Parts,
-    /// The body, taken out when it is read.
+    /// The body; `None` after it is read.
     pub body: &'a mut Option<Incoming>,
     /// The caller's address, for limits only.
     pub source: IpAddr,
@@ -68,7 +68,7 @@ pub fn has_media_type(parts: &Parts, expected: &str) -> bool {
 
 /// Parses a body as a form, or as a JSON object of strings if `accepts_json`. `None`: another media
 /// type.
-pub fn form_of(parts: &Parts, body: &Bytes, accepts_json: bool) -> Option<Result<Form, FormError>> {
+pub fn parse_form(parts: &Parts, body: &Bytes, accepts_json: bool) -> Option<Result<Form, FormError>> {
     if has_media_type(parts, FORM) {
         Some(Form::parse(body))
     } else if accepts_json && has_media_type(parts, JSON) {
@@ -92,7 +92,7 @@ pub async fn respond(app: &Arc<App>, request: OAuthRequest<'_>, json_token: bool
         body,
         source,
     } = request;
-    // Clients of the services that ask here by themselves may send JSON, as an earlier protocol did.
+    // Clients of external services may send JSON, as clients of an earlier protocol do.
     let accepts_json = match endpoint {
         OAuthEndpoint::Token => json_token || service.is_served_elsewhere(),
         OAuthEndpoint::Revoke => service.is_served_elsewhere(),

@@ -87,7 +87,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         ProxyError::TooManyStreams => ("too_many_streams", "too many streams are open; close one first".to_owned()),
         ProxyError::CredentialRefused => (
             "bad_gateway",
-            "the upstream wants a credential that this service does not have".to_owned(),
+            "the upstream requires a credential that this service does not have".to_owned(),
         ),
         ProxyError::NeedsLogin => ("bad_gateway", {
             let name = &endpoint.service.service.name;
@@ -97,7 +97,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         ProxyError::UpstreamDown(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
         ProxyError::UpstreamBroken(_) => (
             "bad_gateway",
-            "the upstream MCP server closed the connection before it answered; it may have done what was asked".to_owned(),
+            "the upstream MCP server closed the connection before it answered; it may have executed the request".to_owned(),
         ),
         ProxyError::UpstreamTimeout => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
         ProxyError::ApprovalsUnavailable => (
@@ -106,7 +106,7 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
         ),
         ProxyError::TryLater => (
             "temporarily_unavailable",
-            "what the token stands for cannot be had right now; try again".to_owned(),
+            "the upstream credential of this token cannot be read or refreshed now; try again".to_owned(),
         ),
     };
     let message = format!("{name}: {text}");
@@ -141,10 +141,10 @@ fn json_rpc_code(error: &ProxyError) -> i32 {
 
 const KEY_NEEDED: &str = "this service needs an API key: ask the operator of this gateway for one, and send it as Authorization: Bearer";
 const TOO_FEW: &str = "this service requires scopes that the token does not have";
-const MORE: &str = "the upstream wants more scopes";
+const MORE: &str = "the upstream requires more scopes";
 const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
 
-/// Adds when the client may come again, or what it may send.
+/// Adds `Retry-After`, or the allowed methods.
 fn with_hints(mut response: HttpResponse, error: &ProxyError) -> HttpResponse {
     if matches!(error, ProxyError::NotReady | ProxyError::RateLimited) {
         response = with_retry_after(response, 1);
@@ -160,7 +160,7 @@ fn with_hints(mut response: HttpResponse, error: &ProxyError) -> HttpResponse {
 }
 
 fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String> {
-    // A public service needs no token, so there is nothing to ask for.
+    // A public service needs no token, so its errors have no challenge.
     if !endpoint.accepts_api_keys() && !endpoint.is_oauth() {
         return None;
     }
@@ -257,7 +257,7 @@ pub fn preflight(policy: &CorsPolicy, request: &HeaderMap) -> HttpResponse {
     with_cors(response, policy)
 }
 
-/// A response of any media type, without sniffing.
+/// A response of any media type, with `X-Content-Type-Options: nosniff`.
 pub fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> HttpResponse {
     let mut response = Response::new(ResponseBody::Full(body));
     *response.status_mut() = status;
@@ -270,7 +270,7 @@ fn put(response: &mut HttpResponse, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
-/// A stylesheet, which a browser may keep for a while.
+/// A stylesheet, which a browser may cache for five minutes.
 pub fn stylesheet(text: &'static str) -> HttpResponse {
     let mut response = response(StatusCode::OK, "text/css; charset=utf-8", Bytes::from_static(text.as_bytes()));
     let cache = header::HeaderValue::from_static("public, max-age=300");

@@ -40,7 +40,7 @@ use crate::web::stored_login_pages;
 /// Timeout for reading the rest of a body after the response is ready.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A request whose body is taken out only by a handler that reads it.
+/// A request whose body is removed only by a handler that reads it.
 type PendingRequest<'a> = Request<&'a mut Option<Incoming>>;
 
 /// Routes requests to the use cases. Cheap to clone.
@@ -51,7 +51,7 @@ pub struct Router {
     routes: Arc<RouteTable>,
 }
 
-/// What a request is served with.
+/// The context of a request.
 #[derive(Clone, Copy)]
 struct RequestContext<'a> {
     http: &'a HttpClient,
@@ -59,7 +59,7 @@ struct RequestContext<'a> {
     config: &'a RuntimeConfig,
     /// The base URL of the host name that the request used.
     base_url: &'a BaseUrl,
-    /// Where the request comes from.
+    /// The addresses of the caller.
     address: CallerAddress,
 }
 
@@ -74,7 +74,7 @@ impl Router {
     /// Responds to one request. `peer` is the other end of the connection.
     pub async fn handle(&self, http: &HttpClient, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let (mut parts, body) = request.into_parts();
-        let key = adapter_requests::cut_key(&mut parts, self.app.urls().prefix());
+        let key = adapter_requests::take_key(&mut parts, self.app.urls().prefix());
         let (version, expects_continue) = (parts.version, parts.headers.contains_key(header::EXPECT));
         let mut body = Some(body);
         let response = self.dispatch(http, Request::from_parts(parts, &mut body), peer, key).await;
@@ -84,12 +84,12 @@ impl Router {
         }
     }
 
-    /// `key` is the key of an adapter that was in the path. No other endpoint has one.
+    /// Finds the route and calls its handler. `key` is the key in the path of a request to an adapter.
     async fn dispatch(&self, http: &HttpClient, request: PendingRequest<'_>, peer: IpAddr, key: Option<Secret>) -> HttpResponse {
         let source = guard::source(peer, request.headers(), &self.app.urls().trusted_proxies);
         let route = match self.routes.find_with_key(request.method(), request.uri().path(), key.is_some()) {
             Ok(route) => route,
-            Err(error) => return self.not_found(error, &request),
+            Err(error) => return self.route_error(error, &request),
         };
         let endpoint = match route {
             // Before the host check, because a health check may not use the gateway's host name.
@@ -98,7 +98,7 @@ impl Router {
             Route::Endpoint(endpoint) => endpoint,
         };
         let Some(base_url) = guard::match_host(self.app.urls(), &request) else {
-            return self.misdirected();
+            return self.misdirected_response();
         };
         let config = self.app.config();
         let context = RequestContext {
@@ -108,7 +108,7 @@ impl Router {
             address: CallerAddress { peer, source },
         };
         let Some(cors) = self.cors_policy(&endpoint, context, request.headers()) else {
-            return origin_denied();
+            return forbidden_origin();
         };
         if request.method() == Method::OPTIONS {
             return reply::preflight(&cors, request.headers());
@@ -122,7 +122,7 @@ impl Router {
                 };
                 reply::with_cors(response, &cors)
             }
-            // Boxed: rare, and large.
+            // Boxed: this rare and large future would enlarge the future of every request.
             Endpoint::Adapter(vendor, path) => {
                 let target = AdapterTarget { vendor, path, key };
                 Box::pin(adapter_requests::respond(&self.adapters, http, request, target, context.address)).await
@@ -196,10 +196,10 @@ impl Router {
             );
         }
         if guard::is_opaque_request(request.headers()) {
-            return origin_denied();
+            return forbidden_origin();
         }
         if endpoint.is_served_elsewhere() {
-            return introspection::not_proxied(endpoint);
+            return introspection::external_server_response(endpoint);
         }
         let forwarded = self.app.proxy.forward(context.http, endpoint.service, request, context.address);
         forwarded.await.unwrap_or_else(|error| reply::proxy_error(&error, endpoint))
@@ -225,7 +225,7 @@ impl Router {
             source,
         };
         let json_token = context.config.configured.json_token;
-        // Boxed inside: rare, and otherwise the largest part of the future of every request.
+        // The respond function boxes its futures: they would be the largest part of the future of every request.
         origin.scoped(oauth_endpoints::respond(&self.app, request, json_token)).await
     }
 
@@ -245,7 +245,7 @@ impl Router {
         let external = find(context, service).filter(ServiceEndpoint::is_served_elsewhere);
         let (parts, body) = request.into_parts();
         match (endpoint, external) {
-            // At the root, the key says which service is meant.
+            // At the root, the key determines the service.
             (ResourceServerEndpoint::Introspect, external)
                 if external.is_some() || (*service == ServiceRef::Default && context.config.has_externals()) =>
             {
@@ -290,7 +290,7 @@ impl Router {
                 Some(active) => idp_pages::callback(&request, active).await,
                 None => self.no_service(context.config),
             },
-            // Of a service that a running gateway may not have yet.
+            // The configuration of a running gateway may not have the service yet.
             BrowserEndpoint::UpstreamCallback(ServiceRef::Named(name)) if StoredLogins::is_callback(query.as_bytes()) => {
                 stored_login_pages::callback(&request, &name).await
             }
@@ -311,7 +311,7 @@ impl Router {
             Some(_) => format!("the MCP endpoint is {}/mcp", self.app.urls().public_url()),
             None => format!("name the service: {}/mcp/{{service}}", self.app.urls().public_url()),
         };
-        reply::error(StatusCode::NOT_FOUND, "not_found", &format!("there is nothing here; {hint}"))
+        reply::error(StatusCode::NOT_FOUND, "route_error", &format!("there is nothing here; {hint}"))
     }
 
     async fn ready(&self) -> HttpResponse {
@@ -325,14 +325,14 @@ impl Router {
         }
     }
 
-    fn misdirected(&self) -> HttpResponse {
+    fn misdirected_response(&self) -> HttpResponse {
         let message = format!("this host is not known here; use {}", self.app.urls().public_url());
         reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &message)
     }
 
-    fn not_found(&self, error: RouteError, request: &PendingRequest<'_>) -> HttpResponse {
+    fn route_error(&self, error: RouteError, request: &PendingRequest<'_>) -> HttpResponse {
         if guard::match_host(self.app.urls(), request).is_none() {
-            return self.misdirected();
+            return self.misdirected_response();
         }
         match error {
             RouteError::NotFound => {
@@ -364,12 +364,13 @@ fn find<'a>(context: RequestContext<'a>, service: &ServiceRef) -> Option<Service
     })
 }
 
-/// As [`find`], for services with OAuth. Services with API keys and public ones have no AS.
+/// As [`find`], for services with OAuth. Public services and services with API keys have no authorization
+/// server.
 fn find_oauth<'a>(context: RequestContext<'a>, service: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
     find(context, service).filter(ServiceEndpoint::is_oauth)
 }
 
-fn origin_denied() -> HttpResponse {
+fn forbidden_origin() -> HttpResponse {
     reply::error(
         StatusCode::FORBIDDEN,
         "forbidden_origin",
@@ -377,9 +378,8 @@ fn origin_denied() -> HttpResponse {
     )
 }
 
-/// Handles a body that is unread when the response is ready, while the client may still send it.
-/// The rest is read for a moment, so that the connection can be reused. Otherwise
-/// `Connection: close` (RFC 9112 §9.6) stops the client from sending its next request there.
+/// Reads the rest of an unread body for up to one second, so that the connection can be reused. After that,
+/// `Connection: close` (RFC 9112 §9.6) stops the client from sending its next request on it.
 async fn drain_body(mut response: HttpResponse, body: Incoming, expects_continue: bool) -> HttpResponse {
     let is_read = body.is_end_stream() || (!expects_continue && read_limited(body, MAX_BODY_BYTES, DRAIN_TIMEOUT).await.is_ok());
     if !is_read {

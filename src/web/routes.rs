@@ -8,10 +8,10 @@ use matchit::Router;
 use crate::adapter::vendor::Vendor;
 use crate::app::endpoint::is_service_name;
 
-/// The methods of the MCP endpoint. A HEAD gets a challenge, or this list.
+/// The methods of the MCP endpoint. The response to HEAD is a challenge, or 405 with this list.
 pub const MCP_METHODS: &str = "GET, POST, DELETE, OPTIONS";
 
-/// The methods of the adapters: what a vendor's API uses.
+/// The methods of the adapters: those of the vendors' APIs.
 const ADAPTER_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// The endpoints, by how the router treats their requests.
@@ -37,7 +37,7 @@ pub enum HealthCheck {
 pub enum Endpoint {
     /// An MCP endpoint.
     Mcp(ServiceRef),
-    /// A document that everybody may read.
+    /// A public document.
     Document(Document),
     /// An endpoint of an adapter: the vendor, and the path there.
     Adapter(Vendor, String),
@@ -99,7 +99,7 @@ pub const API_PATHS: [(&str, &str); 7] = [
     ("/api/grants/{id}", "DELETE"),
 ];
 
-/// What a path of the management API means.
+/// The route of a path of the management API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiRoute {
     /// All servers.
@@ -119,8 +119,8 @@ pub enum ApiRoute {
 }
 
 impl ApiRoute {
-    /// What the path of a row of [`API_PATHS`] means, with its parameters.
-    fn of(row: usize, param: impl Fn(&str) -> String) -> Self {
+    /// The route of a row of [`API_PATHS`], with its parameters.
+    fn from_row(row: usize, param: impl Fn(&str) -> String) -> Self {
         match row {
             0 => Self::Servers,
             1 => Self::Server(param("id")),
@@ -164,7 +164,7 @@ pub enum ServiceRef {
 /// Why a request has no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteError {
-    /// No such path.
+    /// The path does not exist.
     NotFound,
     /// The path does not accept the method. These are its methods, as the value of `Allow`.
     Method(&'static str),
@@ -207,7 +207,7 @@ enum Path {
     Home,
 }
 
-/// The paths that are no endpoints of a service.
+/// The paths that do not belong to a service.
 const PAGES_AND_DOCUMENTS: [(&str, Path); 14] = [
     ("/upstream/callback", Path::UpstreamCallback),
     ("/upstream/callback/{service}", Path::UpstreamCallback),
@@ -275,7 +275,10 @@ impl RouteTable {
         }
     }
 
-    /// Finds the route. The path is not decoded or normalised. Fails if path or method is unknown.
+    /// Finds the route. The path is not decoded or normalised.
+    ///
+    /// # Errors
+    /// If the path or method is unknown.
     pub fn find(&self, method: &Method, path: &str) -> Result<Route, RouteError> {
         let path = self.strip_prefix(path).ok_or(RouteError::NotFound)?;
         let matched = self.table.at(&path).map_err(|_| RouteError::NotFound)?;
@@ -309,7 +312,7 @@ impl RouteTable {
             Path::Token => oauth(OAuthEndpoint::Token),
             Path::Register => oauth(OAuthEndpoint::Register),
             Path::Revoke => oauth(OAuthEndpoint::Revoke),
-            Path::Api(row) => (Route::Endpoint(Endpoint::Api(ApiRoute::of(row, param))), API_PATHS[row].1),
+            Path::Api(row) => (Route::Endpoint(Endpoint::Api(ApiRoute::from_row(row, param))), API_PATHS[row].1),
             Path::Introspect => resource_server(ResourceServerEndpoint::Introspect, "POST, OPTIONS"),
             Path::UserInfo => resource_server(ResourceServerEndpoint::UserInfo, "GET, POST, OPTIONS"),
             Path::Authorize => browser(BrowserEndpoint::Authorize(service()), "GET"),

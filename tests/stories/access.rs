@@ -207,7 +207,7 @@ async fn an_upstream_401_becomes_502_if_the_service_has_no_credential() {
     for page in [call(&world, "open", &[]).await, with(&world, "batch", new.key.expose()).await] {
         assert_eq!((page.status.as_u16(), page.header("www-authenticate")), (502, ""));
         let said = page.json()["error"]["message"].as_str().unwrap().to_owned();
-        assert!(said.contains("wants a credential that this service does not have"), "{said}");
+        assert!(said.contains("requires a credential that this service does not have"), "{said}");
         assert!(!page.text.contains(&world.standin.origin()), "{}", page.text);
     }
 }
