@@ -134,7 +134,7 @@ fn store_password(dir: &Path) -> Result<Secret, String> {
         password.push(char::from(LETTERS[usize::from(byte % 32)]));
     }
     let password = Secret::from(password);
-    data_dir::keep_password(dir, &password)?;
+    data_dir::store_password(dir, &password)?;
     Ok(password)
 }
 

@@ -1,4 +1,4 @@
-//! The keys of resource servers and of administrators' programs: created, listed, revoked, recognised.
+//! Creates, lists, revokes and verifies the keys of resource servers and of programs that manage them.
 
 use std::convert::Infallible;
 
@@ -10,13 +10,13 @@ use crate::flow::access_key::{AccessKeyInfo, AccessKeyRecord, ActiveAccessKey, K
 use crate::store::{Handle, InsertError, Store, StoreError, TransitionError};
 use crate::token::access_key::{self, AccessKeyKind};
 
-/// How many keys one page of a scan has.
+/// The number of keys in one page of a scan.
 const PAGE_SIZE: usize = 500;
 
 /// A key to create.
 #[derive(Clone, Debug)]
 pub struct AccessKeySpec {
-    /// What it is for.
+    /// The holder of the key.
     pub holder: KeyHolder,
     /// The operator's name for it; `None` creates one.
     pub name: Option<String>,
@@ -31,16 +31,16 @@ pub struct CreatedAccessKey {
     pub id: Id,
     /// The key, which its holder sends.
     pub key: Secret,
-    /// What is stored of it.
-    pub about: AccessKeyInfo,
+    /// The stored properties of the key.
+    pub info: AccessKeyInfo,
 }
 
-/// A key that was recognised.
+/// A valid key of a request.
 #[derive(Clone, Debug)]
-pub struct RecognisedKey {
-    /// Its id.
+pub struct ValidKey {
+    /// The id of the key.
     pub id: Id,
-    /// What it is for.
+    /// The holder of the key.
     pub holder: KeyHolder,
     /// Whether the use should be stored.
     pub is_use_due: bool,
@@ -74,25 +74,25 @@ impl AccessKeys {
             expires: spec.ttl.map_or(UnixTime::NEVER, |seconds| now.plus_seconds(seconds)),
         };
         self.store.insert(id, ActiveAccessKey::new(info.clone())).await?;
-        Ok(CreatedAccessKey { id, key, about: info })
+        Ok(CreatedAccessKey { id, key, info })
     }
 
-    /// The keys that `is_wanted` accepts, the oldest first.
+    /// The keys that `is_selected` accepts, the oldest first.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn list(&self, is_wanted: impl Fn(&KeyHolder) -> bool) -> Result<Vec<(Id, AccessKeyRecord)>, StoreError> {
+    pub async fn list(&self, is_selected: impl Fn(&KeyHolder) -> bool) -> Result<Vec<(Id, AccessKeyRecord)>, StoreError> {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
             let (page, next) = self.store.scan::<AccessKeyRecord>(cursor, PAGE_SIZE).await?;
-            let wanted = page.into_iter().filter(|(_, record)| is_wanted(&record.about().holder));
+            let wanted = page.into_iter().filter(|(_, record)| is_selected(&record.info().holder));
             all.extend(wanted.map(|(handle, record)| (handle.id(), record)));
             cursor = next;
             if cursor.is_none() {
                 break;
             }
         }
-        all.sort_by_key(|(id, record)| (record.about().made, *id));
+        all.sort_by_key(|(id, record)| (record.info().made, *id));
         Ok(all)
     }
 
@@ -115,12 +115,12 @@ impl AccessKeys {
         Ok(())
     }
 
-    /// Recognises a key of this kind with one read, however many keys there are; `None` for a key that
-    /// is mistyped, unknown, expired or revoked.
+    /// Verifies a key of this kind with one read of the store. `None`: the key is malformed, unknown,
+    /// expired or revoked.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn recognise(&self, kind: AccessKeyKind, key: &Secret) -> Result<Option<RecognisedKey>, StoreError> {
+    pub async fn find_valid(&self, kind: AccessKeyKind, key: &Secret) -> Result<Option<ValidKey>, StoreError> {
         let Some(id) = access_key::parse(kind, key.expose()) else {
             return Ok(None);
         };
@@ -129,7 +129,7 @@ impl AccessKeys {
             return Ok(None);
         };
         let holder = active.holder_of(key.expose(), now).filter(|holder| holder.kind() == kind);
-        Ok(holder.map(|holder| RecognisedKey {
+        Ok(holder.map(|holder| ValidKey {
             id,
             holder: holder.clone(),
             is_use_due: active.is_use_due(now),
@@ -139,7 +139,7 @@ impl AccessKeys {
     /// Stores that a key was used.
     ///
     /// # Errors
-    /// If the key was revoked meanwhile, or the store fails.
+    /// If the key has been revoked, or the store fails.
     pub async fn note_use(&self, id: Id) -> Result<(), TransitionError<Infallible>> {
         let (now, handle) = (self.clock.now(), Handle::<AccessKeyRecord>::new(id));
         let step = |key: ActiveAccessKey| Ok((key.used(now), ()));

@@ -1,7 +1,7 @@
 //! API keys, which the operator creates for callers that cannot sign in.
 //!
-//! A key is a pair with an empty upstream half. It says by itself what it is for, so a request reads no
-//! store. The record serves to list the keys, and its tombstone tells every gateway of a revocation.
+//! A key is a pair with an empty upstream half. Its header names the service, so a request needs no read
+//! of the store. The record lists the key, and its tombstone announces a revocation to every gateway.
 
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
@@ -13,7 +13,7 @@ use crate::store::{Handle, InsertError, SharedKeyRing, Store, StoreError, Transi
 use crate::token::header::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
 use crate::token::pair;
 
-/// What keys for the adapters name instead of a service. No service has this name.
+/// The value that keys for the adapters have instead of a service name. No service has this name.
 pub const ADAPTERS: &str = ":adapters";
 
 /// A key to create.
@@ -36,8 +36,8 @@ pub struct CreatedApiKey {
     pub id: Id,
     /// The key, which the caller sends as a bearer token.
     pub key: Secret,
-    /// What is stored of it.
-    pub about: ApiKeyInfo,
+    /// The stored properties of the key.
+    pub info: ApiKeyInfo,
 }
 
 /// The API keys of a store, which a gateway may use at the same time.
@@ -86,7 +86,7 @@ impl ApiKeys {
             expires,
         };
         self.store.insert(id, Usable::new(info.clone())).await?;
-        Ok(CreatedApiKey { id, key, about: info })
+        Ok(CreatedApiKey { id, key, info })
     }
 
     /// All keys, the oldest first.
@@ -103,7 +103,7 @@ impl ApiKeys {
                 break;
             }
         }
-        all.sort_by_key(|(id, record)| (record.about().made, *id));
+        all.sort_by_key(|(id, record)| (record.info().made, *id));
         Ok(all)
     }
 
@@ -118,7 +118,7 @@ impl ApiKeys {
     }
 }
 
-/// An id that no command line takes for a flag.
+/// An id that does not begin with `-`, so that no command line mistakes it for a flag.
 fn cli_safe_id() -> Id {
     loop {
         let id = Id::random();
@@ -168,10 +168,10 @@ mod tests {
         );
         assert_eq!(
             (pair.half.subject.as_str(), pair.half.scopes.as_str()),
-            (created.about.name.as_str(), "read")
+            (created.info.name.as_str(), "read")
         );
         let all = keys.list().await.unwrap();
-        assert!(all[0].1.about().digest.matches(created.key.expose()));
+        assert!(all[0].1.info().digest.matches(created.key.expose()));
         assert!(!serde_json::to_string(&all[0].1).unwrap().contains(created.key.expose()));
     }
 

@@ -17,7 +17,7 @@ use crate::service::{self, Access};
 
 /// Whether this can be the name of a service in a path.
 pub fn is_service_name(text: &str) -> bool {
-    service::is_name(text) || resource_server::id_of(text).is_some()
+    service::is_name(text) || resource_server::parse_service_name(text).is_some()
 }
 
 /// The form of a service's MCP path.

@@ -23,7 +23,7 @@ const ID_PREFIX: &str = "key_";
 /// Opens the keys of an existing gateway, which may be running.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) async fn open(storage: &Storage) -> Result<AccessKeys, String> {
     let clock = Clock::System;
     let (store, _) = storage.open_existing(&clock)?;
@@ -34,7 +34,7 @@ pub(super) async fn open(storage: &Storage) -> Result<AccessKeys, String> {
 /// Runs `admin-keys`.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) async fn run_admin(action: AdminKeys, keys: &AccessKeys) -> Result<(), String> {
     match action {
         AdminKeys::Add { owner, all: _, key } => {
@@ -49,10 +49,10 @@ pub(super) async fn run_admin(action: AdminKeys, keys: &AccessKeys) -> Result<()
     }
 }
 
-/// Makes a key, and prints it once.
+/// Creates a key, and prints it once.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) async fn add(keys: &AccessKeys, holder: KeyHolder, flags: NewKey) -> Result<(), String> {
     let spec = AccessKeySpec {
         holder,
@@ -70,47 +70,48 @@ pub(super) async fn add(keys: &AccessKeys, holder: KeyHolder, flags: NewKey) -> 
         created.key.expose().to_owned()
     };
     // Standard output has only the key, so that it can be piped.
-    writeln!(std::io::stdout(), "{line}").map_err(|error| format!("the key was made and could not be shown: {error}\n  revoke {id}"))?;
-    let expiry = match created.about.expires {
-        UnixTime::NEVER => "does not end by itself".to_owned(),
-        expires => format!("ends on {}", expires.to_date()),
+    writeln!(std::io::stdout(), "{line}")
+        .map_err(|error| format!("the key was created and could not be printed: {error}\n  revoke {id}"))?;
+    let expiry = match created.info.expires {
+        UnixTime::NEVER => "does not expire".to_owned(),
+        expires => format!("expires on {}", expires.to_date()),
     };
     print_stderr(format_args!(
         "{id} ({}) is for {}. It {expiry}, and is shown only now.",
-        created.about.name,
-        holder_text(&created.about.holder)
+        created.info.name,
+        holder_text(&created.info.holder)
     ));
     Ok(())
 }
 
-/// Lists the keys that `is_wanted` accepts.
+/// Lists the keys that `is_selected` accepts.
 ///
 /// # Errors
-/// A text for the operator.
-pub(super) async fn list(keys: &AccessKeys, as_json: bool, is_wanted: impl Fn(&KeyHolder) -> bool) -> Result<(), String> {
+/// With a text for the operator.
+pub(super) async fn list(keys: &AccessKeys, as_json: bool, is_selected: impl Fn(&KeyHolder) -> bool) -> Result<(), String> {
     let now = Clock::System.now();
-    let found = keys.list(is_wanted).await.map_err(|error| error.to_string())?;
+    let records = keys.list(is_selected).await.map_err(|error| error.to_string())?;
     if as_json {
         let mut out = std::io::stdout().lock();
-        for (id, record) in &found {
-            writeln!(out, "{}", as_value(*id, record, now)).map_err(|error| error.to_string())?;
+        for (id, record) in &records {
+            writeln!(out, "{}", to_json(*id, record, now)).map_err(|error| error.to_string())?;
         }
         return Ok(());
     }
-    let header = ["ID", "STATE", "FOR", "NAME", "MADE", "ENDS", "LAST USED"].map(str::to_owned);
-    let rows = found.iter().map(|(id, record)| row(*id, record, now));
+    let header = ["ID", "STATE", "FOR", "NAME", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned);
+    let rows = records.iter().map(|(id, record)| row(*id, record, now));
     table::print(&[header].into_iter().chain(rows).collect::<Vec<_>>())
 }
 
-/// Revokes a key whose holder `is_wanted` accepts.
+/// Revokes a key whose holder `is_selected` accepts.
 ///
 /// # Errors
-/// A text for the operator.
-pub(super) async fn revoke(keys: &AccessKeys, id: &str, is_wanted: impl Fn(&KeyHolder) -> bool) -> Result<(), String> {
+/// With a text for the operator.
+pub(super) async fn revoke(keys: &AccessKeys, id: &str, is_selected: impl Fn(&KeyHolder) -> bool) -> Result<(), String> {
     let unknown = || format!("there is no key '{}'; `list` names them all", id.escape_default());
     let key = id.strip_prefix(ID_PREFIX).and_then(Id::parse).ok_or_else(unknown)?;
     let record = keys.find(key).await.map_err(|error| error.to_string())?;
-    if !record.is_some_and(|record| is_wanted(&record.about().holder)) {
+    if !record.is_some_and(|record| is_selected(&record.info().holder)) {
         return Err(unknown());
     }
     match keys.revoke(key).await {
@@ -134,13 +135,13 @@ fn holder_text(holder: &KeyHolder) -> String {
 fn state(record: &AccessKeyRecord, now: UnixTime) -> &'static str {
     match record.revoked_at() {
         Some(_) => "revoked",
-        None if record.about().expires <= now => "ended",
-        None => "works",
+        None if record.info().expires <= now => "expired",
+        None => "active",
     }
 }
 
 fn row(id: Id, record: &AccessKeyRecord, now: UnixTime) -> [String; 7] {
-    let info = record.about();
+    let info = record.info();
     let date = |time: UnixTime| {
         if time == UnixTime::NEVER {
             "never".to_owned()
@@ -159,8 +160,8 @@ fn row(id: Id, record: &AccessKeyRecord, now: UnixTime) -> [String; 7] {
     ]
 }
 
-fn as_value(id: Id, record: &AccessKeyRecord, now: UnixTime) -> Value {
-    let info = record.about();
+fn to_json(id: Id, record: &AccessKeyRecord, now: UnixTime) -> Value {
+    let info = record.info();
     let (service, owner) = match &info.holder {
         KeyHolder::Server(service) => (Some(service), None),
         KeyHolder::Owner(owner) => (None, Some(owner)),
@@ -184,7 +185,7 @@ fn parse_name(flag: &str, name: String) -> Result<String, String> {
         return Ok(name);
     }
     Err(format!(
-        "{flag}: '{}' is no name\n  use 1 to 64 letters, digits and any of - . _ @",
+        "{flag}: '{}' is not a valid name\n  use 1 to 64 letters, digits and any of - . _ @",
         name.escape_default()
     ))
 }

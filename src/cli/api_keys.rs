@@ -21,7 +21,10 @@ const DAY: u64 = 86_400;
 /// Maximum size of all scopes of a key, in bytes: the key must fit into a header.
 const MAX_SCOPE_BYTES: usize = 2_048;
 
-/// Runs `api-keys`. An error is a text for the operator.
+/// Runs `api-keys`.
+///
+/// # Errors
+/// With a text for the operator.
 pub fn run(action: ApiKeyCommand, storage: &Storage) -> Result<(), String> {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -36,22 +39,22 @@ pub fn run(action: ApiKeyCommand, storage: &Storage) -> Result<(), String> {
             expires,
         } => {
             let spec = ApiKeySpec {
-                service: service.map_or_else(|| Ok(ADAPTERS.to_owned()), named)?,
+                service: service.map_or_else(|| Ok(ADAPTERS.to_owned()), parse_service)?,
                 name: name.map(parse_name).transpose()?,
                 scopes: parse_scopes(&scopes)?,
                 ttl: expires.map(|days| u64::from(days) * DAY),
             };
             let services = storage.services.as_deref();
-            services.map_or(Ok(()), |services| check_accepted(&spec, services))?;
-            runtime.block_on(async { add(&opened(storage).await?, spec).await })
+            services.map_or(Ok(()), |services| check_service(&spec, services))?;
+            runtime.block_on(async { add(&open(storage).await?, spec).await })
         }
-        ApiKeyCommand::List => runtime.block_on(async { list(&opened(storage).await?).await }),
-        ApiKeyCommand::Revoke { id } => runtime.block_on(async { revoke(&opened(storage).await?, &id).await }),
+        ApiKeyCommand::List => runtime.block_on(async { list(&open(storage).await?).await }),
+        ApiKeyCommand::Revoke { id } => runtime.block_on(async { revoke(&open(storage).await?, &id).await }),
     }
 }
 
 /// Opens the store and the key ring of an existing gateway, which may be running.
-async fn opened(storage: &Storage) -> Result<ApiKeys, String> {
+async fn open(storage: &Storage) -> Result<ApiKeys, String> {
     let clock = Clock::System;
     let (store, keys) = storage.open_existing(&clock)?;
     storage.check_keys(&store).await?;
@@ -59,16 +62,16 @@ async fn opened(storage: &Storage) -> Result<ApiKeys, String> {
 }
 
 async fn add(api_keys: &ApiKeys, spec: ApiKeySpec) -> Result<(), String> {
-    let CreatedApiKey { id, key, about: details } = api_keys.add(spec).await.map_err(|error| match error {
+    let CreatedApiKey { id, key, info: details } = api_keys.add(spec).await.map_err(|error| match error {
         InsertError::AlreadyExists => "the id is taken; try again".to_owned(),
-        InsertError::Store(error) => failed(&error),
+        InsertError::Store(error) => store_error(&error),
     })?;
     // Standard output has only the key, so that it can be piped.
     writeln!(std::io::stdout(), "{}", key.expose())
-        .map_err(|error| format!("the key was made and could not be shown: {error}\n  run: mcp-oauth-gateway api-keys revoke {id}"))?;
+        .map_err(|error| format!("the key was created and could not be printed: {error}\n  run: mcp-oauth-gateway api-keys revoke {id}"))?;
     let expiry = match details.expires {
-        UnixTime::NEVER => "does not end by itself".to_owned(),
-        expires => format!("ends on {}", expires.to_date()),
+        UnixTime::NEVER => "does not expire".to_owned(),
+        expires => format!("expires on {}", expires.to_date()),
     };
     if details.service == ADAPTERS {
         print_stderr(format_args!(
@@ -86,27 +89,27 @@ async fn add(api_keys: &ApiKeys, spec: ApiKeySpec) -> Result<(), String> {
         print_stderr(format_args!("  Its caller sends it as    Authorization: Bearer <key>"));
     }
     print_stderr(format_args!(
-        "  To take it back, with the same flags:  mcp-oauth-gateway api-keys revoke {id}"
+        "  To revoke it, with the same flags:  mcp-oauth-gateway api-keys revoke {id}"
     ));
     Ok(())
 }
 
 async fn list(api_keys: &ApiKeys) -> Result<(), String> {
     let now = Clock::System.now();
-    let header = ["ID", "STATE", "SERVICE", "NAME", "MADE", "ENDS", "SHA-256", "SCOPES"].map(str::to_owned);
+    let header = ["ID", "STATE", "SERVICE", "NAME", "CREATED", "EXPIRES", "SHA-256", "SCOPES"].map(str::to_owned);
     let mut rows = vec![header];
-    for (id, record) in api_keys.list().await.map_err(|error| failed(&error))? {
+    for (id, record) in api_keys.list().await.map_err(|error| store_error(&error))? {
         rows.push(row(id, &record, now));
     }
     table::print(&rows)
 }
 
 fn row(id: Id, record: &ApiKeyRecord, now: UnixTime) -> [String; 8] {
-    let details = record.about();
+    let details = record.info();
     let state = match record.revoked_at() {
         Some(_) => "revoked",
-        None if details.expires <= now => "ended",
-        None => "works",
+        None if details.expires <= now => "expired",
+        None => "active",
     };
     let expiry = match details.expires {
         UnixTime::NEVER => "never".to_owned(),
@@ -128,12 +131,10 @@ async fn revoke(api_keys: &ApiKeys, id: &str) -> Result<(), String> {
     let unknown = || format!("there is no key '{id}'\n  mcp-oauth-gateway api-keys list names them all");
     let id = Id::parse(id).ok_or_else(unknown)?;
     match api_keys.revoke(id).await {
-        Ok(()) => print_stderr(format_args!(
-            "{id} is taken back; a gateway that runs refuses it within two seconds"
-        )),
-        Err(TransitionError::WrongState) => print_stderr(format_args!("{id} was taken back before")),
+        Ok(()) => print_stderr(format_args!("{id} is revoked; a running gateway refuses it within two seconds")),
+        Err(TransitionError::WrongState) => print_stderr(format_args!("{id} was revoked before")),
         Err(TransitionError::NotFound) => return Err(unknown()),
-        Err(TransitionError::Store(error)) => return Err(failed(&error)),
+        Err(TransitionError::Store(error)) => return Err(store_error(&error)),
         Err(TransitionError::Rejected(never)) => match never {},
     }
     Ok(())
@@ -144,7 +145,7 @@ fn fingerprint(digest: &Digest) -> String {
     format!("{:016x}", u128::from_be_bytes(digest.truncated()) >> 64)
 }
 
-fn failed(error: &StoreError) -> String {
+fn store_error(error: &StoreError) -> String {
     match error {
         StoreError::DoesNotOpen { .. } => {
             format!("{error}\n  use the whole key ring of the gateway, with all the keys that it ever had")
@@ -153,17 +154,17 @@ fn failed(error: &StoreError) -> String {
     }
 }
 
-fn named(service: String) -> Result<String, String> {
+fn parse_service(service: String) -> Result<String, String> {
     if service::is_name(&service) {
         return Ok(service);
     }
     Err(format!(
-        "'{service}' is no name of a service\n  names are small letters, digits and '-', as in [services.batch]"
+        "'{service}' is not a valid name of a service\n  names are small letters, digits and '-', as in [services.batch]"
     ))
 }
 
 /// Checks that one of these services accepts API keys with these scopes.
-fn check_accepted(spec: &ApiKeySpec, services: &[Service]) -> Result<(), String> {
+fn check_service(spec: &ApiKeySpec, services: &[Service]) -> Result<(), String> {
     let name = &spec.service;
     if name == ADAPTERS {
         return Ok(());
@@ -171,14 +172,14 @@ fn check_accepted(spec: &ApiKeySpec, services: &[Service]) -> Result<(), String>
     let key_services = || services.iter().filter(|service| service.access == Access::Key);
     let Some(service) = key_services().find(|service| service.name == *name) else {
         let what = if services.iter().any(|service| service.name == *name) {
-            format!("the service '{name}' takes no API keys: it has no access = \"key\"")
+            format!("the service '{name}' accepts no API keys: it has no access = \"key\"")
         } else {
             format!("there is no service '{name}' in the configuration file")
         };
         let names: Vec<&str> = key_services().map(|service| service.name.as_str()).collect();
         return Err(match names.as_slice() {
             [] => format!("{what}\n  give a service access = \"key\" there"),
-            names => format!("{what}\n  these take keys: {}", names.join(", ")),
+            names => format!("{what}\n  these services accept keys: {}", names.join(", ")),
         });
     };
     let (required, key_scopes) = (service.required_scopes.list(), spec.scopes.list());
@@ -199,7 +200,7 @@ fn parse_name(name: String) -> Result<String, String> {
         return Ok(name);
     }
     Err(format!(
-        "--name: '{}' is no name for a key\n  use 1 to 64 letters, digits and any of - . _ @",
+        "--name: '{}' is not a valid name for a key\n  use 1 to 64 letters, digits and any of - . _ @",
         name.escape_default()
     ))
 }

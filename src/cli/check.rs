@@ -30,7 +30,10 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 const MISSING_CLIENT_ID: &str =
     "  MISSING    client_id: this upstream lets no gateway register; create an OAuth app there with the callback URL above\n";
 
-/// Runs `check` and prints a report. Fails if the configuration is invalid or a check fails.
+/// Runs `check` and prints a report.
+///
+/// # Errors
+/// If the configuration is invalid, or a check fails.
 pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let validated = load_config::load(flags)?;
     let client_tls = serve::client_tls(&validated)?;
@@ -55,13 +58,13 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     }
 }
 
-/// What `check` prints, and how much of it failed.
+/// The output of `check`, and the number of failed checks.
 struct Report {
     text: String,
     failed: usize,
 }
 
-/// Adds services and providers to the local report. Returns the whole.
+/// Adds services and providers to the local report.
 async fn report(validated: &Validated, client: Option<&HttpClient>, local: Report) -> Report {
     let Report {
         text: local_text,
@@ -76,9 +79,9 @@ async fn report(validated: &Validated, client: Option<&HttpClient>, local: Repor
     let _ = writeln!(out, "listen     {}", listen.join(", "));
     out.push_str(&local_text);
     for (service, tokens) in validated.config.services.iter().zip(&validated.token_modes) {
-        out.push_str(&about(validated, service, *tokens));
+        out.push_str(&report_service(validated, service, *tokens));
         if let Some(client) = client {
-            failed += usize::from(!probed(client, service, &mut out).await);
+            failed += usize::from(!probe(client, service, &mut out).await);
         } else if service.needs_client_id() {
             out.push_str(MISSING_CLIENT_ID);
             failed += 1;
@@ -92,7 +95,7 @@ async fn report(validated: &Validated, client: Option<&HttpClient>, local: Repor
         let _ = writeln!(out, "  register   {}", validated.start.urls.login_callback(&idp.name));
         // A provider without ID tokens has no OpenID configuration.
         if let (Some(client), None) = (client, &idp.plain) {
-            failed += usize::from(!provider(client, idp, &mut out).await);
+            failed += usize::from(!check_provider(client, idp, &mut out).await);
         }
     }
     for error in &validated.missing_features {
@@ -101,7 +104,7 @@ async fn report(validated: &Validated, client: Option<&HttpClient>, local: Repor
     Report { text: out, failed }
 }
 
-fn about(validated: &Validated, service: &Service, tokens: ConfiguredTokenMode) -> String {
+fn report_service(validated: &Validated, service: &Service, tokens: ConfiguredTokenMode) -> String {
     let is_default = if service.is_default { " (the default)" } else { "" };
     let mut out = format!("\nservice '{}'{is_default}\n", service.name);
     let _ = writeln!(out, "  for clients {}", validated.start.urls.mcp_endpoint(service));
@@ -138,7 +141,7 @@ const SHORT_TOKENS: &str = "this upstream's access tokens usually live ten minut
 /// Describes access, login and upstream credential of a service.
 fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
     let callers = match (service.access, &service.login) {
-        (Access::Public, _) => "anybody may call; ".to_owned(),
+        (Access::Public, _) => "every client may call; ".to_owned(),
         (Access::Key, _) => "callers bring an API key; ".to_owned(),
         (Access::OAuth, Login::Password) => "users sign in here with a password; ".to_owned(),
         (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
@@ -166,30 +169,34 @@ fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
     format!("{callers}{credential_use}{token_note}\n             (access {access}, login {login}, upstream {upstream_kind})")
 }
 
-/// Whether the upstream can be used: discovery succeeds, or it answers a request.
-async fn probed(client: &HttpClient, service: &Service, out: &mut String) -> bool {
-    // Another failure is reported by the steps that follow.
+/// Reports whether the upstream can be used: discovery succeeds, or it answers a request.
+async fn probe(client: &HttpClient, service: &Service, out: &mut String) -> bool {
+    // The steps below report every other failure.
     if legacy_transport::is_http_sse(client, &service.mcp).await == Ok(true) {
         let _ = writeln!(out, "  NOT USABLE {}: {HTTP_SSE_MESSAGE}", service.mcp.without_query());
         return false;
     }
     match &service.upstream {
-        Upstream::OAuth(config) => found(client, service, config, out).await,
-        Upstream::Stored(settings) => found(client, service, &settings.auth_server, out).await || answers(client, &service.mcp, out).await,
-        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => answers(client, &service.mcp, out).await,
+        Upstream::OAuth(config) => report_discovery(client, service, config, out).await,
+        Upstream::Stored(settings) => {
+            report_discovery(client, service, &settings.auth_server, out).await || check_response(client, &service.mcp, out).await
+        }
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => {
+            check_response(client, &service.mcp, out).await
+        }
     }
 }
 
 /// Reports the search for the authorization server of a service, with every step. Returns whether the
 /// gateway can get a client id there.
-pub(in crate::cli) async fn found(client: &HttpClient, service: &Service, config: &AuthServerConfig, out: &mut String) -> bool {
+pub(in crate::cli) async fn report_discovery(client: &HttpClient, service: &Service, config: &AuthServerConfig, out: &mut String) -> bool {
     match discover(client, &config.discovery_input(&service.mcp)).await {
         Ok(result) => {
-            attempts(&result.attempts, out);
-            server(&result, config, out)
+            report_steps(&result.attempts, out);
+            report_server(&result, config, out)
         }
         Err(error) => {
-            attempts(&error.attempts, out);
+            report_steps(&error.attempts, out);
             let _ = writeln!(out, "  NOT FOUND  {error}");
             false
         }
@@ -197,7 +204,7 @@ pub(in crate::cli) async fn found(client: &HttpClient, service: &Service, config
 }
 
 /// Reports what discovery found. Returns whether the gateway can get a client id there.
-fn server(result: &DiscoveredServer, config: &AuthServerConfig, out: &mut String) -> bool {
+fn report_server(result: &DiscoveredServer, config: &AuthServerConfig, out: &mut String) -> bool {
     let server = &result.server;
     let _ = writeln!(out, "  found      {}  (profile {})", server.issuer, result.profile.name);
     let _ = writeln!(out, "    authorize  {}", server.authorization_endpoint);
@@ -212,14 +219,14 @@ fn server(result: &DiscoveredServer, config: &AuthServerConfig, out: &mut String
     !must_register
 }
 
-fn attempts(attempts: &[DiscoveryStep], out: &mut String) {
-    for attempt in attempts {
-        let _ = writeln!(out, "  looked at  {attempt}");
+fn report_steps(steps: &[DiscoveryStep], out: &mut String) {
+    for step in steps {
+        let _ = writeln!(out, "  looked at  {step}");
     }
 }
 
-/// Whether an upstream without OAuth answers a request, without a redirect or a server error.
-async fn answers(client: &HttpClient, url: &ExactUrl, out: &mut String) -> bool {
+/// Reports whether an upstream without OAuth answers a request, without a redirect or a server error.
+async fn check_response(client: &HttpClient, url: &ExactUrl, out: &mut String) -> bool {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let response = match fetch::post(url, "application/json", body) {
         Ok(request) => fetch::fetch_head(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT).await,
@@ -246,8 +253,8 @@ async fn answers(client: &HttpClient, url: &ExactUrl, out: &mut String) -> bool 
     }
 }
 
-/// Whether the endpoints of an identity provider are found, as at a sign-in.
-async fn provider(client: &HttpClient, idp: &Idp, out: &mut String) -> bool {
+/// Reports whether the endpoints of an identity provider are found, as at a sign-in.
+async fn check_provider(client: &HttpClient, idp: &Idp, out: &mut String) -> bool {
     let issuer = &idp.issuer;
     match provider_discovery::discover(client, idp).await {
         Ok(found) => {

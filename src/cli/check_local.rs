@@ -116,7 +116,7 @@ fn keys(storage: &Storage, ring: Option<&KeyRing>) -> String {
 
 fn store(storage: &Storage, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -> Result<Option<String>, String> {
     let place = match &storage.store {
-        StoreConfig::Stateless => return Ok(Some("none: records travel sealed, and nothing is kept".to_owned())),
+        StoreConfig::Stateless => return Ok(Some("none: records travel sealed, and the gateway stores nothing".to_owned())),
         StoreConfig::Memory => return Ok(Some("in memory: everything is lost at a restart".to_owned())),
         StoreConfig::Sqlite => storage.data_dir.join(SQLITE_FILE).display().to_string(),
         StoreConfig::Redis(config) if offline => return Ok(Some(format!("Redis at {config}, which was not asked"))),
@@ -163,13 +163,13 @@ fn password(validated: &Validated, flags: &Serve) -> Result<Option<String>, Stri
         return Ok(None);
     }
     let user = data_dir::user(flags);
-    if data_dir::given_password(user)?.is_some() {
+    if data_dir::configured_password(user)?.is_some() {
         return Ok(Some(format!("{user}, with the password of MCP_GATEWAY_PASSWORD")));
     }
     if validated.start.store.is_stateless() {
         return Err(password_users::no_password(validated));
     }
-    Ok(Some(match data_dir::kept_hash(&validated.start.data_dir)? {
+    Ok(Some(match data_dir::stored_hash(&validated.start.data_dir)? {
         Some(_) => format!("{user}, with the password that was made before"),
         None => format!("{user}, with a password that is made at the first start"),
     }))

@@ -1,7 +1,7 @@
-//! The configuration file on disk: where it is, and edits that lose nothing.
+//! The configuration file on disk: its path, and edits that lose no concurrent change.
 //!
-//! An edit replaces the file as a whole, by a rename, under a lock that all commands take. A file that
-//! an editor saved in between is read again.
+//! An edit replaces the whole file by a rename, under a lock that all commands take. If an editor saves
+//! the file during the edit, the edit starts again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -13,11 +13,11 @@ use crate::base::random;
 /// The name of the file in its directory.
 pub const FILE_NAME: &str = "gateway.toml";
 
-/// How often an edit tries to take the lock, while another command edits: ten seconds.
+/// Attempts to take the lock while another command edits; with the pauses, ten seconds.
 const LOCK_ATTEMPTS: u32 = 400;
-/// The pause between two tries.
+/// The pause between two attempts.
 const LOCK_PAUSE: Duration = Duration::from_millis(25);
-/// How often an edit starts again, because another program wrote the file.
+/// Attempts to edit while another program writes the file.
 const MAX_ATTEMPTS: u32 = 20;
 
 /// `$XDG_CONFIG_HOME/mcp-oauth-gateway/gateway.toml`, by default below `~/.config`.
@@ -32,7 +32,7 @@ pub fn default_path() -> Option<PathBuf> {
 /// # Errors
 /// If the file or the directory cannot be created.
 pub fn create(path: &Path, text: &str) -> Result<bool, String> {
-    let to_error = |error: std::io::Error| format!("{} cannot be made: {error}", path.display());
+    let to_error = |error: std::io::Error| format!("{} cannot be created: {error}", path.display());
     if path.symlink_metadata().is_ok() {
         return Ok(false);
     }
@@ -54,11 +54,11 @@ pub fn create(path: &Path, text: &str) -> Result<bool, String> {
     }
 }
 
-/// Replaces the text of the file by what `step` makes of it. `step` runs again if the file changed
-/// meanwhile. The mode stays; if the path is a symbolic link, the file that it names is replaced.
+/// Replaces the text of the file by the result of `step`. `step` runs again if the file changed during
+/// the edit. The mode stays. If the path is a symbolic link, its target is replaced.
 ///
 /// # Errors
-/// If `step` refuses, or the file cannot be read, locked or written. Then it is as before.
+/// If `step` refuses, or the file cannot be read, locked or written. The file is then unchanged.
 pub fn edit(path: &Path, step: impl Fn(&str) -> Result<String, String>) -> Result<(), String> {
     let shown = path.display();
     let path = fs::canonicalize(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
@@ -74,7 +74,7 @@ pub fn edit(path: &Path, step: impl Fn(&str) -> Result<String, String>) -> Resul
         }
     }
     Err(format!(
-        "{shown} is written by another program all the time; close it there, and try again"
+        "{shown} is written by another program again and again; stop that program, and try again"
     ))
 }
 
@@ -86,7 +86,7 @@ pub fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
-/// Takes the lock of all edits of this file. It ends with the returned file.
+/// Takes the lock for edits of this file. Dropping the returned file releases it.
 fn lock(path: &Path) -> Result<File, String> {
     let lock_path = sibling(path, "lock");
     let to_error = |error: std::io::Error| format!("{} cannot be used: {error}", lock_path.display());
@@ -106,11 +106,12 @@ fn lock(path: &Path) -> Result<File, String> {
     Err(format!("another command edits {shown} and does not end; wait for it, or end it"))
 }
 
-/// Writes `edited` beside the file and renames it, unless the file has another text than `text` now.
+/// Writes `edited` to a temporary file and renames it, unless the text of the file is no longer `text`.
+/// Returns whether it did.
 fn replace(path: &Path, text: &str, edited: &str) -> Result<bool, String> {
     let temp_path = sibling(path, &random::token().expose()[..12]);
     let to_error = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
-    let written = write_beside(path, &temp_path, edited).map_err(to_error);
+    let written = write_temp_file(path, &temp_path, edited).map_err(to_error);
     let outcome = written.and_then(|()| {
         if read(path)? != text {
             return Ok(false);
@@ -120,7 +121,7 @@ fn replace(path: &Path, text: &str, edited: &str) -> Result<bool, String> {
     if !matches!(outcome, Ok(true)) {
         let _ = fs::remove_file(&temp_path);
     }
-    // The rename itself survives a power failure.
+    // The directory is synchronized, so that the rename survives a power failure.
     if let Some(directory) = path.parent()
         && let Ok(directory) = File::open(directory)
     {
@@ -129,7 +130,7 @@ fn replace(path: &Path, text: &str, edited: &str) -> Result<bool, String> {
     outcome
 }
 
-fn write_beside(path: &Path, temp_path: &Path, text: &str) -> std::io::Result<()> {
+fn write_temp_file(path: &Path, temp_path: &Path, text: &str) -> std::io::Result<()> {
     let (metadata, mut file) = (fs::metadata(path)?, new_file(temp_path)?);
     #[cfg(unix)]
     {
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_at_once_lose_nothing() {
+    fn concurrent_edits_lose_no_change() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         assert!(create(&path, "0").unwrap() && !create(&path, "other").unwrap());
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_another_program_wrote_meanwhile_is_read_again() {
+    fn an_edit_starts_again_when_another_program_writes_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         create(&path, "one").unwrap();

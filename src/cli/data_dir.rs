@@ -1,4 +1,4 @@
-//! The data directory (mode 0700): keys, first password, certificates, store (each file 0600).
+//! The data directory (mode 0700) with keys, initial password, certificates and store (each file 0600).
 
 use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
@@ -18,7 +18,7 @@ const HASH_FILE: &str = "password-hash";
 /// The file with the generated password, until its hash is stored.
 const PENDING_PASSWORD_FILE: &str = "pending-password";
 const INITIAL_PASSWORD_FILE: &str = "initial-password";
-/// How often a gateway tries to lock the directory, and the pause between.
+/// Attempts of a gateway to lock the directory, and the pause between two.
 const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(40);
 
@@ -43,13 +43,13 @@ pub fn prepare(dir: &Path, location: &Location) -> Result<(), String> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir).map_err(|error| {
-        let what = format!("{} cannot be made: {error}", dir.display());
+        let what = format!("{} cannot be created: {error}", dir.display());
         location.wrong(what, "choose a directory that you may write to").to_string()
     })
 }
 
-/// Checks that an existing path is a directory in which only its owner can create files: whoever
-/// can replace `keys.json` can choose the keys.
+/// Checks that an existing path is a directory in which only its owner can create files. A user
+/// who can replace `keys.json` can choose the keys.
 pub(super) fn check_existing(dir: &Path, location: &Location) -> Result<(), String> {
     let display = dir.display();
     let metadata = fs::metadata(dir).map_err(|error| {
@@ -102,7 +102,7 @@ pub fn lock(dir: &Path, location: &Location) -> Result<fs::File, String> {
     for _ in 0..LOCK_ATTEMPTS {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            // A command looks whether a gateway runs.
+            // A command that checks whether a gateway runs may hold the lock for a moment.
             Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
             Err(fs::TryLockError::Error(error)) => return Err(to_error(error)),
         }
@@ -114,7 +114,7 @@ pub fn lock(dir: &Path, location: &Location) -> Result<fs::File, String> {
 /// Whether a gateway that runs holds the lock of this directory.
 pub fn is_locked(dir: &Path) -> bool {
     let Ok(file) = fs::File::open(dir.join("lock")) else { return false };
-    // Shared, so that commands do not take each other for a gateway.
+    // The lock is shared, so that two commands do not mistake each other for a gateway.
     matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
@@ -136,7 +136,7 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
         }
         if mode & 0o077 != 0 && metadata.uid() != 0 && Some(metadata.uid()) != our_uid() {
             return Err(format!(
-                "{} belongs to somebody else (user {}), who could write another one there\n  run as root: chown root {}",
+                "{} belongs to another user ({}), who could replace it\n  run as root: chown root {}",
                 path.display(),
                 metadata.uid(),
                 path.display()
@@ -173,8 +173,9 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
 pub struct Users {
     /// The users who may sign in.
     pub users: Vec<PasswordUser>,
-    /// Whether the directory has only the generated password; its hash must go to [`keep_hash`].
-    pub unkept: bool,
+    /// Whether the directory has only the generated password: the caller must hash it and call
+    /// [`store_hash`].
+    pub must_store_hash: bool,
 }
 
 /// The name of the user whose password is in the data directory or in `MCP_GATEWAY_PASSWORD`.
@@ -182,8 +183,11 @@ pub fn user(flags: &Serve) -> &str {
     flags.username.as_deref().map_or("gateway", without_line_end)
 }
 
-/// The password in `MCP_GATEWAY_PASSWORD`. Fails if the name is invalid or the password is weak.
-pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
+/// The password in `MCP_GATEWAY_PASSWORD`.
+///
+/// # Errors
+/// If the name is invalid or the password is weak.
+pub fn configured_password(name: &str) -> Result<Option<Secret>, String> {
     if !password_user::is_name(name) {
         return Err(format!(
             "--username: {name:?} cannot be a user's name\n  use 1 to 200 characters, none of them a colon"
@@ -196,53 +200,54 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
     }
     match password_user::password_weakness(name, password) {
         Some(weakness) => Err(format!(
-            "MCP_GATEWAY_PASSWORD: the password {weakness}\n  choose one with 10 characters or more that nobody has used as an example"
+            "MCP_GATEWAY_PASSWORD: the password {weakness}\n  choose one with 10 characters or more that is not used in examples"
         )),
         None => Ok(Some(Secret::from(password))),
     }
 }
 
 /// The stored hash of the data directory's password, if there is one.
-pub fn kept_hash(dir: &Path) -> Result<Option<Secret>, String> {
+pub fn stored_hash(dir: &Path) -> Result<Option<Secret>, String> {
     let path = dir.join(HASH_FILE);
     if path.exists() { read_secret(&path).map(Some) } else { Ok(None) }
 }
 
 /// The user, with `MCP_GATEWAY_PASSWORD` or the generated password, which is stored as a hash.
 pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
-    let password = given_password(name)?;
+    let password = configured_password(name)?;
     let new_users = |hash, must_store_hash| Users {
         users: vec![PasswordUser {
             name: name.to_owned(),
             hash,
         }],
-        unkept: must_store_hash,
+        must_store_hash,
     };
     if let Some(password) = password {
         return Ok(new_users(LazyPasswordHash::from_fixed_password(name, password), false));
     }
-    if let Some(hash) = kept_hash(dir)? {
-        forget_pending(dir)?;
+    if let Some(hash) = stored_hash(dir)? {
+        remove_pending_password(dir)?;
         return Ok(new_users(LazyPasswordHash::from_hash(hash.expose().trim().to_owned()), false));
     }
-    let password = pending(dir, name)?;
+    let password = pending_password(dir, name)?;
     show_password(dir, name, &password)?;
     Ok(new_users(LazyPasswordHash::from_new_password(password), true))
 }
 
-/// Creates the password of a data directory that has none, and stores its hash. `None`: there is one,
-/// or `MCP_GATEWAY_PASSWORD` is set.
+/// Creates the password of a data directory that has none, and stores its hash. `None`: the directory
+/// has a password, or `MCP_GATEWAY_PASSWORD` is set.
 pub fn create_password(dir: &Path, name: &str) -> Result<Option<Secret>, String> {
-    if given_password(name)?.is_some() || kept_hash(dir)?.is_some() {
+    if configured_password(name)?.is_some() || stored_hash(dir)?.is_some() {
         return Ok(None);
     }
-    let password = pending(dir, name)?;
-    keep_password(dir, &password)?;
+    let password = pending_password(dir, name)?;
+    store_password(dir, &password)?;
     Ok(Some(password))
 }
 
-/// The generated password. It is stored before it is shown, so that it survives a killed process.
-fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
+/// The generated password. It is stored before it is shown: if the process is killed, the next start
+/// shows the same password.
+fn pending_password(dir: &Path, name: &str) -> Result<Secret, String> {
     let path = dir.join(PENDING_PASSWORD_FILE);
     if path.exists() {
         let password = Secret::from(read_secret(&path)?.expose().trim().to_owned());
@@ -255,7 +260,7 @@ fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
     Ok(password)
 }
 
-fn forget_pending(dir: &Path) -> Result<(), String> {
+fn remove_pending_password(dir: &Path) -> Result<(), String> {
     let path = dir.join(PENDING_PASSWORD_FILE);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {error}", path.display())),
@@ -264,27 +269,27 @@ fn forget_pending(dir: &Path) -> Result<(), String> {
 }
 
 /// Stores the hash of the generated password, then removes the password.
-pub fn keep_hash(dir: &Path, hash: &str) -> Result<(), String> {
+pub fn store_hash(dir: &Path, hash: &str) -> Result<(), String> {
     write_secret(&dir.join(HASH_FILE), &Secret::from(hash))?;
-    forget_pending(dir)
+    remove_pending_password(dir)
 }
 
-/// Makes this the password of the data directory, which stores only its hash.
-pub fn keep_password(dir: &Path, password: &Secret) -> Result<(), String> {
-    keep_hash(dir, &password_user::hash(password)?)
+/// Sets the password of the data directory, which stores only its hash.
+pub fn store_password(dir: &Path, password: &Secret) -> Result<(), String> {
+    store_hash(dir, &password_user::hash(password)?)
 }
 
 /// Shows the new password once: on the terminal, or in a file if there is no terminal.
 fn show_password(dir: &Path, name: &str, password: &Secret) -> Result<(), String> {
     if std::io::stderr().is_terminal() {
         print_stderr(format_args!(
-            "\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; a hash of it is kept. To choose your own, set MCP_GATEWAY_PASSWORD.\n",
+            "\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; the gateway stores its hash. To choose your own, set MCP_GATEWAY_PASSWORD.\n",
             password.expose()
         ));
         return Ok(());
     }
     let path = dir.join(INITIAL_PASSWORD_FILE);
     write_secret(&path, &Secret::from(format!("{}\n", password.expose())))?;
-    tracing::info!(user = name, file = %path.display(), "a password was made; read it in this file, then delete the file");
+    tracing::info!(user = name, file = %path.display(), "a password was created; read it in this file, then delete the file");
     Ok(())
 }

@@ -60,7 +60,7 @@ fn users(storage: &Storage, name: Option<&str>) -> Result<Vec<PasswordUser>, Str
         return Ok(storage.users.clone());
     }
     let name = name.unwrap_or(DEFAULT_USER);
-    let hash = match (data_dir::given_password(name)?, data_dir::kept_hash(&storage.data_dir)?) {
+    let hash = match (data_dir::configured_password(name)?, data_dir::stored_hash(&storage.data_dir)?) {
         (Some(password), _) => LazyPasswordHash::from_fixed_password(name, password),
         (None, Some(hash)) => LazyPasswordHash::from_hash(hash.expose().trim().to_owned()),
         (None, None) => {

@@ -1,4 +1,4 @@
-//! `doctor`: plays known clients at a server, or at the gateway's own services.
+//! `doctor`: simulates known clients at a server, or at the gateway's own services.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +12,8 @@ use crate::agent::doctor::report::Report;
 use crate::agent::doctor::{self, Examination, Intent, RegistrationLimit};
 use crate::base::time::Clock;
 use crate::base::url::ExactUrl;
+use crate::cli::bridge::command_context::CommandContext;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::place::Place;
 use crate::cli::load_config;
 use crate::cli::table::{self, cell};
 use crate::cli::terminal::{print_stderr, print_stdout};
@@ -25,13 +25,13 @@ use crate::net::self_signed;
 use crate::net::tls::ClientTls;
 use crate::service::{Access, Login, Upstream};
 
-/// Runs `doctor`. Exit code 0: sound; 1: a person must act; 2: it could not be tried.
+/// Runs `doctor`. Exit code 0: no problem; 1: a person must act; 2: the examination failed.
 pub fn run(flags: &DoctorFlags) -> ExitCode {
     let result = if flags.list_clients { list(flags) } else { examine(flags) };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            if flags.place.json {
+            if flags.common.json {
                 let _ = print_stdout(&format!("{}\n", json!({ "error": failure.text(), "exit": failure.code() })));
             }
             print_stderr(format_args!("mcp-oauth-gateway: {}", failure.text()));
@@ -49,12 +49,12 @@ struct Target {
 }
 
 fn examine(flags: &DoctorFlags) -> Result<u8, Failure> {
-    let clients = chosen(&flags.clients)?;
+    let clients = find_profiles(&flags.clients)?;
     let is_own = flags.url.is_none();
     let (targets, trusted) = if let Some(url) = &flags.url {
-        (vec![named(url, flags)?], flags.ca.clone())
+        (vec![url_target(url, flags)?], flags.ca.clone())
     } else {
-        let validated = configuration(flags)?;
+        let validated = load_configuration(flags)?;
         let own_ca = own_ca(&validated);
         (own_services(&validated)?, flags.ca.iter().cloned().chain(own_ca).collect())
     };
@@ -79,7 +79,7 @@ fn examine(flags: &DoctorFlags) -> Result<u8, Failure> {
             now: Clock::System.now(),
         };
         let report = runtime.block_on(doctor::examine(&http, &examination));
-        print(&report, flags.place.json)?;
+        print(&report, flags.common.json)?;
         code = code.max(report.exit_code());
     }
     Ok(code)
@@ -94,7 +94,7 @@ fn print(report: &Report, as_json: bool) -> Result<(), Failure> {
     Ok(print_stdout(&text)?)
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static ClientProfile>, Failure> {
+fn find_profiles(names: &[String]) -> Result<Vec<&'static ClientProfile>, Failure> {
     if names.is_empty() {
         return Ok(clients::all().collect());
     }
@@ -111,7 +111,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static ClientProfile>, Failure> {
     names.iter().map(find).collect()
 }
 
-fn named(url: &str, flags: &DoctorFlags) -> Result<Target, Failure> {
+fn url_target(url: &str, flags: &DoctorFlags) -> Result<Target, Failure> {
     let parsed = ExactUrl::parse(url)
         .map_err(|error| error.to_string())
         .and_then(|parsed| match parsed.url().scheme() {
@@ -135,17 +135,17 @@ fn named(url: &str, flags: &DoctorFlags) -> Result<Target, Failure> {
     })
 }
 
-fn configuration(flags: &DoctorFlags) -> Result<Validated, Failure> {
-    let place = Place::of(&flags.place)?;
-    if !place.config.exists() {
-        let shown = place.config.display();
+fn load_configuration(flags: &DoctorFlags) -> Result<Validated, Failure> {
+    let context = CommandContext::from_flags(&flags.common)?;
+    if !context.config.exists() {
+        let shown = context.config.display();
         let text = format!("there is no configuration file at {shown}\n  give the URL of an MCP server, or --config FILE");
         return Err(Failure::Act(text));
     }
-    Ok(load_config::load_file(&place.config, place.data_dir.as_ref())?)
+    Ok(load_config::load_file(&context.config, context.data_dir.as_ref())?)
 }
 
-/// The CA that the gateway made, which clients are told to trust.
+/// The CA certificate that the gateway created. Its clients trust it.
 fn own_ca(validated: &Validated) -> Option<PathBuf> {
     match validated.start.certificate {
         TlsSource::SelfSigned => Some(self_signed::ca_file(&validated.start.data_dir)).filter(|file| file.is_file()),
@@ -153,7 +153,7 @@ fn own_ca(validated: &Validated) -> Option<PathBuf> {
     }
 }
 
-/// The services at their public URLs.
+/// The services of the configuration file, at their public URLs.
 fn own_services(validated: &Validated) -> Result<Vec<Target>, Failure> {
     let urls = &validated.start.urls;
     let target = |service| -> Result<Target, Failure> {
@@ -186,7 +186,7 @@ fn own_services(validated: &Validated) -> Result<Vec<Target>, Failure> {
 }
 
 fn list(flags: &DoctorFlags) -> Result<u8, Failure> {
-    if flags.place.json {
+    if flags.common.json {
         for client in clients::all() {
             let ClientProfile {
                 name,

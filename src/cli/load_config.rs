@@ -12,12 +12,12 @@ use crate::config::{from_flags, keys, listen};
 
 /// Reads and checks the configuration. `--data-dir` and `--log` take precedence over the file.
 pub fn load(flags: &Serve) -> Result<Validated, String> {
-    let Some(path) = &flags.kept.config else {
+    let Some(path) = &flags.storage.config else {
         let location = Location::Flag("--upstream-rs");
         return validate::validate(from_flags::document(flags), &location, data_dir::default_dir()).map_err(|error| error.to_string());
     };
     from_flags::check_conflicts(flags).map_err(|error| error.to_string())?;
-    let mut validated = load_file(path, flags.kept.data_dir.as_ref())?;
+    let mut validated = load_file(path, flags.storage.data_dir.as_ref())?;
     if let Some(log) = &flags.log {
         validated.start.log.clone_from(log);
     }

@@ -37,7 +37,7 @@ pub mod users;
 
 use std::process::ExitCode;
 
-use crate::cli::bridge::place;
+use crate::cli::bridge::command_context;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::{print_stderr, print_stdout};
 use crate::config::approval_flags::ApprovalCommand;
@@ -51,27 +51,27 @@ pub fn main() -> ExitCode {
     // First, so that no library installs another TLS provider.
     tls::install_provider();
     let command = arguments::parse();
-    let read = |flags: StorageFlags| Storage::read(&place::with_default_file(flags));
+    let read = |flags: StorageFlags| Storage::read(&command_context::add_default_file(flags));
     let result = match command.other {
-        None => serve::run(&place::serve_flags(command.serve)),
+        None => serve::run(&command_context::add_default_file_to_serve(command.serve)),
         Some(Subcommand::Start { serve }) => start(*serve),
         Some(Subcommand::Bridge(command)) => return bridge::run(&command),
-        Some(Subcommand::Check { serve, offline }) => check::run(&place::serve_flags(*serve), offline),
+        Some(Subcommand::Check { serve, offline }) => check::run(&command_context::add_default_file_to_serve(*serve), offline),
         Some(Subcommand::Doctor(flags)) => return doctor::run(&flags),
         Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
-        Some(Subcommand::Keyring { action, kept: flags }) => read(flags).and_then(|storage| keyring::run(action, &storage)),
-        Some(Subcommand::ApiKeys { action, kept: flags }) => read(flags).and_then(|storage| api_keys::run(action, &storage)),
-        Some(Subcommand::Servers { action, kept: flags }) => read(flags).and_then(|storage| servers::run(action, &storage)),
-        Some(Subcommand::AdminKeys { action, kept: flags }) => read(flags).and_then(|storage| servers::run_admin_keys(action, &storage)),
-        Some(Subcommand::Grants { action, kept: flags }) => read(flags).and_then(|storage| grants::run(&action, &storage)),
+        Some(Subcommand::Keyring { action, storage: flags }) => read(flags).and_then(|storage| keyring::run(action, &storage)),
+        Some(Subcommand::ApiKeys { action, storage: flags }) => read(flags).and_then(|storage| api_keys::run(action, &storage)),
+        Some(Subcommand::Servers { action, storage: flags }) => read(flags).and_then(|storage| servers::run(action, &storage)),
+        Some(Subcommand::AdminKeys { action, storage: flags }) => read(flags).and_then(|storage| servers::run_admin_keys(action, &storage)),
+        Some(Subcommand::Grants { action, storage: flags }) => read(flags).and_then(|storage| grants::run(&action, &storage)),
         Some(Subcommand::Approvals(command)) => match command {
-            ApprovalCommand::Approvals { action, kept: flags } => read(flags).and_then(|storage| approvals::run(&action, &storage)),
-            ApprovalCommand::Pins { action, kept: flags } => read(flags).and_then(|storage| pins::run(&action, &storage)),
-            ApprovalCommand::Policy { action, kept: flags } => policy::run(&action, flags),
+            ApprovalCommand::Approvals { action, storage: flags } => read(flags).and_then(|storage| approvals::run(&action, &storage)),
+            ApprovalCommand::Pins { action, storage: flags } => read(flags).and_then(|storage| pins::run(&action, &storage)),
+            ApprovalCommand::Policy { action, storage: flags } => policy::run(&action, flags),
         },
-        Some(Subcommand::Users { action, kept: flags }) => read(flags).and_then(|storage| users::run(action, &storage)),
+        Some(Subcommand::Users { action, storage: flags }) => read(flags).and_then(|storage| users::run(action, &storage)),
         Some(Subcommand::Audit { action }) => audit::run(&action),
-        Some(Subcommand::Store { action, kept: flags }) => read(flags).and_then(|storage| store::run(&action, &storage)),
+        Some(Subcommand::Store { action, storage: flags }) => read(flags).and_then(|storage| store::run(&action, &storage)),
         Some(Subcommand::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
     };
     match result {
@@ -85,8 +85,8 @@ pub fn main() -> ExitCode {
 
 /// `start`: serves with the configuration file of `init`, unless flags name another one.
 fn start(flags: Serve) -> Result<(), String> {
-    let flags = place::serve_flags(flags);
-    if flags.kept.config.is_none() && flags.upstream_rs.is_none() {
+    let flags = command_context::add_default_file_to_serve(flags);
+    if flags.storage.config.is_none() && flags.upstream_rs.is_none() {
         return Err("there is no configuration file yet\n  run: mcp-oauth-gateway init".to_owned());
     }
     serve::run(&flags)

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::cli::approvals::{open, print_json};
-use crate::cli::bridge::outcome::GatewayState;
-use crate::cli::bridge::place;
+use crate::cli::bridge::command_context;
+use crate::cli::bridge::outcome::ReloadOutcome;
 use crate::cli::pins::{approver, block_on, status};
 use crate::cli::storage::Storage;
 use crate::cli::table::{self, cell};
@@ -24,7 +24,7 @@ const NO_FILE: &str = "policies are in the configuration file\n  name it with --
 /// # Errors
 /// A text for the operator.
 pub(super) fn run(action: &Policy, flags: StorageFlags) -> Result<(), String> {
-    let flags = place::with_default_file(flags);
+    let flags = command_context::add_default_file(flags);
     let storage = Storage::read(&flags)?;
     match action {
         Policy::Show { service, json } => show(service.as_deref(), *json, &storage),
@@ -83,11 +83,11 @@ fn change(
 
 /// Lets the running gateway use the file.
 fn reload(storage: &Storage) -> Result<(), String> {
-    let gateway = GatewayState::after_change(&storage.data_dir)?;
+    let gateway = ReloadOutcome::after_change(&storage.data_dir)?;
     print_stderr(format_args!("{}", gateway.text()));
     match gateway {
-        GatewayState::Stopped | GatewayState::Reloaded => Ok(()),
-        GatewayState::Refused(_) | GatewayState::Silent => {
+        ReloadOutcome::Stopped | ReloadOutcome::Reloaded => Ok(()),
+        ReloadOutcome::Refused(_) | ReloadOutcome::Silent => {
             Err("the file is changed, and the running gateway does not use it yet".to_owned())
         }
     }

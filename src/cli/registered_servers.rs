@@ -1,5 +1,5 @@
-//! `servers add` and `servers remove`: servers of the management API, by a command. A gateway that runs
-//! learns of them.
+//! `servers add` and `servers remove`: registers and removes servers as the management API does. A
+//! running gateway finds the change in the store.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -12,26 +12,26 @@ use crate::base::time::Clock;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::print_stderr;
 use crate::config::server_flags::NewServer;
-use crate::flow::resource_server::{RegisteredServer, ServerRecord, id_of, service_name};
+use crate::flow::resource_server::{RegisteredServer, ServerRecord, parse_service_name, service_name};
 use crate::store::{Handle, Store, TransitionError};
 
-/// How many records one page of a scan has.
+/// The number of records in one page of a scan.
 const PAGE_SIZE: usize = 500;
 
 /// Opens the store of an existing gateway, which may be running.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) async fn open(storage: &Storage) -> Result<Store, String> {
     let (store, _) = storage.open_existing(&Clock::System)?;
     storage.check_keys(&store).await?;
     Ok(store)
 }
 
-/// Registers a server.
+/// Registers a server, and prints its id.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) async fn add(store: &Store, flags: NewServer) -> Result<(), String> {
     let input = ServerInput {
         server_url: Some(flags.url),
@@ -56,21 +56,23 @@ pub(super) async fn add(store: &Store, flags: NewServer) -> Result<(), String> {
     };
     writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
     print_stderr(format_args!(
-        "Users sign in at the issuer <public_url>/mcp/{name}. Make its key with: mcp-oauth-gateway servers keys add {name}"
+        "Users sign in at the issuer <public_url>/mcp/{name}. Create its key with: mcp-oauth-gateway servers keys add {name}"
     ));
     Ok(())
 }
 
-/// Removes a server.
+/// Removes a server: its keys and tokens are then refused.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) async fn remove(store: &Store, name: &str) -> Result<(), String> {
     let unknown = || {
         let name = name.escape_default();
-        format!("there is no registered server '{name}'\n  `servers list` names them; one of the configuration file is removed there")
+        format!(
+            "there is no registered server '{name}'\n  `servers list` names them; a server of the configuration file is removed in that file"
+        )
     };
-    let handle = Handle::<ServerRecord>::new(id_of(name).ok_or_else(unknown)?);
+    let handle = Handle::<ServerRecord>::new(parse_service_name(name).ok_or_else(unknown)?);
     let now = Clock::System.now();
     let step = |server: RegisteredServer| Ok::<_, Infallible>((server.removed(now), ()));
     match store.transition(&handle, step).await {
@@ -87,21 +89,21 @@ pub(super) async fn remove(store: &Store, name: &str) -> Result<(), String> {
 /// The registered servers, the oldest first.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) async fn all(store: &Store) -> Result<Vec<(Id, RegisteredServer)>, String> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
         let page = store.scan::<ServerRecord>(cursor, PAGE_SIZE).await;
         let (page, next) = page.map_err(|error| error.to_string())?;
-        let registered = page
+        let servers = page
             .into_iter()
             .filter_map(|(handle, record)| Some((handle.id(), record.registered()?)));
-        all.extend(registered);
+        all.extend(servers);
         cursor = next;
         if cursor.is_none() {
             break;
         }
     }
-    all.sort_by_key(|(id, server)| (server.about().created, *id));
+    all.sort_by_key(|(id, server)| (server.info().created, *id));
     Ok(all)
 }

@@ -83,12 +83,9 @@ impl Reloader {
         let users = if created_user && self.created_user {
             app.config().configured.users.clone()
         } else {
-            let Users {
-                users,
-                unkept: unsaved_hash,
-            } = password_users::users(&validated, &self.start.data_dir, data_dir::user(&self.flags))?;
+            let Users { users, unsaved_hash } = password_users::users(&validated, &self.start.data_dir, data_dir::user(&self.flags))?;
             if let Some(hash) = unsaved_hash {
-                tokio::spawn(password_users::keep_hash(hash, self.start.data_dir.clone()));
+                tokio::spawn(password_users::store_hash(hash, self.start.data_dir.clone()));
             }
             users
         };

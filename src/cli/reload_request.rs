@@ -1,5 +1,5 @@
-//! How a command asks the running gateway to read its configuration again: by a file in the data
-//! directory, which works on every platform and across containers.
+//! Reload requests of commands to the running gateway, by a file in the data directory. This works on
+//! every platform and across containers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use crate::base::secret::Secret;
 use crate::cli::data_dir;
 use crate::cli::reload::Reloader;
 
-/// The request: a random text.
+/// The file of the request: a random text.
 const REQUEST_FILE: &str = "reload";
-/// The answer: the same text, and what was wrong, if anything.
+/// The file of the answer: the same text, and the error, if there was one.
 const ANSWER_FILE: &str = "reloaded";
 
-/// How often the gateway looks for a request.
+/// The pause between two looks of the gateway for a request.
 const WATCH_INTERVAL: Duration = Duration::from_millis(300);
-/// How often a command looks for the answer, and the pause between: six seconds.
-const ANSWER_LOOKS: u32 = 60;
+/// Looks of a command for the answer, and the pause between two: six seconds in all.
+const ANSWER_POLLS: u32 = 60;
 const ANSWER_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the running gateway did.
+/// The answer of the running gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadAnswer {
-    /// It uses the new configuration.
+    /// The gateway uses the new configuration.
     Done,
-    /// It keeps the old one, for this reason.
+    /// The gateway still uses the old configuration, for this reason.
     Refused(String),
-    /// It did not answer in time.
+    /// The gateway did not answer in time.
     Silent,
 }
 
@@ -40,7 +40,7 @@ pub enum ReloadAnswer {
 pub fn request(dir: &Path) -> Result<ReloadAnswer, String> {
     let nonce = random::token();
     data_dir::write_secret(&dir.join(REQUEST_FILE), &nonce)?;
-    for _ in 0..ANSWER_LOOKS {
+    for _ in 0..ANSWER_POLLS {
         let answer = std::fs::read_to_string(dir.join(ANSWER_FILE)).unwrap_or_default();
         match answer.split_once('\n') {
             Some((answered, "")) if answered == nonce.expose() => return Ok(ReloadAnswer::Done),
@@ -51,22 +51,22 @@ pub fn request(dir: &Path) -> Result<ReloadAnswer, String> {
     Ok(ReloadAnswer::Silent)
 }
 
-/// The requests to a gateway, and its answers.
+/// The gateway's side: watches for requests and answers them.
 struct ReloadRequests {
     dir: PathBuf,
     last: String,
 }
 
 impl ReloadRequests {
-    /// Requests from now on, in this data directory.
+    /// Watches this data directory. An earlier request is ignored.
     fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
-            last: Self::read(dir),
+            last: Self::read_request(dir),
         }
     }
 
-    fn read(dir: &Path) -> String {
+    fn read_request(dir: &Path) -> String {
         std::fs::read_to_string(dir.join(REQUEST_FILE)).unwrap_or_default()
     }
 
@@ -77,7 +77,7 @@ impl ReloadRequests {
         }
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            let request = Self::read(&self.dir);
+            let request = Self::read_request(&self.dir);
             if !request.is_empty() && request != self.last {
                 self.last = request;
                 return;

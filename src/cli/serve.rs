@@ -73,10 +73,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     let clock = Clock::System;
     let background = background_runtime()?;
     let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(storage.load_or_create_keys(&clock, &background)?));
-    let Users {
-        users,
-        unkept: unsaved_hash,
-    } = password_users::users(validated, &validated.start.data_dir, user)?;
+    let Users { users, unsaved_hash } = password_users::users(validated, &validated.start.data_dir, user)?;
     let server_tls = server_tls(validated, true)?;
     let client_tls = client_tls(validated)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -115,7 +112,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
     };
     let threads = start_workers(listeners, &context)?;
     if let Some(hash) = unsaved_hash {
-        background.spawn(password_users::keep_hash(hash, validated.start.data_dir.clone()));
+        background.spawn(password_users::store_hash(hash, validated.start.data_dir.clone()));
     }
     background.block_on(end);
     let outcome = drain(&stop, threads, &background, &app);
@@ -128,7 +125,7 @@ fn serve(flags: &Serve, validated: &Validated, shows_greeting: bool, end: impl F
 /// one.
 fn reload_in_background(background: &Runtime, flags: &Serve, validated: &Validated, app: &Arc<App>) -> Result<(), String> {
     local_keys::load(app, &validated.start.data_dir)?;
-    if flags.kept.config.is_some() {
+    if flags.storage.config.is_some() {
         // Registered before the start is logged: an unhandled SIGHUP would end the process.
         let _runtime_guard = background.enter();
         background.spawn(reload_request::reload_on_request(Reloader::new(flags, validated), Arc::clone(app))?);
@@ -245,7 +242,7 @@ fn listeners(flags: &Serve, validated: &Validated, workers: usize) -> Result<Vec
 fn listen_error(flags: &Serve, listen: Option<&Location>, address: SocketAddr, error: &std::io::Error) -> String {
     let port_fix = "another program may be using the port; stop it, or choose another";
     let what = format!("cannot listen on {address}: {error}");
-    match (listen, &flags.kept.config) {
+    match (listen, &flags.storage.config) {
         (Some(location @ Location::Line { .. }), _) => location.wrong(what, format!("{port_fix} at `listen`")).to_string(),
         (None, Some(file)) => {
             let file = file.display();

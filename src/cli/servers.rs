@@ -17,12 +17,12 @@ use crate::token::header::TokenMode;
 /// Runs `servers`.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) fn run(action: Servers, storage: &Storage) -> Result<(), String> {
     block_on(async {
         match action {
-            Servers::List { json } => list(&known(storage).await?, json),
-            Servers::Show { service, json } => show(&known(storage).await?, &service, json),
+            Servers::List { json } => list(&all_servers(storage).await?, json),
+            Servers::Show { service, json } => show(&all_servers(storage).await?, &service, json),
             Servers::Add(flags) => registered_servers::add(&registered_servers::open(storage).await?, flags).await,
             Servers::Remove { server } => registered_servers::remove(&registered_servers::open(storage).await?, &server).await,
             Servers::Keys(action) => run_keys(action, storage).await,
@@ -33,7 +33,7 @@ pub(super) fn run(action: Servers, storage: &Storage) -> Result<(), String> {
 /// Runs `admin-keys`.
 ///
 /// # Errors
-/// A text for the operator.
+/// With a text for the operator.
 pub(super) fn run_admin_keys(action: AdminKeys, storage: &Storage) -> Result<(), String> {
     block_on(async { access_keys::run_admin(action, &access_keys::open(storage).await?).await })
 }
@@ -48,17 +48,17 @@ async fn run_keys(action: ServerKeys, storage: &Storage) -> Result<(), String> {
         ServerKeys::Add { service, key } => {
             // Without a configuration file, the operator knows the names of its services.
             if storage.services.is_some() || service.starts_with("srv_") {
-                find(&known(storage).await?, &service)?;
+                find(&all_servers(storage).await?, &service)?;
             }
             let keys = access_keys::open(storage).await?;
             access_keys::add(&keys, KeyHolder::Server(service), key).await
         }
         ServerKeys::List { service, json } => {
-            let is_wanted = |holder: &KeyHolder| match holder {
-                KeyHolder::Server(name) => service.as_ref().is_none_or(|wanted| wanted == name),
+            let is_selected = |holder: &KeyHolder| match holder {
+                KeyHolder::Server(name) => service.as_ref().is_none_or(|service| service == name),
                 KeyHolder::Owner(_) | KeyHolder::AllOwners => false,
             };
-            access_keys::list(&access_keys::open(storage).await?, json, is_wanted).await
+            access_keys::list(&access_keys::open(storage).await?, json, is_selected).await
         }
         ServerKeys::Revoke { id } => {
             let keys = access_keys::open(storage).await?;
@@ -68,12 +68,12 @@ async fn run_keys(action: ServerKeys, storage: &Storage) -> Result<(), String> {
 }
 
 /// The servers of the configuration file, and then those of the management API, as JSON objects.
-async fn known(storage: &Storage) -> Result<Vec<Value>, String> {
+async fn all_servers(storage: &Storage) -> Result<Vec<Value>, String> {
     let services = storage.services.as_deref().unwrap_or_default();
-    let configured = services.iter().filter(|service| service.is_external()).map(describe);
+    let from_file = services.iter().filter(|service| service.is_external()).map(describe);
     let registered = registered_servers::all(&registered_servers::open(storage).await?).await?;
-    let registered = registered.iter().map(|(id, server)| describe_registered(*id, server));
-    Ok(configured.chain(registered).collect())
+    let from_api = registered.iter().map(|(id, server)| describe_registered(*id, server));
+    Ok(from_file.chain(from_api).collect())
 }
 
 fn list(servers: &[Value], as_json: bool) -> Result<(), String> {
@@ -117,7 +117,7 @@ fn describe(service: &Service) -> Value {
         "service": service.name,
         "resource": service.mcp,
         "title": service.title,
-        "tokens": tokens(service.mode != TokenMode::Jwt),
+        "tokens": token_format(service.mode != TokenMode::Jwt),
         "owner": null,
         "verified": true,
         "scopes": service.scopes.list(),
@@ -126,12 +126,12 @@ fn describe(service: &Service) -> Value {
 }
 
 fn describe_registered(id: Id, server: &RegisteredServer) -> Value {
-    let info = server.about();
+    let info = server.info();
     json!({
         "service": service_name(id),
         "resource": info.resource,
         "title": info.name,
-        "tokens": tokens(info.is_opaque),
+        "tokens": token_format(info.is_opaque),
         "owner": info.owner,
         "verified": server.is_proven(),
         "scopes": info.scopes.list(),
@@ -139,11 +139,11 @@ fn describe_registered(id: Id, server: &RegisteredServer) -> Value {
     })
 }
 
-fn tokens(is_opaque: bool) -> &'static str {
+fn token_format(is_opaque: bool) -> &'static str {
     if is_opaque { "opaque" } else { "jwt" }
 }
 
-/// A member for a person to read.
+/// The value of a member, for a person to read.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

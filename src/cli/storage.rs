@@ -176,7 +176,7 @@ impl Storage {
     /// new key ring or store would belong to no gateway.
     pub fn open_existing(&self, clock: &Clock) -> Result<(Store, SharedKeyRing), String> {
         if self.store == StoreConfig::Memory {
-            let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
+            let instead = "run the gateway with another store, such as sqlite, and name that store here";
             return Err(self
                 .at
                 .store
@@ -198,8 +198,8 @@ impl Storage {
 
     /// The error of a command that needs stored records, in stateless mode.
     pub fn stateless_error(&self) -> String {
-        let what = "with store = none nothing is kept, so there is nothing to look at or to change";
-        let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
+        let what = "with store = none the gateway stores nothing, so there is nothing to show or to change";
+        let instead = "run the gateway with another store, such as sqlite, and name that store here";
         self.at.store.wrong(what, instead).to_string()
     }
 
@@ -207,15 +207,15 @@ impl Storage {
     pub fn no_gateway_error(&self) -> String {
         let (what, instead) = match &self.store {
             StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless => (
-                format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
+                format!("no gateway has stored its keys and records in {}", self.data_dir.display()),
                 "name the directory and the keys of the gateway, or start it once",
             ),
             StoreConfig::Redis(config) => (
-                format!("no gateway has kept its records in {config}"),
+                format!("no gateway has stored its records in {config}"),
                 "name the Redis and the prefix of the gateway, or start it once",
             ),
             StoreConfig::Vault(config) => (
-                format!("no gateway has kept its records in {config}"),
+                format!("no gateway has stored its records in {config}"),
                 "name the mount and the prefix of the gateway, or start it once",
             ),
         };

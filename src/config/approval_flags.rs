@@ -19,7 +19,7 @@ pub enum ApprovalCommand {
         action: Approvals,
         /// Where the approvals are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// List, compare and approve the definitions of tools
     #[command(mut_args(global))]
@@ -29,7 +29,7 @@ pub enum ApprovalCommand {
         action: Pins,
         /// Where the pins are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// Show what the tool policies mean for each known tool, and change their rules
     #[command(mut_args(global))]
@@ -39,7 +39,7 @@ pub enum ApprovalCommand {
         action: Policy,
         /// Where the pins are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
 }
 

@@ -1,4 +1,4 @@
-//! Flags of the commands that set up the gateway on one's own machine.
+//! Flags of the commands of the local bridge.
 
 use std::path::PathBuf;
 
@@ -12,9 +12,9 @@ pub enum Bridge {
         /// The name of the user of the generated password [default: gateway]
         #[arg(long, env = "MCP_GATEWAY_USERNAME", value_name = "NAME")]
         username: Option<String>,
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
     /// Add an MCP server: find its authorization server, sign in, store the tokens, write the service
     Add(Box<AddFlags>),
@@ -28,40 +28,40 @@ pub enum Bridge {
         /// Read an API key from standard input, instead of signing in
         #[arg(long, conflicts_with_all = ["no_browser", "no_device"])]
         key: bool,
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
-    /// Revoke the tokens of a service at its upstream, and forget them; the service stays
+    /// Revoke the tokens of a service at its upstream, and remove them; the service stays
     Logout {
         /// The service.
         name: String,
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
     /// List the configured services
     List {
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
-    /// Show what is true now: whether the gateway runs, and the state of each stored credential
+    /// Show whether the gateway runs, and the state of each stored credential
     Status {
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
-    /// Remove a service: revoke its tokens, forget them, and take it out of the file
+    /// Remove a service from the file; revoke and remove its tokens
     Remove {
         /// The service.
         name: String,
         /// Do not ask
         #[arg(long, short)]
         yes: bool,
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
     /// Refresh the tokens of a service now; sign in again if the upstream refuses
     Refresh {
@@ -70,17 +70,17 @@ pub enum Bridge {
         /// How to sign in, if that is necessary.
         #[command(flatten)]
         login: LoginFlags,
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
-    /// Print shell lines that point programs of OpenAI's and Anthropic's APIs at this gateway
+    /// Print shell lines that make programs for the OpenAI and Anthropic APIs use this gateway
     Env {
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
-    /// Manage the local key, by which programs of this machine call the gateway
+    /// Manage the local key, with which programs of this machine call the gateway
     LocalKey {
         /// The action.
         #[command(subcommand)]
@@ -93,9 +93,9 @@ pub enum Bridge {
 pub enum LocalKey {
     /// Replace the local key and the adapter key; a running gateway notices within seconds
     Rotate {
-        /// Where the files are.
+        /// The files, and the form of the output.
         #[command(flatten)]
-        place: PlaceFlags,
+        common: CommonFlags,
     },
 }
 
@@ -112,7 +112,7 @@ pub struct AddFlags {
     /// The file with the client secret
     #[arg(long, value_name = "FILE", requires = "client_id")]
     pub client_secret_file: Option<PathBuf>,
-    /// Scopes to request, separated by spaces; by default those that the upstream names
+    /// Scopes to request, separated by spaces [default: the scopes that the upstream names]
     #[arg(long, value_name = "SCOPES")]
     pub scopes: Option<String>,
     /// A header for every forwarded request; may be repeated
@@ -130,9 +130,9 @@ pub struct AddFlags {
     /// How to sign in.
     #[command(flatten)]
     pub login: LoginFlags,
-    /// Where the files are.
+    /// The files, and the form of the output.
     #[command(flatten)]
-    pub place: PlaceFlags,
+    pub common: CommonFlags,
 }
 
 /// How to sign in at an upstream.
@@ -149,9 +149,9 @@ pub struct LoginFlags {
     pub timeout: u64,
 }
 
-/// Where the configuration file and the data are, and how to print.
+/// The flags that all these commands have: the files, and the form of the output.
 #[derive(Clone, Debug, Args)]
-pub struct PlaceFlags {
+pub struct CommonFlags {
     /// The configuration file [default: $XDG_CONFIG_HOME/mcp-oauth-gateway/gateway.toml]
     #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -4,24 +4,24 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::config::bridge_flags::PlaceFlags;
+use crate::config::bridge_flags::CommonFlags;
 
-/// What to examine, and how to print.
+/// The server to examine, and how to examine it.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorFlags {
-    /// The MCP server, ours or not; without it, the services of the configuration file are examined at
-    /// their public URLs, with what is in between
+    /// The URL of an MCP server; without it, the services of the configuration file are examined at
+    /// their public URLs, through any reverse proxy
     pub url: Option<String>,
-    /// Where the configuration file is, and how to print.
+    /// The configuration file, and the form of the output.
     #[command(flatten)]
-    pub place: PlaceFlags,
-    /// Play only this client; may be repeated
+    pub common: CommonFlags,
+    /// Simulate only this client; may be repeated
     #[arg(long = "client", value_name = "NAME")]
     pub clients: Vec<String>,
-    /// List the known clients, and where it is written what they do
+    /// List the known clients, with the sources of their behaviour
     #[arg(long, conflicts_with_all = ["url", "clients", "register"])]
     pub list_clients: bool,
-    /// Register the first client that has to register, and go on to the sign-in page
+    /// Register the first client that must register, and continue to the sign-in page
     ///
     /// The registration remains at the server. At the services of the configuration file, clients
     /// register without this flag: the gateway does not store registrations.
@@ -30,7 +30,7 @@ pub struct DoctorFlags {
     /// Register nothing; the default for a URL
     #[arg(long, conflicts_with = "register")]
     pub no_register: bool,
-    /// What the server is meant to be
+    /// The expected kind of access
     #[arg(long, value_enum, default_value = "any")]
     pub intent: Intent,
     /// A further CA (PEM) to trust
@@ -41,10 +41,10 @@ pub struct DoctorFlags {
 /// The values of `--intent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Intent {
-    /// Whatever it seems to be
+    /// The kind that the server shows
     Any,
     /// Users sign in: missing metadata is an error
     Oauth,
-    /// Callers bring a key: what is left of metadata on the host is not looked at
+    /// Callers send a key: OAuth metadata on the host is ignored
     Key,
 }

@@ -1,5 +1,5 @@
-//! Edits the text of a configuration file: adds, replaces and removes the table of a service. Every
-//! other byte stays, with comments and order.
+//! Edits the text of a configuration file: adds, replaces and removes the table of a service. It
+//! changes no other byte, so comments and order stay.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ pub struct ServiceEntry {
     pub policy: Option<String>,
 }
 
-/// Why a text cannot be edited.
+/// The reason why a text cannot be edited.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// The text is not TOML.
@@ -44,14 +44,14 @@ pub enum EditError {
 /// Whether the text has a service of this name.
 ///
 /// # Errors
-/// [`EditError::NotToml`].
+/// [`EditError::NotToml`] if the text is not TOML.
 pub fn has_service(text: &str, name: &str) -> Result<bool, EditError> {
     let document = parse(text)?;
     let services = document.as_table().get("services").and_then(Item::as_table_like);
     Ok(services.is_some_and(|services| services.contains_key(name)))
 }
 
-/// The text with this service: in the place of the one with the same name, or at the end.
+/// The text with this service, which replaces one of the same name or stands at the end.
 ///
 /// # Errors
 /// If the text is not TOML, or has services in another form than tables with a header.
@@ -60,7 +60,7 @@ pub fn put_service(text: &str, service: &ServiceEntry) -> Result<String, EditErr
     let edited = if has_service(text, &service.name)? {
         let ranges = ranges(text, &service.name)?;
         let first = ranges.first().map_or(text.len(), |range| range.start);
-        let (before, after) = (cut(&text[..first], &[]), cut_from(text, first, &ranges));
+        let (before, after) = (without_ranges(&text[..first], &[]), without_ranges_from(text, first, &ranges));
         format!("{before}{table}{after}")
     } else {
         let gap = match text.trim_end_matches([' ', '\t', '\r']) {
@@ -89,17 +89,17 @@ pub fn remove_service(text: &str, name: &str) -> Result<String, EditError> {
     }
     let mut ranges = ranges(text, name)?;
     for range in &mut ranges {
-        range.start = with_comments(text, range.start);
-        // One empty line goes too.
+        range.start = comments_start(text, range.start);
+        // One empty line is removed too.
         if text[..range.start].ends_with("\n\n") || range.start == 0 {
             range.end += text[range.end..].bytes().take_while(|byte| *byte == b'\n').count().min(1);
         }
     }
-    Ok(cut(text, &ranges))
+    Ok(without_ranges(text, &ranges))
 }
 
-/// A text as a TOML string.
-pub fn quoted(text: &str) -> String {
+/// A text as a quoted TOML string.
+pub fn toml_string(text: &str) -> String {
     value(text).to_string()
 }
 
@@ -125,7 +125,7 @@ fn ranges(text: &str, name: &str) -> Result<Vec<Range<usize>>, EditError> {
     Ok(ranges)
 }
 
-/// Adds the range of each table with a header, below this item and with it.
+/// Adds the range of each table with a header: of this item, and of the items below it.
 fn add_ranges(item: &Item, ranges: &mut Vec<Range<usize>>) {
     let tables: Vec<&Table> = match item {
         Item::Table(table) => vec![table],
@@ -134,7 +134,7 @@ fn add_ranges(item: &Item, ranges: &mut Vec<Range<usize>>) {
     };
     for table in tables {
         if let Some(header) = table.span().filter(|_| !table.is_implicit() && !table.is_dotted()) {
-            let end = last_value(table).map_or(header.end, |end| end.max(header.end));
+            let end = last_value_end(table).map_or(header.end, |end| end.max(header.end));
             ranges.push(header.start..end);
         }
         for (_, item) in table {
@@ -144,17 +144,17 @@ fn add_ranges(item: &Item, ranges: &mut Vec<Range<usize>>) {
 }
 
 /// The end of the last value that stands below the table's own header.
-fn last_value(table: &dyn TableLike) -> Option<usize> {
+fn last_value_end(table: &dyn TableLike) -> Option<usize> {
     let ends = table.iter().filter_map(|(_, item)| match item {
         Item::Value(value) => value.span().map(|span| span.end),
-        Item::Table(table) if table.is_dotted() => last_value(table),
+        Item::Table(table) if table.is_dotted() => last_value_end(table),
         Item::Table(_) | Item::ArrayOfTables(_) | Item::None => None,
     });
     ends.max()
 }
 
 /// The start of the comment lines that stand directly above `start`.
-fn with_comments(text: &str, start: usize) -> usize {
+fn comments_start(text: &str, start: usize) -> usize {
     let mut first = start;
     while let Some(above) = text[..first].strip_suffix('\n') {
         let line = above.rfind('\n').map_or(0, |at| at + 1);
@@ -166,12 +166,13 @@ fn with_comments(text: &str, start: usize) -> usize {
     first
 }
 
-fn cut(text: &str, ranges: &[Range<usize>]) -> String {
-    cut_from(text, 0, ranges)
+/// The text without the ranges.
+fn without_ranges(text: &str, ranges: &[Range<usize>]) -> String {
+    without_ranges_from(text, 0, ranges)
 }
 
 /// The text from `start` on, without the ranges.
-fn cut_from(text: &str, start: usize, ranges: &[Range<usize>]) -> String {
+fn without_ranges_from(text: &str, start: usize, ranges: &[Range<usize>]) -> String {
     let (mut out, mut at) = (String::new(), start);
     for range in ranges {
         out.push_str(text.get(at..range.start).unwrap_or_default());
@@ -181,7 +182,7 @@ fn cut_from(text: &str, start: usize, ranges: &[Range<usize>]) -> String {
     out
 }
 
-/// The table of a service as text.
+/// The table of a service, as TOML.
 fn table_text(service: &ServiceEntry) -> String {
     let mut table = Table::new();
     table.insert("url", value(&service.url));
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_service_takes_its_tables_and_the_comments_above_them() {
+    fn a_service_is_removed_with_its_tables_and_the_comments_above_them() {
         let edited = remove_service(FILE, "notes").unwrap();
         assert_eq!(
             edited,

@@ -3,7 +3,7 @@
 
 use crate::config::keys::service as key;
 use crate::config::section::Section;
-use crate::config::service::{ConfiguredTokenMode, Described};
+use crate::config::service::{ConfiguredTokenMode, ParsedService};
 use crate::config::spanned::{ConfigError, Spanned};
 
 /// An error for a store that this build lacks.
@@ -16,7 +16,7 @@ pub fn check_store(kind: &Spanned<&'static str>, is_built: bool) -> Option<Confi
 }
 
 /// Errors for the settings of a service that this build does not support.
-pub fn check_service(section: &Section, described: &Described) -> Vec<ConfigError> {
+pub fn check_service(section: &Section, described: &ParsedService) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     match described.tokens {
         ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain | ConfiguredTokenMode::Reference | ConfiguredTokenMode::Jwt => {}

@@ -50,7 +50,7 @@ pub enum Subcommand {
         action: Keyring,
         /// Where the keys are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// Check configuration and upstreams, and print which callback URLs to register; does not serve
     Check {
@@ -69,7 +69,7 @@ pub enum Subcommand {
         action: ApiKeys,
         /// Where the keys are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// Manage MCP servers that the gateway does not proxy (access = "introspect")
     #[command(mut_args(global))]
@@ -79,7 +79,7 @@ pub enum Subcommand {
         action: Servers,
         /// Where the keys are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// Manage the keys of programs that use the management API
     #[command(mut_args(global))]
@@ -89,7 +89,7 @@ pub enum Subcommand {
         action: AdminKeys,
         /// Where the keys are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// List, show and end grants: who gave which client access to which service
     ///
@@ -101,7 +101,7 @@ pub enum Subcommand {
         action: Grants,
         /// Where the grants are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// The commands for tool calls and tool definitions.
     #[command(flatten)]
@@ -114,7 +114,7 @@ pub enum Subcommand {
         action: Users,
         /// Where the grants are.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// Check an audit log: whether a record was changed, removed or inserted
     Audit {
@@ -130,7 +130,7 @@ pub enum Subcommand {
         action: StoreCommand,
         /// Where the store is.
         #[command(flatten)]
-        kept: StorageFlags,
+        storage: StorageFlags,
     },
     /// Check whether the gateway on this machine is ready; exit status 0 if it is
     ///
@@ -259,7 +259,7 @@ fn global(flag: Arg) -> Arg {
 pub struct Serve {
     /// The store and the keys.
     #[command(flatten)]
-    pub kept: StorageFlags,
+    pub storage: StorageFlags,
     /// The upstream MCP server, for instance https://api.githubcopilot.com/mcp/
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_RS", value_name = "URL")]
     pub upstream_rs: Option<String>,

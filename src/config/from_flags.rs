@@ -81,7 +81,7 @@ fn top_level(flags: &Serve) -> Vec<Section> {
         let flag = if flags.host.is_some() { "--host" } else { "--port" };
         set_by(flag, &mut top, "listen", list(flag, [address]));
     }
-    set(&mut top, "data_dir", flags.kept.data_dir.as_deref().map(text).map(Value::Text));
+    set(&mut top, "data_dir", flags.storage.data_dir.as_deref().map(text).map(Value::Text));
     set(
         &mut top,
         "allowed_hosts",
@@ -104,7 +104,7 @@ fn top_level(flags: &Serve) -> Vec<Section> {
     set(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
     let mut cors = section("cors");
     set(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
-    let [store, keys] = storage_sections(&flags.kept);
+    let [store, keys] = storage_sections(&flags.storage);
     vec![top, tls, store, keys, cors, audit_section(flags)]
 }
 
@@ -144,8 +144,8 @@ pub fn check_conflicts(flags: &Serve) -> Result<(), ConfigError> {
         log: None,
         ..flags.clone()
     };
-    conflicting_flags.kept.data_dir = None;
-    refused_beside(&flags.kept, document(&conflicting_flags).sections)
+    conflicting_flags.storage.data_dir = None;
+    refused_beside(&flags.storage, document(&conflicting_flags).sections)
 }
 
 /// The same check for the commands that open only the store and the keys.

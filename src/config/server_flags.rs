@@ -11,7 +11,7 @@ pub enum Servers {
         #[arg(long)]
         json: bool,
     },
-    /// Show one server: what its owner configures there
+    /// Show one server: the settings that its owner needs
     Show {
         /// The name that `list` shows
         service: String,
@@ -26,7 +26,7 @@ pub enum Servers {
         /// The id, `srv_…`
         server: String,
     },
-    /// Manage the keys with which servers introspect tokens, also while the gateway runs
+    /// Manage the keys with which servers introspect tokens, even while the gateway runs
     #[command(subcommand)]
     Keys(ServerKeys),
 }
@@ -34,11 +34,11 @@ pub enum Servers {
 /// Actions of `servers keys`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum ServerKeys {
-    /// Make a key and print it once; all other output goes to standard error
+    /// Create a key and print it once; all other output goes to standard error
     Add {
-        /// The service that the server is
+        /// The name of the server's service
         service: String,
-        /// The key.
+        /// The properties of the key.
         #[command(flatten)]
         key: NewKey,
     },
@@ -60,15 +60,15 @@ pub enum ServerKeys {
 /// Actions of `admin-keys`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum AdminKeys {
-    /// Make a key and print it once; all other output goes to standard error
+    /// Create a key and print it once; all other output goes to standard error
     Add {
-        /// The owner, who manages only servers of this name
+        /// The owner; the key manages only the servers of this owner
         #[arg(long, conflicts_with = "all", required_unless_present = "all")]
         owner: Option<String>,
         /// The key manages the servers of every owner
         #[arg(long)]
         all: bool,
-        /// The key.
+        /// The properties of the key.
         #[command(flatten)]
         key: NewKey,
     },
@@ -85,7 +85,7 @@ pub enum AdminKeys {
     },
 }
 
-/// What a new server has.
+/// The properties of a new server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NewServer {
     /// The URL that clients use, which is the audience of the tokens
@@ -99,10 +99,10 @@ pub struct NewServer {
     /// A scope that clients may request; may be repeated
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// Whose server it is, for the management API [default: operator]
+    /// The owner of the server, for the management API [default: operator]
     #[arg(long)]
     pub owner: Option<String>,
-    /// Tokens that only the gateway can read, instead of JWTs
+    /// Issue tokens that only the gateway can read, instead of JWTs
     #[arg(long)]
     pub opaque: bool,
     /// Print the id as JSON
@@ -110,13 +110,13 @@ pub struct NewServer {
     pub json: bool,
 }
 
-/// What a new key has.
+/// The properties of a new key.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NewKey {
-    /// The name of the key; made up if left out
+    /// The name of the key [default: key- and the date]
     #[arg(long)]
     pub name: Option<String>,
-    /// The life of the key in days; without it the key does not expire
+    /// The lifetime of the key in days; without it, the key does not expire
     #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = RangedU64ValueParser::<u32>::new().range(1..=36_500))]
     pub expires: Option<u32>,
     /// Print id and key as JSON

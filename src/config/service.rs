@@ -50,7 +50,7 @@ impl ConfiguredTokenMode {
 
 /// A checked service. [`super::features`] lists what of it this build does not support.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct ParsedService {
     /// The service.
     pub service: Service,
     /// The token mode, also if this build does not support it.
@@ -117,7 +117,7 @@ pub struct ServiceContext<'a> {
 }
 
 /// Reads a service, or fails at the wrong key.
-pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Described, ConfigError> {
+pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<ParsedService, ConfigError> {
     let name = section.name().to_owned();
     if !service::is_name(&name) {
         return Err(section.at.wrong(
@@ -132,7 +132,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<Describ
     let forwarding = proxied(access, || forwarding(section, &upstream))?.unwrap_or_default();
     let is_raw = token_mode == ConfiguredTokenMode::Raw;
     let tools = proxied(access, || tools::tool_policy(section, access, is_raw))?;
-    let described = Described {
+    let described = ParsedService {
         service: Service {
             digest: ServiceDigest::of(&name),
             title: title(section)?,

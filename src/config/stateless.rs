@@ -4,7 +4,7 @@ use crate::config::keys::{self, service as key};
 use crate::config::listen::TlsSource;
 use crate::config::schema::KeyInfo;
 use crate::config::section::Section;
-use crate::config::service::{ConfiguredTokenMode, Described};
+use crate::config::service::{ConfiguredTokenMode, ParsedService};
 use crate::config::spanned::ConfigError;
 use crate::config::store::StoreConfig;
 use crate::service::{Access, Upstream};
@@ -14,13 +14,13 @@ pub(super) fn check_stateless<'a>(
     store: &StoreConfig,
     tls: &Section,
     certificate: &TlsSource,
-    services: impl Iterator<Item = (&'a Section, &'a Described)>,
+    services: impl Iterator<Item = (&'a Section, &'a ParsedService)>,
 ) -> Result<(), ConfigError> {
     if !store.is_stateless() {
         return Ok(());
     }
     if *certificate == TlsSource::SelfSigned {
-        let what = "a certificate of our own making would have to be kept, and with store = \"none\" nothing is";
+        let what = "a self-signed certificate must be stored, and with store = \"none\" the gateway stores nothing";
         return Err(tls
             .location(&keys::tls::SELF_SIGNED)
             .wrong(what, "give a certificate with cert and key, or serve http behind a proxy"));
@@ -31,71 +31,71 @@ pub(super) fn check_stateless<'a>(
     Ok(())
 }
 
-fn service(section: &Section, described: &Described) -> Result<(), ConfigError> {
+fn service(section: &Section, described: &ParsedService) -> Result<(), ConfigError> {
     let service = &described.service;
     let conflict = |key: &'static KeyInfo, what: &str, valid: &str| conflict(section, key, what, valid);
     if service.tools.is_some() {
-        let what = "approvals and pins of tools would have to be kept";
-        return conflict(&key::TOOLS.info, what, "take the table out, or use another store");
+        let what = "approvals and pins of tools must be stored";
+        return conflict(&key::TOOLS.info, what, "remove the table, or use another store");
     }
     if service.access == Access::Key {
         return conflict(
             &key::ACCESS.info,
-            "API keys are records that can be revoked",
+            "API keys must be stored, so that they can be revoked",
             "use access = \"oauth\", or another store",
         );
     }
     if service.access == Access::Introspect {
         return conflict(
             &key::ACCESS.info,
-            "the keys of resource servers would have to be kept",
+            "the keys of resource servers must be stored",
             "use another store",
         );
     }
     if service.access == Access::Local {
         return conflict(
             &key::ACCESS.info,
-            "the stored credential would have to be kept",
+            "the upstream credential must be stored",
             "use access = \"oauth\", or another store",
         );
     }
     if service.remember_consent {
         return conflict(
             &key::REMEMBER_CONSENT.info,
-            "a consent would have to be kept",
-            "take it out, or use another store",
+            "a consent must be stored",
+            "remove it, or use another store",
         );
     }
     if let ConfiguredTokenMode::Reference | ConfiguredTokenMode::Jwt = described.tokens {
         let what = if described.tokens == ConfiguredTokenMode::Jwt {
-            "the keys that sign would have to be kept"
+            "the signing keys must be stored"
         } else {
-            "a reference refers to a kept token"
+            "a reference refers to a stored token"
         };
         return conflict(&key::TOKEN_MODE.info, what, "use token_mode = \"sealed\", or another store");
     }
     if service.needs_signing_keys() {
         return conflict(
             &key::ASSERTION.info,
-            "the keys that sign would have to be kept",
-            "take it out, or use another store",
+            "the signing keys must be stored",
+            "remove it, or use another store",
         );
     }
     check_upstream(section, &service.upstream)
 }
 
-/// Fails if the upstream credential would have to be stored.
+/// Fails if the upstream credential must be stored.
 fn check_upstream(section: &Section, upstream: &Upstream) -> Result<(), ConfigError> {
     let conflict = |key: &'static KeyInfo, what: &str, valid: &str| conflict(section, key, what, valid);
     match upstream {
         Upstream::OAuth(config) if config.client_id.is_none() => conflict(
             &key::CLIENT_ID.info,
-            "our registration at the upstream would have to be kept",
-            "register the gateway there once and write its client_id, or use another store",
+            "the gateway's registration at the upstream must be stored",
+            "register the gateway there once and set its client_id, or use another store",
         ),
         Upstream::Paste(_) => conflict(
             &key::UPSTREAM.info,
-            "what a user pastes would have to travel in an address",
+            "the pasted credential would be a part of a URL",
             "use upstream = \"oauth\", \"static\", \"identity\" or \"none\", or another store",
         ),
         Upstream::OAuth(_) | Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => Ok(()),
@@ -103,6 +103,9 @@ fn check_upstream(section: &Section, upstream: &Upstream) -> Result<(), ConfigEr
 }
 
 fn conflict(section: &Section, key: &'static KeyInfo, what: &str, valid: &str) -> Result<(), ConfigError> {
-    let what = format!("of service '{}', {what}, and with store = \"none\" nothing is kept", section.name());
+    let what = format!(
+        "of service '{}', {what}, and with store = \"none\" the gateway stores nothing",
+        section.name()
+    );
     Err(section.location(key).wrong(what, valid))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::document::Document;
 use crate::config::listen::{self, TlsSource};
 use crate::config::section::Section;
-use crate::config::service::{self, ConfiguredTokenMode, Described, ServiceContext};
+use crate::config::service::{self, ConfiguredTokenMode, ParsedService, ServiceContext};
 use crate::config::spanned::{ConfigError, Location};
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::{features, keys, origins, stateless, users};
@@ -284,11 +284,11 @@ fn data_dir(top: &Section, default_data_dir: Option<PathBuf>) -> Result<PathBuf,
 fn unused_data_dir(top: &Section) -> Result<Option<String>, ConfigError> {
     let is_set = top.get(&keys::top::DATA_DIR)?.is_some();
     let location = top.location(&keys::top::DATA_DIR);
-    Ok(is_set.then(|| format!("{location}: it has no effect with store = \"none\": nothing is kept")))
+    Ok(is_set.then(|| format!("{location}: it has no effect with store = \"none\", which stores nothing")))
 }
 
 /// No other process can add or revoke an API key in a store in memory.
-fn keys_can_be_revoked(document: &Document, described: &[Described], store: &StoreConfig) -> Result<(), ConfigError> {
+fn keys_can_be_revoked(document: &Document, described: &[ParsedService], store: &StoreConfig) -> Result<(), ConfigError> {
     let pairs = document.each("services.*").zip(described);
     let mut key_services = pairs.filter(|(_, described)| described.service.access == Access::Key);
     match key_services.next() {
@@ -305,7 +305,7 @@ fn keys_can_be_revoked(document: &Document, described: &[Described], store: &Sto
     }
 }
 
-fn unused_providers(document: &Document, described: &[Described]) -> Vec<String> {
+fn unused_providers(document: &Document, described: &[ParsedService]) -> Vec<String> {
     let is_unused = |section: &&Section| {
         let login = Login::Idp(section.name().to_owned());
         !described.iter().any(|described| described.service.login == login)
@@ -333,10 +333,10 @@ fn services(
     idps: &[Idp],
     is_loopback: bool,
     missing_features: &mut Vec<ConfigError>,
-) -> Result<Vec<Described>, ConfigError> {
+) -> Result<Vec<ParsedService>, ConfigError> {
     let names: Vec<String> = idps.iter().map(|idp| idp.name.clone()).collect();
     let sections: Vec<&Section> = document.each("services.*").collect();
-    let mut services: Vec<Described> = Vec::new();
+    let mut services: Vec<ParsedService> = Vec::new();
     for section in &sections {
         let context = ServiceContext {
             idps: &names,
@@ -360,7 +360,7 @@ fn services(
 
 /// The warnings of the document, about unused providers, and about a configuration that serves nothing
 /// yet, as after `init`.
-fn warnings_of(document: &Document, services: &[Described], source: &Location) -> Vec<String> {
+fn warnings_of(document: &Document, services: &[ParsedService], source: &Location) -> Vec<String> {
     let mut warnings = document.warnings.clone();
     warnings.extend(unused_providers(document, services));
     if services.is_empty() {

@@ -7,12 +7,12 @@ use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::token::access_key::AccessKeyKind;
 
-/// How long an expired or revoked key is still listed, in seconds.
+/// The time for which an expired or revoked key stays in the list, in seconds.
 const LISTED_SECONDS: u64 = 7 * 86_400;
-/// How exact the stored time of the last use is, in seconds.
+/// The precision of the stored time of the last use, in seconds.
 const USE_STEP_SECONDS: u64 = 300;
 
-/// What a key is for.
+/// The program or server that has a key, and so what the key permits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyHolder {
     /// The resource server of this service: its key introspects the tokens of this service.
@@ -33,10 +33,10 @@ impl KeyHolder {
     }
 }
 
-/// What is stored of a key. The key itself is not: its digest is enough to recognise it.
+/// The stored properties of a key: its digest instead of the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKeyInfo {
-    /// What the key is for.
+    /// The holder of the key.
     pub holder: KeyHolder,
     /// The operator's name for the key.
     pub name: String,
@@ -44,7 +44,7 @@ pub struct AccessKeyInfo {
     pub digest: Digest,
     /// When it was created.
     pub made: UnixTime,
-    /// When it ends; [`UnixTime::NEVER`] if it does not.
+    /// When it expires; [`UnixTime::NEVER`] if it does not.
     pub expires: UnixTime,
 }
 
@@ -91,7 +91,7 @@ impl ActiveAccessKey {
         }
     }
 
-    /// The key was used.
+    /// A request used the key at `now`.
     #[must_use]
     pub fn used(self, now: UnixTime) -> Self {
         Self { used: Some(now), ..self }
@@ -103,15 +103,15 @@ impl ActiveAccessKey {
         (self.about.digest.matches(key) && now < self.about.expires).then_some(&self.about.holder)
     }
 
-    /// Whether a use now is worth a write: the last stored one is more than five minutes ago.
+    /// Whether a use should be stored: the last stored use is at least five minutes ago.
     pub fn is_use_due(&self, now: UnixTime) -> bool {
         self.used.is_none_or(|used| used.plus_seconds(USE_STEP_SECONDS) <= now)
     }
 }
 
 impl AccessKeyRecord {
-    /// What is stored of the key.
-    pub fn about(&self) -> &AccessKeyInfo {
+    /// The stored properties of the key.
+    pub fn info(&self) -> &AccessKeyInfo {
         match self {
             Self::ActiveAccessKey(key) => &key.about,
             Self::RevokedAccessKey(key) => &key.about,
@@ -138,9 +138,9 @@ impl AccessKeyRecord {
 impl Record for AccessKeyRecord {
     const KIND: &'static str = "access-key";
 
-    /// A revoked key can never be used again without its record, so the record goes after a week.
+    /// A key without a record is refused, so the record of a revoked key can expire after a week.
     fn expires_at(&self) -> UnixTime {
-        let end = self.revoked_at().map_or(self.about().expires, |at| at.min(self.about().expires));
+        let end = self.revoked_at().map_or(self.info().expires, |at| at.min(self.info().expires));
         end.plus_seconds(LISTED_SECONDS)
     }
 }

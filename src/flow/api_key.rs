@@ -7,10 +7,10 @@ use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::oauth::scope::Scopes;
 
-/// How long an expired or revoked key is still listed, in seconds.
+/// The time for which an expired or revoked key stays in the list, in seconds.
 const LISTED_SECONDS: u64 = 7 * 86_400;
 
-/// What is stored of a key. The key itself is not: its digest is enough to recognise it.
+/// The stored properties of a key: its digest instead of the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKeyInfo {
     /// The service that it gives access to.
@@ -23,7 +23,7 @@ pub struct ApiKeyInfo {
     pub digest: Digest,
     /// When it was created.
     pub made: UnixTime,
-    /// When it ends; [`UnixTime::NEVER`] if it does not.
+    /// When it expires; [`UnixTime::NEVER`] if it does not.
     pub expires: UnixTime,
 }
 
@@ -33,7 +33,7 @@ pub struct Usable {
     about: ApiKeyInfo,
 }
 
-/// A revoked key. The record stays until the key would have expired, for ever if it never would.
+/// A revoked key. The record stays until the key would have expired; without an expiry, for ever.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Revoked {
     about: ApiKeyInfo,
@@ -68,8 +68,8 @@ impl Usable {
 }
 
 impl ApiKeyRecord {
-    /// What is stored of the key.
-    pub fn about(&self) -> &ApiKeyInfo {
+    /// The stored properties of the key.
+    pub fn info(&self) -> &ApiKeyInfo {
         match self {
             Self::Usable(key) => &key.about,
             Self::Revoked(key) => &key.about,
@@ -84,9 +84,9 @@ impl ApiKeyRecord {
         }
     }
 
-    /// Until when a proxy must know that the key is revoked, if it is.
+    /// The time until which the revocation list must contain the key, if it is revoked.
     pub fn ended_until(&self) -> Option<UnixTime> {
-        self.revoked_at().map(|_| self.about().expires)
+        self.revoked_at().map(|_| self.info().expires)
     }
 }
 
@@ -94,6 +94,6 @@ impl Record for ApiKeyRecord {
     const KIND: &'static str = "api-key";
 
     fn expires_at(&self) -> UnixTime {
-        self.about().expires.plus_seconds(LISTED_SECONDS)
+        self.info().expires.plus_seconds(LISTED_SECONDS)
     }
 }

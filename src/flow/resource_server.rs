@@ -13,10 +13,10 @@ use crate::oauth::scope::Scopes;
 pub const ID_PREFIX: &str = "srv_";
 /// How long the record of a removed server stays: longer than any grant there, in seconds.
 const REMOVED_SECONDS: u64 = 100 * 86_400;
-/// How often the proof of a resource is fetched again, in seconds.
+/// The time after which the proof of a resource is fetched again, in seconds.
 const PROOF_SECONDS: u64 = 86_400;
 
-/// What the owner says of a server.
+/// The properties of a server, as its owner sets them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
     /// The owner: the name of the admin key.
@@ -41,7 +41,8 @@ pub struct ServerInfo {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RegisteredServer {
     about: Box<ServerInfo>,
-    /// When the origin of the resource last confirmed the server; `None`: never, or not any more.
+    /// When the origin of the resource last confirmed the server. `None`: it never did, or the last check
+    /// failed.
     proven: Option<UnixTime>,
     /// When the origin was last asked.
     asked: Option<UnixTime>,
@@ -75,8 +76,8 @@ impl RegisteredServer {
         }
     }
 
-    /// What the owner says of it.
-    pub fn about(&self) -> &ServerInfo {
+    /// The properties of the server.
+    pub fn info(&self) -> &ServerInfo {
         &self.about
     }
 
@@ -90,7 +91,7 @@ impl RegisteredServer {
         self.asked.is_none_or(|asked| asked.plus_seconds(PROOF_SECONDS) <= now)
     }
 
-    /// The owner changes what it says. Another resource is not proven.
+    /// The owner changes the properties. Another resource is not proven.
     #[must_use]
     pub fn edited(self, info: ServerInfo) -> Self {
         let is_same = self.about.resource == info.resource;
@@ -147,6 +148,6 @@ pub fn service_name(id: Id) -> String {
 }
 
 /// The id in the name of a service, if it is a registered server's.
-pub fn id_of(service: &str) -> Option<Id> {
+pub fn parse_service_name(service: &str) -> Option<Id> {
     Id::parse(service.strip_prefix(ID_PREFIX)?)
 }

@@ -10,19 +10,19 @@ use crate::web::pages::{self, ErrorPage};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 
-/// How often the page looks for the result, and the pause between: twenty seconds.
-const LOOKS: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(200);
+/// Looks of the page for the result, and the pause between two: twenty seconds in all.
+const RESULT_POLLS: u32 = 100;
+const RESULT_PAUSE: Duration = Duration::from_millis(200);
 
 /// `GET /upstream/callback/{service}` with the `state` of such a sign-in. Waits until the command in the
-/// terminal has exchanged the code, so that the page says what is true.
+/// terminal has exchanged the code, so that the page shows the result.
 pub async fn callback(request: &BrowserRequest<'_>, service: &str) -> HttpResponse {
     let app = request.app;
     let handle = match app.stored_logins.receive(service, request.query.as_bytes()).await {
         Ok(handle) => handle,
         Err(rejection) => return error_page(app, &rejection, None),
     };
-    for _ in 0..LOOKS {
+    for _ in 0..RESULT_POLLS {
         match app.stored_logins.progress(&handle).await {
             Ok(LoginProgress::Done) => {
                 let what = format!("The gateway is signed in at '{service}'.");
@@ -34,15 +34,15 @@ pub async fn callback(request: &BrowserRequest<'_>, service: &str) -> HttpRespon
             }
             Ok(LoginProgress::Failed(reason)) => {
                 let what = format!("The sign-in at '{service}' did not succeed.");
-                let todo = "The terminal in which you started it says more.";
+                let todo = "See the terminal in which you started it.";
                 return page(request, StatusCode::BAD_REQUEST, ["You are not signed in", &what, &reason, todo]);
             }
-            Ok(LoginProgress::Waiting | LoginProgress::CodeReceived) => tokio::time::sleep(PAUSE).await,
-            Ok(LoginProgress::Gone) | Err(_) => break,
+            Ok(LoginProgress::Waiting | LoginProgress::CodeReceived) => tokio::time::sleep(RESULT_PAUSE).await,
+            Ok(LoginProgress::Expired) | Err(_) => break,
         }
     }
     let what = format!("The answer for '{service}' has arrived.");
-    let todo = "Go back to the terminal: the command there has to finish the sign-in.";
+    let todo = "Go back to the terminal: the command there must finish the sign-in.";
     page(request, StatusCode::ACCEPTED, ["Go back to the terminal", &what, "", todo])
 }
 

@@ -43,7 +43,7 @@ async fn a_denied_an_expired_and_a_hostile_device_flow_end_clearly() {
     offers(&upstream, |flow| flow.errors = vec!["authorization_pending".to_owned(); 9]);
     machine
         .run(&["add", "box", &url, "--timeout", "1"])
-        .failed(1, &["nobody signed in within 1 seconds"]);
+        .failed(1, &["no sign-in within 1 seconds"]);
     assert_eq!(machine.text(), before);
     // Where the device flow does not work, a browser is used; so is it on request.
     let opened = machine.opened_after(4).await;

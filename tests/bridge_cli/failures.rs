@@ -86,7 +86,7 @@ async fn each_failure_is_named_and_nothing_is_half_written() {
         .failed(1, &["client_secret", "/nowhere"]);
     machine
         .run(&["add", "x", &url, "--timeout", "1"])
-        .failed(1, &["nobody signed in within 1 seconds"]);
+        .failed(1, &["no sign-in within 1 seconds"]);
     upstream.set(|b| b.registration_status = Some(403));
     // Another name, for which there is no registration yet.
     let ended = machine

@@ -68,7 +68,7 @@ async fn logout_and_remove_revoke_first_and_say_what_they_could_not_revoke() {
     login.ok();
     assert_eq!(machine.call("a").await.status, 200);
     // Nobody at a terminal, and no `--yes`.
-    machine.run(&["remove", "a"]).failed(1, &["nobody confirmed", "--yes"]);
+    machine.run(&["remove", "a"]).failed(1, &["is not confirmed", "--yes"]);
     machine
         .run(&["remove", "nothing", "--yes"])
         .failed(1, &["there is no service 'nothing'"]);

@@ -118,7 +118,7 @@ async fn an_api_key_works_immediately_and_is_refused_soon_after_revocation() {
     let listed = operator.list();
     assert_eq!(listed.len(), 2);
     let row = listed.iter().find(|row| row[0] == id).unwrap();
-    assert_eq!((row[1].as_str(), row[2].as_str(), row[3].as_str()), ("works", "batch", "nightly"));
+    assert_eq!((row[1].as_str(), row[2].as_str(), row[3].as_str()), ("active", "batch", "nightly"));
     assert_eq!(&row[7..], ["read", "write"]);
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     let begins = format!("{:02x}{:02x}", digest.as_ref()[0], digest.as_ref()[1]);
@@ -199,7 +199,7 @@ async fn the_api_keys_command_and_a_running_gateway_share_the_data_directory() {
     let process = Process::start(&standin.mcp_url(), port, dir.path(), &[]).await;
     let listed = operator.list();
     assert!(listed.iter().any(|row| row[0] == id && row[1] == "revoked"), "{listed:?}");
-    assert!(listed.iter().any(|row| row[0] == other && row[1] == "works"), "{listed:?}");
+    assert!(listed.iter().any(|row| row[0] == other && row[1] == "active"), "{listed:?}");
     assert!(process.terminate().success());
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(!log.contains(&key) && !log.contains("cannot be read"), "{log}");
@@ -288,7 +288,7 @@ async fn the_api_keys_command_reads_paths_and_services_from_the_configuration_fi
     until_refused(&world, &key).await;
     let ring = run(&mut typed(&["keyring", "list"]));
     for (words, names) in [
-        (&["api-keys", "add", "open"][..], "these take keys: batch"),
+        (&["api-keys", "add", "open"][..], "these services accept keys: batch"),
         (&["api-keys", "add", "other"], "no service 'other'"),
         (&["api-keys", "list", "--store", "sqlite"], "[store]"),
     ] {

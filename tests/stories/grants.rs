@@ -142,7 +142,7 @@ async fn ending_grants_needs_a_filter_and_an_id_that_exists() {
     until_refused(&client, &pair).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let error = String::from_utf8(run(elsewhere.path(), &["grants", "list"]).stderr).unwrap();
-    assert!(error.contains("no gateway has kept"), "{error}");
+    assert!(error.contains("no gateway has stored"), "{error}");
 }
 
 #[tokio::test]

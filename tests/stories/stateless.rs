@@ -530,15 +530,15 @@ const GOOD: &str = "[store]\nkind = \"none\"\n[services.one]\nurl = \"http://127
 #[test]
 fn stateless_mode_rejects_settings_that_require_a_store() {
     let (good, text) = said(&["check", "--offline"], true, true, GOOD);
-    assert!(good && text.contains("nothing is kept"), "{text}");
+    assert!(good && text.contains("stores nothing"), "{text}");
     let without_id = GOOD.replace("client_id = \"gateway\"\n", "");
     let identity = without_id.clone() + "upstream = \"identity\"\n";
     for (file, key, valid) in [
-        (without_id.clone(), "client_id", "write its client_id"),
-        (GOOD.to_owned() + "remember_consent = true\n", "remember_consent", "take it out"),
+        (without_id.clone(), "client_id", "set its client_id"),
+        (GOOD.to_owned() + "remember_consent = true\n", "remember_consent", "remove it"),
         (GOOD.to_owned() + "token_mode = \"reference\"\n", "token_mode", "\"sealed\""),
         (identity.clone() + "token_mode = \"jwt\"\n", "token_mode", "\"sealed\""),
-        (identity.clone() + "assertion = true\n", "assertion", "take it out"),
+        (identity.clone() + "assertion = true\n", "assertion", "remove it"),
         (without_id.clone() + "upstream = \"paste\"\n", "upstream", "\"oauth\""),
         (
             without_id.clone() + "access = \"key\"\nupstream = \"none\"\n",
@@ -549,7 +549,7 @@ fn stateless_mode_rejects_settings_that_require_a_store() {
     ] {
         let (good, text) = said(&["check", "--offline"], true, true, &file);
         assert!(
-            !good && text.contains(key) && text.contains(valid) && text.contains("kept"),
+            !good && text.contains(key) && text.contains(valid) && text.contains("stores nothing"),
             "{file}: {text}"
         );
     }
@@ -563,7 +563,7 @@ fn stateless_mode_requires_a_configured_key_and_password() {
     let (good, text) = said(&[], true, false, GOOD);
     assert!(!good && text.contains("MCP_GATEWAY_PASSWORD"), "{text}");
     let (good, text) = said(&["store", "export"], true, true, GOOD);
-    assert!(!good && text.contains("nothing is kept"), "{text}");
+    assert!(!good && text.contains("stores nothing"), "{text}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::token::access_key::AccessKeyKind;
 /// An introspection request.
 #[derive(Clone, Copy)]
 pub struct IntrospectionRequest<'a> {
-    /// The service that the path names; `None` at the root, where the key says it.
+    /// The service that the path names; `None` at the root, where the key determines it.
     pub service: Option<&'a Arc<ActiveService>>,
     /// The value of `Authorization`.
     pub authorization: Option<&'a str>,
@@ -42,10 +42,10 @@ pub enum IntrospectionResponse {
     Signed(String),
 }
 
-/// Why a resource server gets no response.
+/// The reason why a resource server gets no introspection response.
 #[derive(Clone, Debug)]
 pub enum IntrospectionError {
-    /// The key is missing, wrong, expired or revoked, or of another service. All look the same.
+    /// The key is missing, wrong, expired or revoked, or of another service. The response does not say which.
     Key {
         /// The caller sent it as a bearer token.
         is_bearer: bool,
@@ -61,11 +61,11 @@ impl<E: Into<Rejection>> From<E> for IntrospectionError {
 }
 
 impl Introspection {
-    /// Answers a resource server. A token that is unknown, has ended, is a refresh token or of another
-    /// service is `{"active":false}`, and nothing tells which.
+    /// Answers a resource server. For a token that is unknown, has ended, is a refresh token or of another
+    /// service, the response is `{"active":false}`, and does not say why.
     ///
     /// # Errors
-    /// If the key is not good, the token is missing, or the store fails.
+    /// If the key is not valid, the token is missing, or the store fails.
     pub async fn introspect(self: &Arc<Self>, request: IntrospectionRequest<'_>) -> Result<IntrospectionResponse, IntrospectionError> {
         let active = self.authenticate(&request).await?;
         let missing = || {
@@ -93,10 +93,10 @@ impl Introspection {
 
     /// The service of the key in a request.
     async fn authenticate(self: &Arc<Self>, request: &IntrospectionRequest<'_>) -> Result<Arc<ActiveService>, IntrospectionError> {
-        let (key, is_bearer) = server_key(request.authorization, request.form)?;
+        let (secret, is_bearer) = server_key(request.authorization, request.form)?;
         let refused = || IntrospectionError::Key { is_bearer };
-        let recognised = self.keys.recognise(AccessKeyKind::Server, &key).await?;
-        let Some(recognised) = recognised else {
+        let key = self.keys.find_valid(AccessKeyKind::Server, &secret).await?;
+        let Some(key) = key else {
             let is_allowed = self.wrong_keys.allow(request.source, &self.core.urls.trusted_proxies);
             return Err(if is_allowed {
                 refused()
@@ -104,23 +104,23 @@ impl Introspection {
                 IntrospectionError::Rejection(Rejection::TryLater { retry_after: 10 })
             });
         };
-        let KeyHolder::Server(name) = &recognised.holder else {
+        let KeyHolder::Server(name) = &key.holder else {
             return Err(refused());
         };
         let active = self.core.active_service(name).filter(|active| active.service.is_external());
         let active = active.ok_or_else(refused)?;
-        if request.service.is_some_and(|wanted| wanted.service.name != active.service.name) {
+        if request.service.is_some_and(|named| named.service.name != active.service.name) {
             return Err(refused());
         }
-        if recognised.is_use_due {
-            self.note_use_detached(recognised.id);
+        if key.is_use_due {
+            self.note_use_detached(key.id);
         }
         Ok(active)
     }
 
     fn note_use_detached(self: &Arc<Self>, key: Id) {
         let this = Arc::clone(self);
-        // Not awaited: the time of the last use is worth no delay.
+        // Not awaited: storing the time of the last use must not delay the response.
         self.core.tasks.spawn(async move {
             if let Err(error) = this.keys.note_use(key).await {
                 tracing::debug!(%error, "the use of a key was not stored");
@@ -129,7 +129,7 @@ impl Introspection {
     }
 }
 
-/// The key in a request, and whether it is a bearer token. With Basic, it is the password.
+/// The key in a request, and whether it is a bearer token. With Basic, the key is the password.
 fn server_key(authorization: Option<&str>, form: &Form) -> Result<(Secret, bool), IntrospectionError> {
     match bearer::parse(authorization) {
         BearerHeader::Bearer(key) => Ok((Secret::from(key), true)),

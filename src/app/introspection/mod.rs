@@ -14,7 +14,7 @@ use crate::app::revocations::Revocations;
 use crate::app::signing_keys::SigningKeys;
 use crate::app::tokens::Tokens;
 
-/// Answers resource servers.
+/// Answers resource servers about tokens and their users.
 pub struct Introspection {
     core: Arc<Core>,
     signing_keys: Arc<SigningKeys>,
@@ -46,7 +46,7 @@ impl Introspection {
         }
     }
 
-    /// Forgets sources that have been quiet.
+    /// Removes sources that sent no wrong key lately.
     pub(in crate::app) fn sweep(&self) {
         self.wrong_keys.sweep();
     }

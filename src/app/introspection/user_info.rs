@@ -1,4 +1,4 @@
-//! `/userinfo`: what the gateway knows of the user of an access token.
+//! `/userinfo`: the claims about the user of an access token.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::app::runtime_config::ActiveService;
 use crate::oauth::introspection::UserInfoClaims;
 use crate::oauth::scope::Scopes;
 
-/// Why there is no user data.
+/// The reason why `/userinfo` returns no claims.
 #[derive(Clone, Debug)]
 pub enum UserInfoError {
     /// The token is not an active access token of this service.
@@ -20,8 +20,8 @@ pub enum UserInfoError {
 }
 
 impl Introspection {
-    /// The user of an access token (OpenID Connect Core, section 5.3). Name and picture come with the
-    /// scope `profile`, the address with `email`.
+    /// The user of an access token (OpenID Connect Core, section 5.3). The scope `profile` adds name and
+    /// picture, the scope `email` the address.
     ///
     /// # Errors
     /// If the token is not active or lacks a scope, or the store fails.

@@ -21,17 +21,17 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A token that is active.
 pub(super) struct VerifiedToken {
-    /// What it says.
+    /// The content of the token.
     pub(super) token: ActiveToken,
-    /// Its scopes.
+    /// The scopes of the token.
     pub(super) scopes: Scopes,
-    /// Its grant.
+    /// The grant of the token.
     pub(super) grant: GrantData,
 }
 
 impl Introspection {
-    /// The content of an access token of this service; `None` if it is not active. The grant is read, so
-    /// that an end on another instance counts at once.
+    /// The content of an access token of this service; `None` if it is not active. Reads the grant, so that
+    /// the end of a grant on another instance has effect immediately.
     ///
     /// # Errors
     /// [`Rejection::TryLater`] while the gateway starts, or if the store fails.
@@ -60,7 +60,7 @@ impl Introspection {
             return Ok(None);
         };
         let scopes = Scopes::parse(&header.scopes);
-        content.username = username(grant, &scopes);
+        content.username = displayed_name(grant, &scopes);
         content.client_id = Some(grant.client_id.clone());
         Ok(Some(VerifiedToken {
             token: content,
@@ -112,8 +112,8 @@ fn content(pair: &OpenedPair, audience: String, issuer: String) -> ActiveToken {
     }
 }
 
-/// The name of a user to show. What a provider stated is shown only with a scope for it.
-fn username(grant: &GrantData, scopes: &Scopes) -> String {
+/// The user's name for the response. A provider's claims are shown only with a scope for them.
+fn displayed_name(grant: &GrantData, scopes: &Scopes) -> String {
     let shows_identity = ["profile", "email"].iter().any(|scope| scopes.contains_all(&Scopes::parse(scope)));
     match &grant.who.identity {
         Some(_) if shows_identity => grant.who.display_name().to_owned(),

@@ -94,7 +94,7 @@ impl Proxy {
         refused: &RequestCredential,
     ) -> Result<Option<RequestCredential>, ProxyError> {
         let Some(access) = refused.access() else {
-            self.stored.note_refused(active);
+            self.stored.note_refusal(active);
             return Ok(None);
         };
         match source {
@@ -126,7 +126,7 @@ impl Proxy {
         match (source, refused.access()) {
             (TokenSource::Grant(header), Some(access)) => self.grants.renew_in_background(active, header.grant, Some(access)),
             (TokenSource::Service, Some(access)) => self.stored.renew_in_background(active, Some(access)),
-            (TokenSource::Grant(_) | TokenSource::Service, None) => self.stored.note_refused(active),
+            (TokenSource::Grant(_) | TokenSource::Service, None) => self.stored.note_refusal(active),
         }
     }
 }

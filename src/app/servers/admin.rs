@@ -20,14 +20,14 @@ use crate::service;
 use crate::store::TransitionError;
 use crate::token::access_key::AccessKeyKind;
 
-/// The most servers of one owner.
+/// The maximum number of servers of one owner.
 const MAX_SERVERS: usize = 1_000;
-/// The most characters of a name, as of a title in the configuration.
+/// The maximum length of a name, as of a title in the configuration.
 const MAX_NAME_CHARS: usize = 40;
 const MAX_DESCRIPTION_CHARS: usize = 1_000;
 const MAX_SCOPES: usize = 50;
 
-/// What a request says of a server. Absent members stay as they are.
+/// The body of a request for a server. An absent member leaves the value unchanged.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ServerInput {
     /// The resource.
@@ -42,33 +42,33 @@ pub struct ServerInput {
     pub logo_url: Option<String>,
     /// `jwt` or `opaque`.
     pub token_mode: Option<String>,
-    /// The owner; only a key for every owner may say it.
+    /// The owner; only a key for every owner may set it.
     pub owner: Option<String>,
 }
 
 impl Servers {
-    /// The program that sends a request.
+    /// Authenticates the program that sends a request.
     ///
     /// # Errors
-    /// [`ApiError::Unauthorized`] for every key that is not good.
+    /// [`ApiError::Unauthorized`] if the key is missing or not valid; or the store fails.
     pub async fn authenticate(self: &Arc<Self>, authorization: Option<&str>, source: IpAddr) -> Result<Admin, ApiError> {
         let BearerHeader::Bearer(key) = bearer::parse(authorization) else {
             return Err(ApiError::Unauthorized);
         };
-        let recognised = self.keys.recognise(AccessKeyKind::Admin, &Secret::from(key)).await?;
-        let Some(recognised) = recognised else {
+        let found = self.keys.find_valid(AccessKeyKind::Admin, &Secret::from(key)).await?;
+        let Some(key) = found else {
             let is_allowed = self.wrong_keys.allow(source, &self.core.urls.trusted_proxies);
             return Err(if is_allowed { ApiError::Unauthorized } else { ApiError::TooMany });
         };
-        let owner = match recognised.holder {
+        let owner = match key.holder {
             KeyHolder::Owner(owner) => Some(owner),
             KeyHolder::AllOwners => None,
             KeyHolder::Server(_) => return Err(ApiError::Unauthorized),
         };
-        if recognised.is_use_due {
+        if key.is_use_due {
             let this = Arc::clone(self);
             self.core.tasks.spawn(async move {
-                if let Err(error) = this.keys.note_use(recognised.id).await {
+                if let Err(error) = this.keys.note_use(key.id).await {
                     tracing::debug!(%error, "the use of a key was not stored");
                 }
             });
@@ -90,8 +90,8 @@ impl Servers {
         };
         let info = new_server(owner, input, self.core.clock.now())?;
         self.check_resource(&info.resource)?;
-        let own = self.all().await?;
-        if own.iter().filter(|(_, server)| server.about().owner == info.owner).count() >= MAX_SERVERS {
+        let servers = self.all().await?;
+        if servers.iter().filter(|(_, server)| server.info().owner == info.owner).count() >= MAX_SERVERS {
             return Err(ApiError::Conflict(format!(
                 "the owner has {MAX_SERVERS} servers; remove some first"
             )));
@@ -99,7 +99,7 @@ impl Servers {
         let (id, server) = (Id::random(), RegisteredServer::new(info));
         self.core.store.insert(id, server.clone()).await?;
         self.activate(id, &server);
-        tracing::info!(server = service_name(id), owner = server.about().owner, "a server was registered");
+        tracing::info!(server = service_name(id), owner = server.info().owner, "a server was registered");
         self.check_proof_detached(id);
         Ok(self.view(id, &server))
     }
@@ -110,8 +110,8 @@ impl Servers {
     /// If the store fails.
     pub async fn list(&self, admin: &Admin) -> Result<Value, ApiError> {
         let mut all = self.all().await?;
-        all.retain(|(_, server)| admin.manages(&server.about().owner));
-        all.sort_by_key(|(id, server)| (server.about().created, *id));
+        all.retain(|(_, server)| admin.manages(&server.info().owner));
+        all.sort_by_key(|(id, server)| (server.info().created, *id));
         let servers: Vec<Value> = all.iter().map(|(id, server)| self.view(*id, server)).collect();
         Ok(json!({ "servers": servers }))
     }
@@ -125,18 +125,22 @@ impl Servers {
         if input.owner.is_some() {
             return Err(invalid("owner: it cannot be changed"));
         }
-        let info = edited(server.about().clone(), input)?;
-        if info.resource != server.about().resource {
+        let info = apply_input(server.info().clone(), input)?;
+        if info.resource != server.info().resource {
             self.check_resource(&info.resource)?;
         }
         let step = |server: RegisteredServer| Ok::<_, std::convert::Infallible>((server.edited(info.clone()), ()));
-        self.core.store.transition(&Self::handle(id), step).await.map_err(gone)?;
+        self.core
+            .store
+            .transition(&Self::handle(id), step)
+            .await
+            .map_err(transition_error)?;
         self.reload(id).await?;
         self.check_proof_detached(id);
         self.show(admin, name).await
     }
 
-    /// Removes a server. Its keys stop at once, and its tokens are no longer active.
+    /// Removes a server. Its keys are no longer accepted, and its tokens are no longer active.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], also for another owner's; or the store fails.
@@ -144,13 +148,17 @@ impl Servers {
         let (id, _) = self.find(admin, name).await?;
         let now = self.core.clock.now();
         let step = |server: RegisteredServer| Ok::<_, std::convert::Infallible>((server.removed(now), ()));
-        self.core.store.transition(&Self::handle(id), step).await.map_err(gone)?;
+        self.core
+            .store
+            .transition(&Self::handle(id), step)
+            .await
+            .map_err(transition_error)?;
         self.reload(id).await?;
         tracing::info!(server = name, "a server was removed");
         Ok(())
     }
 
-    /// A service of the file, and a proven server, keep their resource for themselves.
+    /// Checks that no service of the file and no proven server has this resource.
     fn check_resource(&self, resource: &ExactUrl) -> Result<(), ApiError> {
         let is_taken = self.core.config().externals().any(|active| {
             let service = &active.service;
@@ -167,7 +175,7 @@ pub(super) fn invalid(what: &str) -> ApiError {
     ApiError::Invalid(what.to_owned())
 }
 
-fn gone(error: TransitionError<std::convert::Infallible>) -> ApiError {
+fn transition_error(error: TransitionError<std::convert::Infallible>) -> ApiError {
     match error {
         TransitionError::NotFound | TransitionError::WrongState => ApiError::NotFound,
         TransitionError::Store(error) => error.into(),
@@ -175,7 +183,7 @@ fn gone(error: TransitionError<std::convert::Infallible>) -> ApiError {
     }
 }
 
-/// A new server of an owner.
+/// Checks the request for a new server of an owner.
 ///
 /// # Errors
 /// If a member is missing or wrong.
@@ -194,11 +202,11 @@ pub fn new_server(owner: String, input: ServerInput, now: UnixTime) -> Result<Se
         is_opaque: false,
         created: now,
     };
-    edited(info, input)
+    apply_input(info, input)
 }
 
-/// Applies the members that a request has.
-fn edited(mut info: ServerInfo, input: ServerInput) -> Result<ServerInfo, ApiError> {
+/// Applies the members of a request to a server.
+fn apply_input(mut info: ServerInfo, input: ServerInput) -> Result<ServerInfo, ApiError> {
     if let Some(url) = input.server_url {
         info.resource = resource(&url)?;
     }

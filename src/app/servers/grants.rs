@@ -1,4 +1,4 @@
-//! `/api/grants`: what users allowed clients at an owner's servers.
+//! `/api/grants`: lists and ends the grants at an owner's servers.
 
 use serde_json::{Value, json};
 
@@ -46,8 +46,8 @@ impl Servers {
             return Err(ApiError::NotFound);
         }
         if let Some(data) = self.grants.end(&handle).await? {
-            let ended = audit_events::grant_ended(handle.id(), &data, EndReason::OtherProcess);
-            self.core.audit.record(ended);
+            let event = audit_events::grant_ended(handle.id(), &data, EndReason::OtherProcess);
+            self.core.audit.record(event);
         }
         Ok(())
     }

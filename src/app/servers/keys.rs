@@ -16,19 +16,19 @@ use crate::store::TransitionError;
 
 /// The prefix of the ids of keys.
 const ID_PREFIX: &str = "key_";
-/// The longest life of a key, in seconds: a hundred years.
+/// The maximum lifetime of a key, in seconds: a hundred years.
 const MAX_LIFE_SECONDS: u64 = 36_500 * 86_400;
 
-/// What a request says of a key.
+/// The body of a request for a key.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct KeyInput {
     name: Option<String>,
-    /// The life of the key in seconds; without it the key does not expire.
+    /// The lifetime of the key in seconds; without it, the key does not expire.
     expires_in: Option<u64>,
 }
 
 impl Servers {
-    /// Makes a key. Only this response has the secret.
+    /// Creates a key. Only this response contains the secret.
     ///
     /// # Errors
     /// If a member is wrong, the server is unknown or another owner's, or the store fails.
@@ -37,8 +37,8 @@ impl Servers {
         if input.expires_in.is_some_and(|life| !(1..=MAX_LIFE_SECONDS).contains(&life)) {
             return Err(invalid("expires_in: use a number of seconds, at least 1"));
         }
-        let is_long = |name: &String| name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control);
-        if input.name.as_ref().is_some_and(is_long) {
+        let is_invalid = |name: &String| name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control);
+        if input.name.as_ref().is_some_and(is_invalid) {
             return Err(invalid("name: use 1 to 64 characters on one line"));
         }
         let spec = AccessKeySpec {
@@ -50,9 +50,9 @@ impl Servers {
         Ok(json!({
             "key_id": format!("{ID_PREFIX}{}", created.id),
             "key_secret": created.key.expose(),
-            "name": created.about.name,
-            "created_at": created.about.made,
-            "expires_at": expiry(created.about.expires),
+            "name": created.info.name,
+            "created_at": created.info.made,
+            "expires_at": expiry(created.info.expires),
         }))
     }
 
@@ -77,30 +77,30 @@ impl Servers {
         self.find(admin, server).await?;
         let id = key.strip_prefix(ID_PREFIX).and_then(Id::parse).ok_or(ApiError::NotFound)?;
         let record = self.keys.find(id).await?;
-        let is_own = |record: &AccessKeyRecord| matches!(&record.about().holder, KeyHolder::Server(name) if name == server);
+        let is_own = |record: &AccessKeyRecord| matches!(&record.info().holder, KeyHolder::Server(name) if name == server);
         if !record.as_ref().is_some_and(is_own) {
             return Err(ApiError::NotFound);
         }
         match self.keys.revoke(id).await {
-            // A second time changes nothing.
+            // Revoking a key again changes nothing.
             Ok(()) | Err(TransitionError::WrongState) => Ok(()),
             Err(TransitionError::NotFound) => Err(ApiError::NotFound),
             Err(TransitionError::Store(error)) => Err(error.into()),
-            Err(TransitionError::Rejected(never)) => never_happens(never),
+            Err(TransitionError::Rejected(never)) => unreachable_error(never),
         }
     }
 }
 
-fn never_happens(never: Infallible) -> Result<(), ApiError> {
+fn unreachable_error(never: Infallible) -> Result<(), ApiError> {
     match never {}
 }
 
 fn view(id: Id, record: &AccessKeyRecord, now: UnixTime) -> Value {
-    let info = record.about();
+    let info = record.info();
     let state = match record.revoked_at() {
         Some(_) => "revoked",
-        None if info.expires <= now => "ended",
-        None => "works",
+        None if info.expires <= now => "expired",
+        None => "active",
     };
     json!({
         "key_id": format!("{ID_PREFIX}{id}"),

@@ -89,7 +89,7 @@ impl Servers {
 /// A registered server as a service. Its users sign in as at the first external service of the file,
 /// else as at the first service where users sign in.
 fn service(config: &Config, id: Id, server: &RegisteredServer) -> Service {
-    let info = server.about();
+    let info = server.info();
     let signs_in = |service: &&Service| service.login != Login::None && service.access.issues_tokens();
     let external = config.services.iter().find(|service| service.is_external());
     let model = external.or_else(|| config.services.iter().find(signs_in));

@@ -1,12 +1,12 @@
-//! Finds servers for a program with an admin key, and shows them.
+//! Finds servers for a program with an admin key, and builds the responses about them.
 
 use serde_json::{Value, json};
 
 use crate::app::servers::{ApiError, Servers};
 use crate::base::ids::Id;
-use crate::flow::resource_server::{RegisteredServer, ServerRecord, id_of, service_name};
+use crate::flow::resource_server::{RegisteredServer, ServerRecord, parse_service_name, service_name};
 
-/// A program that was recognised by its admin key.
+/// A program that an admin key authenticated.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The owner; `None`: every owner.
@@ -41,15 +41,15 @@ impl Servers {
 
     /// The server of this name, if the program manages it.
     pub(super) async fn find(&self, admin: &Admin, name: &str) -> Result<(Id, RegisteredServer), ApiError> {
-        let id = id_of(name).ok_or(ApiError::NotFound)?;
+        let id = parse_service_name(name).ok_or(ApiError::NotFound)?;
         let record = self.core.store.read(&Self::handle(id)).await?;
         let server = record.and_then(ServerRecord::registered);
-        let server = server.filter(|server| admin.manages(&server.about().owner));
+        let server = server.filter(|server| admin.manages(&server.info().owner));
         Ok((id, server.ok_or(ApiError::NotFound)?))
     }
 
     pub(super) fn view(&self, id: Id, server: &RegisteredServer) -> Value {
-        let (info, base) = (server.about(), self.core.urls.public_url());
+        let (info, base) = (server.info(), self.core.urls.public_url());
         let name = service_name(id);
         json!({
             "server_id": name,

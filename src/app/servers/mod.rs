@@ -28,13 +28,13 @@ pub struct Servers {
     wrong_keys: AnonymousLimit,
 }
 
-/// Why a request of the management API is refused.
+/// The reason why a request to the management API is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// The admin key is missing, wrong, expired or revoked.
     #[error("the admin key is missing, wrong, expired or revoked")]
     Unauthorized,
-    /// There is no such thing, or it is another owner's.
+    /// The server, key or grant does not exist, or belongs to another owner.
     #[error("there is no such thing")]
     NotFound,
     /// A member is missing or wrong.
@@ -78,7 +78,7 @@ impl Servers {
         Handle::new(id)
     }
 
-    /// Forgets sources that have been quiet.
+    /// Removes sources that sent no wrong key lately.
     pub(in crate::app) fn sweep(&self) {
         self.wrong_keys.sweep();
     }

@@ -65,7 +65,7 @@ impl Servers {
     }
 
     async fn ask_origin(&self, id: Id, server: &RegisteredServer) -> Result<(), ApiError> {
-        let resource = &server.about().resource;
+        let resource = &server.info().resource;
         // A resource belongs to one proven server.
         let name = service_name(id);
         let is_taken = self.core.config().externals().any(|active| {

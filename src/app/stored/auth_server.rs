@@ -1,5 +1,5 @@
 //! The authorization server of a stored credential, as the login found it. A refresh and a revocation
-//! ask no metadata document, so they never go to another issuer.
+//! fetch no metadata document, so that they never go to another issuer.
 
 use crate::app::runtime_config::ActiveService;
 use crate::base::url::ExactUrl;
@@ -7,7 +7,7 @@ use crate::flow::stored_token::{LoginClient, OAuthCredential};
 use crate::oauth::token_response::UpstreamTokens;
 use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
 
-/// What is stored of a login at `server`, which issued `tokens` for these scopes.
+/// The credential to store after a login at `server`, which issued `tokens` for these scopes.
 pub fn oauth_credential(server: &AuthServer, scopes: &str, tokens: UpstreamTokens) -> OAuthCredential {
     OAuthCredential {
         issuer: server.issuer.clone(),

@@ -15,26 +15,26 @@ use crate::base::time::UnixTime;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamTokens};
 use crate::service::{Upstream, UpstreamHeaders};
 
-/// The most services whose credential is cached. Another one costs a read of the store.
+/// The maximum number of cached credentials. The credential of a further service is read from the store.
 const MAX_SERVICES: usize = 1_000;
 
-/// The credential of one service, ready to be sent.
+/// The current credential of one service, as the headers of a request.
 #[derive(Debug)]
 pub struct CurrentCredential {
-    /// The configuration for which it was read. A reload reads the credential again.
+    /// The configuration for which it was read. After a reload, the credential is read again.
     active: Arc<ActiveService>,
-    /// The access token. `None`: it is an API key.
+    /// The access token. `None`: the credential is an API key.
     pub(in crate::app) access: Option<UpstreamAccessToken>,
-    /// When it ends; [`UnixTime::NEVER`] if the upstream did not say.
+    /// When it expires; [`UnixTime::NEVER`] if the upstream did not say.
     pub(super) ends: UnixTime,
-    /// The header of the request.
+    /// The header that carries it.
     headers: UpstreamHeaders,
     is_renewal_started: AtomicBool,
 }
 
 impl CurrentCredential {
-    /// An OAuth access token, which goes as a bearer token (RFC 6750 §2.1).
-    pub(super) fn of_tokens(active: &Arc<ActiveService>, tokens: &UpstreamTokens) -> Result<Arc<Self>, StoredCredentialError> {
+    /// The credential of an OAuth access token, sent as a bearer token (RFC 6750 §2.1).
+    pub(super) fn from_tokens(active: &Arc<ActiveService>, tokens: &UpstreamTokens) -> Result<Arc<Self>, StoredCredentialError> {
         let bearer = Secret::from(format!("Bearer {}", tokens.access.expose()));
         let mut value = HeaderValue::from_str(bearer.expose()).map_err(|_| StoredCredentialError::NeedsLogin)?;
         value.set_sensitive(true);
@@ -47,8 +47,8 @@ impl CurrentCredential {
         }))
     }
 
-    /// An API key, in the configured header.
-    pub(super) fn of_key(active: &Arc<ActiveService>, key: &Secret) -> Result<Arc<Self>, StoredCredentialError> {
+    /// The credential of an API key, sent in the configured header.
+    pub(super) fn from_key(active: &Arc<ActiveService>, key: &Secret) -> Result<Arc<Self>, StoredCredentialError> {
         let Upstream::Stored(settings) = &active.service.upstream else {
             return Err(StoredCredentialError::NotSignedIn);
         };
@@ -67,13 +67,13 @@ impl CurrentCredential {
         &self.headers
     }
 
-    /// Returns true to the first caller only, which starts the renewal.
+    /// Returns true once: that caller starts the renewal.
     pub(super) fn start_renewal(&self) -> bool {
         !self.is_renewal_started.swap(true, Ordering::Relaxed)
     }
 }
 
-/// The credentials that were used lately, one for each service.
+/// A cache of current credentials, one for each service.
 #[derive(Debug)]
 pub(super) struct CredentialCache {
     credentials: Cache<Id, Arc<CurrentCredential>>,
@@ -93,7 +93,7 @@ impl CredentialCache {
     /// The cached credential, or the one that `load` reads. One caller loads, and the others wait for it.
     ///
     /// # Errors
-    /// That of `load`.
+    /// The error of `load`.
     pub(super) async fn get_or_load(
         &self,
         id: Id,
@@ -114,27 +114,27 @@ impl CredentialCache {
         if Arc::ptr_eq(&credential.active, active) {
             return Ok(credential);
         }
-        // A request with the configuration before a reload was faster. The next request reads again.
+        // A request with the configuration before a reload loaded it. The next request loads again.
         self.credentials.remove(&id);
         Err(StoredCredentialError::TryLater)
     }
 
-    /// The cached credential, which this does not count as used.
+    /// The cached credential, without counting a use.
     pub(super) fn peek(&self, id: Id) -> Option<Arc<CurrentCredential>> {
         self.credentials.peek(&id)
     }
 
-    /// Forgets the credential of a service, also one that is being loaded now.
+    /// Removes the credential of a service, even if a load runs now.
     pub(super) fn remove(&self, id: Id) {
         self.credentials.remove(&id);
     }
 
-    /// Forgets all credentials.
+    /// Removes all credentials.
     pub(super) fn clear(&self) {
         self.credentials.clear();
     }
 
-    /// How often a credential was loaded.
+    /// The number of loads.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }

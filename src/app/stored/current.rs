@@ -1,4 +1,4 @@
-//! The credential for a request.
+//! Finds the stored credential for a proxied request.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ impl StoredCredentials {
     /// ended, the request waits for the new one.
     ///
     /// # Errors
-    /// If the operator must sign in, or no credential can be had now.
+    /// If the operator must sign in, or the credential cannot be read or refreshed now.
     pub(in crate::app) async fn current(
         self: &Arc<Self>,
         active: &Arc<ActiveService>,
     ) -> Result<Arc<CurrentCredential>, StoredCredentialError> {
         let id = Self::record_id(active);
-        // The first to need a valid token renews it, and those that wait for the load get the result.
+        // The first caller that needs a valid token renews it; callers that wait for the load get the result.
         let credential = self.cache.get_or_load(id, active, self.load(active)).await?;
         let now = self.core.clock.now();
         if credential.ends <= now {
@@ -32,17 +32,17 @@ impl StoredCredentials {
         Ok(credential)
     }
 
-    /// Requests a successor of the cached credential in the background: the upstream refuses it.
+    /// Requests a successor of the cached credential in the background, after the upstream refused it.
     pub(in crate::app) fn renew_cached(self: &Arc<Self>, active: &Arc<ActiveService>) {
         match self.cache.peek(Self::record_id(active)).as_deref() {
             Some(CurrentCredential { access: Some(access), .. }) => self.renew_in_background(active, Some(access)),
-            Some(CurrentCredential { access: None, .. }) => self.note_refused(active),
-            // Another request has renewed it meanwhile.
+            Some(CurrentCredential { access: None, .. }) => self.note_refusal(active),
+            // Another request has renewed it.
             None => {}
         }
     }
 
-    /// How often the store was read for proxied requests.
+    /// The number of reads of the store for proxied requests.
     pub fn store_reads(&self) -> u64 {
         self.cache.reads()
     }
@@ -52,14 +52,14 @@ impl StoredCredentials {
         let tokens = record.credential().oauth().map(|oauth| &oauth.tokens);
         match (record.status(None, self.core.clock.now()), tokens) {
             (CredentialStatus::NeedsLogin, _) => Err(StoredCredentialError::NeedsLogin),
-            (CredentialStatus::ApiKey(key), _) => CurrentCredential::of_key(active, key),
-            // Tokens that have ended are renewed by the caller, which does not hold up the load.
-            (_, Some(tokens)) => CurrentCredential::of_tokens(active, tokens),
+            (CredentialStatus::ApiKey(key), _) => CurrentCredential::from_key(active, key),
+            // The caller renews tokens that have ended, so that the load stays short.
+            (_, Some(tokens)) => CurrentCredential::from_tokens(active, tokens),
             (_, None) => Err(StoredCredentialError::NotSignedIn),
         }
     }
 
-    /// Forgets cached credentials that a change in the store made old.
+    /// Removes cached credentials that a change in the store has replaced.
     pub(in crate::app) fn apply_change(&self, change: &Change) {
         match change.of::<StoredCredentialRecord>() {
             Some(handle) => self.cache.remove(handle.id()),

@@ -1,9 +1,9 @@
-//! Why a stored credential cannot be used.
+//! The reasons why a stored credential cannot be used.
 
 use crate::app::grants::lease::LeaseTimeout;
 use crate::store::StoreError;
 
-/// Why a request gets no stored credential.
+/// The reason why a request gets no stored credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoredCredentialError {
     /// The operator has not signed in, or signed in for another upstream or issuer than is configured.

@@ -12,7 +12,7 @@ use crate::flow::stored_credential::{CredentialStatus, CredentialTarget, StoredC
 use crate::oauth::token_response::UpstreamAccessToken;
 
 impl StoredCredentials {
-    /// The record of a service, if it is of the upstream that is configured now.
+    /// The record of a service, if it belongs to the configured upstream.
     pub(super) async fn read_for(&self, active: &ActiveService) -> Result<StoredCredentialRecord, StoredCredentialError> {
         let record = self.core.store.read(&Self::handle(&active.service.name)).await?;
         record
@@ -20,7 +20,7 @@ impl StoredCredentials {
             .ok_or(StoredCredentialError::NotSignedIn)
     }
 
-    /// The credential after a change that `refused_token` needs: a newer one, or the reason why not.
+    /// The current credential, if it is newer than `refused_token`; otherwise the reason why it is not.
     pub(super) fn newer(
         active: &Arc<ActiveService>,
         record: &StoredCredentialRecord,
@@ -28,8 +28,8 @@ impl StoredCredentials {
         now: UnixTime,
     ) -> Result<Arc<CurrentCredential>, StoredCredentialError> {
         match record.status(refused_token, now) {
-            CredentialStatus::ApiKey(key) => CurrentCredential::of_key(active, key),
-            CredentialStatus::Valid(tokens) => CurrentCredential::of_tokens(active, tokens),
+            CredentialStatus::ApiKey(key) => CurrentCredential::from_key(active, key),
+            CredentialStatus::Valid(tokens) => CurrentCredential::from_tokens(active, tokens),
             CredentialStatus::Renew(_) | CredentialStatus::Failing => Err(StoredCredentialError::TryLater),
             CredentialStatus::Refused => Err(StoredCredentialError::Refused),
             CredentialStatus::NeedsLogin => Err(StoredCredentialError::NeedsLogin),
@@ -37,7 +37,7 @@ impl StoredCredentials {
     }
 }
 
-/// Whether the credential was obtained for the upstream as it is configured now.
+/// Whether the credential was obtained for the configured upstream and issuer.
 pub(super) fn is_for(record: &StoredCredentialRecord, active: &ActiveService) -> bool {
     let issuer = active.auth_server_config().and_then(|config| config.issuer.as_ref());
     record.credential().is_for(CredentialTarget {

@@ -1,5 +1,5 @@
-//! Stored credentials: of the services whose upstream credential the operator obtained with a command.
-//! The gateway puts it on each request, and refreshes it.
+//! Stored credentials: the upstream credentials that the operator obtained with a command. The gateway
+//! puts them on forwarded requests, and refreshes them.
 
 pub mod auth_server;
 pub mod cache;
@@ -26,7 +26,7 @@ pub struct StoredCredentials {
     core: Arc<Core>,
     cache: CredentialCache,
     locks: RefreshLocks,
-    /// The owner of this process's leases.
+    /// The owner in the leases of this process.
     owner: Id,
 }
 

@@ -1,4 +1,4 @@
-//! The records of stored credentials: what commands read, write and end, and what `status` shows.
+//! The records of stored credentials, as commands read, write and remove them.
 
 use crate::app::runtime_config::ActiveService;
 use crate::app::stored::StoredCredentials;
@@ -12,19 +12,19 @@ use crate::store::{StoreError, UpsertError};
 /// The state of a stored credential, as `status` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialState {
-    /// There is none.
+    /// No credential is stored.
     NotSignedIn,
-    /// There is one of another upstream or issuer than is configured now. It is not used.
+    /// The stored credential belongs to another upstream or issuer than is configured. It is not used.
     OtherUpstream,
-    /// It can be used.
+    /// The credential can be used.
     Usable,
-    /// Its last refresh failed, and the gateway tries again at the next request.
+    /// The last refresh failed, and the gateway tries again at the next request.
     Failing,
     /// Only a new login helps.
     NeedsLogin,
 }
 
-/// What is known of the stored credential of a service. It contains no secret.
+/// A report on the stored credential of a service. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialReport {
     /// The state.
@@ -39,16 +39,16 @@ pub struct CredentialReport {
     pub obtained_at: Option<UnixTime>,
     /// When the gateway last renewed the tokens.
     pub renewed_at: Option<UnixTime>,
-    /// When the access token ends, if the upstream said so.
+    /// When the access token expires, if the upstream said so.
     pub ends: Option<UnixTime>,
-    /// Whether the gateway can renew it.
+    /// Whether the credential has a refresh token.
     pub is_refreshable: bool,
-    /// What went wrong last, if nothing worked since.
+    /// The last failure, unless a refresh succeeded since.
     pub last_failure: Option<CredentialFailure>,
 }
 
 impl StoredCredentials {
-    /// The record of a service, whatever upstream it is of.
+    /// The record of a service, even if it belongs to another upstream.
     ///
     /// # Errors
     /// If the store fails.
@@ -56,7 +56,7 @@ impl StoredCredentials {
         self.core.store.read(&Self::handle(service)).await
     }
 
-    /// Stores the tokens of a login in place of what was stored. Returns the credential before, which
+    /// Replaces the stored credential by the tokens of a login. Returns the previous credential, which
     /// the caller revokes.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl StoredCredentials {
         self.put(active, CredentialKind::OAuth(Box::new(oauth))).await
     }
 
-    /// Stores an API key in place of what was stored. Returns the credential before.
+    /// Replaces the stored credential by an API key. Returns the previous credential.
     ///
     /// # Errors
     /// If the store fails.
@@ -107,7 +107,7 @@ impl StoredCredentials {
         Ok(before.map(|record| record.credential().clone()))
     }
 
-    /// What is known of the credential of a service.
+    /// A report on the credential of a service.
     ///
     /// # Errors
     /// If the store fails.

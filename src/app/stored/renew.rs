@@ -1,5 +1,5 @@
-//! Refreshes stored credentials: one caller asks the upstream, across requests and processes, and the
-//! upstream's answer is committed before anybody uses it.
+//! Refreshes stored credentials. One caller of all requests and processes asks the upstream, and commits
+//! its answer before any request uses it.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 use crate::store::TransitionError;
 use crate::upstream::token_endpoint::{self, TokenEndpointError};
 
-/// For how many seconds a refused credential is not noted again.
+/// The minimum time between two notes of a refused credential, in seconds.
 const REFUSAL_NOTE_SECONDS: u64 = 60;
 
 impl StoredCredentials {
-    /// A valid credential, newer than `refused_token`.
+    /// Refreshes the tokens if necessary. Returns a valid credential, newer than `refused_token`.
     ///
     /// # Errors
-    /// If the operator must sign in, or no credential can be had now.
+    /// If the operator must sign in, or the credential cannot be refreshed now.
     pub(in crate::app) async fn renew(
         self: &Arc<Self>,
         active: &Arc<ActiveService>,
         refused_token: Option<&UpstreamAccessToken>,
     ) -> Result<Arc<CurrentCredential>, StoredCredentialError> {
         let (this, active, refused_token) = (Arc::clone(self), Arc::clone(active), refused_token.cloned());
-        // Detached: if the client gives up, what the upstream rotated is not lost.
+        // Detached: if the client disconnects, the rotated tokens are not lost.
         let work = async move { this.renew_once(&active, refused_token.as_ref()).await };
         match tokio::time::timeout(MAX_WAIT, self.core.tasks.spawn(work)).await {
             Ok(Ok(result)) => result,
@@ -39,10 +39,10 @@ impl StoredCredentials {
         }
     }
 
-    /// Refreshes the tokens now, for a command, although they may be valid.
+    /// Refreshes the tokens for a command, even if they are valid.
     ///
     /// # Errors
-    /// As [`Self::renew`]. An API key cannot be refreshed, and is no error.
+    /// As [`Self::renew`]. An API key cannot be refreshed, which is not an error.
     pub async fn refresh_now(self: &Arc<Self>, active: &Arc<ActiveService>) -> Result<(), StoredCredentialError> {
         let record = self.read_for(active).await?;
         let access = record.credential().oauth().map(|oauth| oauth.tokens.access.clone());
@@ -52,7 +52,7 @@ impl StoredCredentials {
         }
     }
 
-    /// Does the same without a caller that waits.
+    /// Refreshes the tokens as [`Self::renew`] does, without a caller that waits.
     pub(in crate::app) fn renew_in_background(self: &Arc<Self>, active: &Arc<ActiveService>, refused_token: Option<&UpstreamAccessToken>) {
         let (this, active, refused_token) = (Arc::clone(self), Arc::clone(active), refused_token.cloned());
         self.core.tasks.spawn(async move {
@@ -68,8 +68,8 @@ impl StoredCredentials {
     ) -> Result<Arc<CurrentCredential>, StoredCredentialError> {
         let (id, handle) = (Self::record_id(active), Self::handle(&active.service.name));
         let wait = LeaseWait::start();
-        // A caller that waited for another attempt makes none of its own: if that one failed, so would
-        // the next.
+        // A caller that waited for another attempt makes none of its own: after a failure, the next attempt
+        // would fail too.
         let mut has_waited = false;
         loop {
             has_waited |= wait.while_running(&self.locks, id).await?;
@@ -77,7 +77,7 @@ impl StoredCredentials {
             if has_waited || !matches!(record.status(refused_token, now), CredentialStatus::Renew(_)) {
                 let newer = Self::newer(active, &record, refused_token, now);
                 if refused_token.is_some() && newer.as_ref().is_err_and(|error| *error == StoredCredentialError::NeedsLogin) {
-                    self.note_refused(active);
+                    self.note_refusal(active);
                 }
                 return newer;
             }
@@ -89,7 +89,7 @@ impl StoredCredentials {
                     return self.renew_upstream(active, renewal).await;
                 }
                 Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await?,
-                // The next turn reads what it is now.
+                // The next iteration reads the new state.
                 Err(TransitionError::Rejected(_) | TransitionError::WrongState | TransitionError::NotFound) => {}
                 Err(TransitionError::Store(error)) => return Err(error.into()),
             }
@@ -118,7 +118,7 @@ impl StoredCredentials {
             Ok(tokens) => {
                 self.commit(active, &renewal, oauth, &tokens).await?;
                 self.record_renewal(service, AuditEventKind::TokenRefreshed, AuditOutcome::Success);
-                CurrentCredential::of_tokens(active, &tokens)
+                CurrentCredential::from_tokens(active, &tokens)
             }
             Err(error) => Err(self.note_renewal_error(service, &renewal, &error).await),
         }
@@ -141,15 +141,15 @@ impl StoredCredentials {
                 }
             };
         }
-        // Whether the upstream rotated is unknown. The next renewal asks with the same token, and the
-        // answer to that is final.
+        // It is unknown whether the upstream rotated the tokens. The next renewal sends the same token, and
+        // its answer is final.
         tracing::warn!(service, %error, "the stored credential was not refreshed");
         let step = |state: Renewing| state.renewal_failed(attempt, failure.clone());
         let _ = self.core.store.transition(&handle, step).await;
         StoredCredentialError::TryLater
     }
 
-    /// Commits the upstream's answer. If the store fails, the answer stays in memory until it works.
+    /// Commits the upstream's answer. While the store fails, the answer stays in memory.
     async fn commit(
         &self,
         active: &ActiveService,
@@ -168,7 +168,7 @@ impl StoredCredentials {
                     return Ok(());
                 }
                 Err(TransitionError::Store(error)) => {
-                    tracing::error!(%error, "the upstream's answer is held in memory until the store is back");
+                    tracing::error!(%error, "the upstream's answer stays in memory until the store answers");
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(MAX_COMMIT_DELAY);
                 }
@@ -179,9 +179,10 @@ impl StoredCredentials {
         }
     }
 
-    /// The record changed during the attempt. If the first try wrote it and only the store's response was
-    /// lost, all is well. If the operator signed out or in meanwhile, the new tokens are revoked. If
-    /// another attempt took over, it may have committed the same token, so that stays.
+    /// Decides about tokens whose record changed during the attempt. If the first write succeeded and only
+    /// the store's response was lost, the tokens are committed. If the operator signed out or in, the
+    /// tokens are revoked. If another attempt took over, it may have committed the same tokens, so they
+    /// are not revoked.
     async fn settle_lost_lease(
         &self,
         active: &ActiveService,
@@ -208,8 +209,8 @@ impl StoredCredentials {
     }
 
     /// Notes for `status` that the upstream refused a credential that cannot be renewed: an API key, or a
-    /// token without a refresh token. Noted once a minute, by detached work.
-    pub(in crate::app) fn note_refused(&self, active: &ActiveService) {
+    /// token without a refresh token. Detached work writes the note, once a minute.
+    pub(in crate::app) fn note_refusal(&self, active: &ActiveService) {
         let (handle, now) = (Self::handle(&active.service.name), self.core.clock.now());
         let (store, failure) = (self.core.store.clone(), CredentialFailure::new("the upstream answered 401", now));
         self.core.tasks.spawn(async move {

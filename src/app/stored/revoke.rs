@@ -1,4 +1,4 @@
-//! Revokes the tokens of a login.
+//! Revokes the tokens of stored credentials.
 
 use crate::app::runtime_config::ActiveService;
 use crate::app::stored::StoredCredentials;
@@ -11,9 +11,9 @@ use crate::upstream::token_endpoint::{self, TokenToRevoke};
 pub enum RevocationOutcome {
     /// The upstream revoked the tokens, or did not know them.
     Revoked,
-    /// The upstream has no revocation endpoint, so the tokens live until they end.
+    /// The upstream has no revocation endpoint, so the tokens are valid until they expire.
     NotOffered,
-    /// The upstream did not revoke them. The text says why, and contains no secret.
+    /// The upstream did not revoke the tokens, for this reason. The text contains no secret.
     Failed(String),
 }
 

@@ -19,8 +19,8 @@ impl StoredLogins {
         })
     }
 
-    /// Takes the callback of a service's upstream: its code or its error. Checks `state` and `iss` (RFC
-    /// 9207). The command that started the sign-in goes on.
+    /// Receives the callback of a service's upstream, with a code or an error. Checks `state` and `iss`
+    /// (RFC 9207). The command that started the sign-in then continues.
     ///
     /// # Errors
     /// If the callback does not belong to a sign-in that waits, or the store fails.
@@ -51,10 +51,10 @@ impl StoredLogins {
         Ok(handle)
     }
 
-    /// Takes a code that the user copied without `state` and `iss`.
+    /// Receives a code that the user pasted without `state` and `iss`.
     ///
     /// # Errors
-    /// If the sign-in does not wait any more, or the store fails.
+    /// If the sign-in no longer waits for a code, or the store fails.
     pub async fn receive_code(&self, handle: &LoginHandle, code: &Secret) -> Result<(), Rejection> {
         let now = self.core.clock.now();
         let step = |s: StoredLoginRedirect| s.code_pasted(code, now);
@@ -62,7 +62,7 @@ impl StoredLogins {
     }
 }
 
-/// What the upstream's error means, with its own description.
+/// A text for the upstream's error, with its description.
 fn refusal(error: &str, description: Option<&str>) -> String {
     let what = match error {
         "access_denied" => "access was denied at the upstream",

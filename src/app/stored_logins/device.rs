@@ -12,7 +12,7 @@ use crate::upstream::auth_server::AuthServer;
 use crate::upstream::device::{self, DeviceRequestError};
 use crate::upstream::token_endpoint::TokenEndpointError;
 
-/// Why a device flow ended without tokens.
+/// The reason why a device flow ended without tokens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceLoginError {
     /// The user denied.
@@ -30,7 +30,8 @@ impl StoredLogins {
     /// Requests the codes of a device flow.
     ///
     /// # Errors
-    /// If the upstream offers none, refuses or does not answer. The browser's flow is still possible.
+    /// If the upstream offers no device flow, refuses or does not answer. A sign-in with a browser is still
+    /// possible.
     pub async fn device_codes(
         &self,
         http: &HttpClient,
@@ -41,11 +42,11 @@ impl StoredLogins {
         device::request_codes(http, server, &scopes, self.core.clock.now()).await
     }
 
-    /// Polls until the user has decided, as often as the upstream allows.
+    /// Polls at the upstream's interval until the user has decided.
     ///
     /// # Errors
-    /// If the user denies or is late, or the upstream refuses.
-    pub async fn await_device(
+    /// If the user denies or does not confirm in time, or the upstream refuses.
+    pub async fn poll_device(
         &self,
         http: &HttpClient,
         active: &ActiveService,

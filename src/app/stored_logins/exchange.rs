@@ -1,4 +1,4 @@
-//! The end of a sign-in: the code becomes tokens, and the result is noted for the browser's page.
+//! The end of a sign-in: the code is exchanged for tokens, and the result noted for the browser's page.
 
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
@@ -25,34 +25,34 @@ impl StoredLogins {
         Ok(credential(active, server, tokens))
     }
 
-    /// Notes that the credential is stored. The browser's page says so.
+    /// Notes that the credential is stored, so that the browser's page shows it.
     ///
     /// # Errors
     /// If the store fails. The credential is stored in any case.
     pub async fn note_done(&self, handle: &LoginHandle) -> Result<(), StoreError> {
         let now = self.core.clock.now();
         let step = |s: StoredLoginCallback| Ok::<_, RejectReason>(s.credential_stored(now));
-        noted(self.core.store.transition(handle, step).await.map(drop))
+        ignore_ended(self.core.store.transition(handle, step).await.map(drop))
     }
 
-    /// Notes that the sign-in failed. The browser's page shows the reason.
+    /// Notes that the sign-in failed, so that the browser's page shows the reason.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn note_failed(&self, handle: &LoginHandle, reason: &str) -> Result<(), StoreError> {
         let now = self.core.clock.now();
         let step = |s: StoredLoginCallback| Ok::<_, RejectReason>(s.login_failed(reason, now));
-        noted(self.core.store.transition(handle, step).await.map(drop))
+        ignore_ended(self.core.store.transition(handle, step).await.map(drop))
     }
 }
 
-/// What is stored of a login.
+/// The credential to store after a login.
 pub(super) fn credential(active: &ActiveService, server: &AuthServer, tokens: UpstreamTokens) -> OAuthCredential {
     oauth_credential(server, &active.scopes_offered().to_string(), tokens)
 }
 
-/// A sign-in that has expired meanwhile needs no note.
-fn noted(result: Result<(), TransitionError<RejectReason>>) -> Result<(), StoreError> {
+/// Ignores that a sign-in has ended before the note was written: its page has ended too.
+fn ignore_ended(result: Result<(), TransitionError<RejectReason>>) -> Result<(), StoreError> {
     match result {
         Ok(()) | Err(TransitionError::NotFound | TransitionError::WrongState | TransitionError::Rejected(_)) => Ok(()),
         Err(TransitionError::Store(error)) => Err(error),

@@ -25,7 +25,7 @@ use crate::upstream::token_endpoint::{self, AuthorizeUrlParams};
 /// The handle of a sign-in.
 pub type LoginHandle = Handle<StoredLoginRecord>;
 
-/// Before the `state` of these sign-ins. No flow of a client has it.
+/// The prefix of the `state` of these sign-ins. No client's flow has it.
 const STATE_PREFIX: &str = "stored-";
 
 /// Starts and ends sign-ins for stored credentials.
@@ -37,25 +37,25 @@ pub struct StoredLogins {
 /// A sign-in that waits for the browser.
 #[derive(Debug)]
 pub struct StartedLogin {
-    /// Its handle.
+    /// The handle of its record.
     pub handle: LoginHandle,
-    /// The URL to open. Its `state` is for this user only.
+    /// The authorization URL. Only the user who signs in may see its `state`.
     pub url: String,
 }
 
-/// How far a sign-in is.
+/// The progress of a sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginProgress {
-    /// The browser has not come back.
+    /// No callback has arrived.
     Waiting,
     /// The code arrived, and the command exchanges it.
     CodeReceived,
     /// The credential is stored.
     Done,
-    /// It failed, for this reason.
+    /// The sign-in failed, for this reason.
     Failed(String),
-    /// It has expired.
-    Gone,
+    /// The sign-in has expired.
+    Expired,
 }
 
 impl StoredLogins {
@@ -102,7 +102,7 @@ impl StoredLogins {
         Ok(StartedLogin { handle, url })
     }
 
-    /// How far a sign-in is.
+    /// The progress of a sign-in.
     ///
     /// # Errors
     /// If the store fails.
@@ -112,11 +112,11 @@ impl StoredLogins {
             Some(StoredLoginRecord::StoredLoginCallback(_)) => LoginProgress::CodeReceived,
             Some(StoredLoginRecord::StoredLoginDone(_)) => LoginProgress::Done,
             Some(StoredLoginRecord::StoredLoginFailed(state)) => LoginProgress::Failed(state.reason().to_owned()),
-            None => LoginProgress::Gone,
+            None => LoginProgress::Expired,
         })
     }
 
-    /// Forgets a sign-in that nobody waits for any more, so that a late callback fails.
+    /// Removes a sign-in after its command gave up, so that a late callback fails.
     ///
     /// # Errors
     /// If the store fails.
@@ -125,7 +125,7 @@ impl StoredLogins {
     }
 }
 
-/// A sign-in that is in another state or gone is no sign-in to the caller.
+/// The refusal for a failed transition. A sign-in in another state looks like an unknown one.
 fn login_error(error: TransitionError<RejectReason>) -> Rejection {
     match error {
         TransitionError::NotFound | TransitionError::WrongState => {

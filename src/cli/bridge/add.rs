@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::app::runtime_config::ActiveService;
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
+use crate::cli::bridge::command_context::CommandContext;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::local::Local;
-use crate::cli::bridge::place::Place;
+use crate::cli::bridge::local_gateway::LocalGateway;
 use crate::cli::bridge::sign_in::{SignIn, SignedInUpstream};
 use crate::cli::bridge::{confirm, outcome, revoke};
 use crate::cli::config_file;
@@ -28,20 +28,20 @@ const MAX_KEY_BYTES: u64 = 16 * 1024;
 ///
 /// # Errors
 /// If a flag is wrong, the service exists, the sign-in fails, or something cannot be written.
-pub fn run(flags: &AddFlags, place: &Place) -> Result<(), Failure> {
+pub fn run(flags: &AddFlags, context: &CommandContext) -> Result<(), Failure> {
     let entry = entry(flags)?;
-    let text = place.text()?;
-    let replaces = may_replace(flags, place, &text)?;
-    let candidate = edit::put_service(&text, &entry).map_err(|error| unusable(place, &error.to_string()))?;
-    let local = Local::open(place.load_text(&candidate)?)?;
+    let text = context.text()?;
+    let replace = confirm_replacement(flags, context, &text)?;
+    let candidate = edit::put_service(&text, &entry).map_err(|error| unusable(context, &error.to_string()))?;
+    let local = LocalGateway::open(context.load_text(&candidate)?)?;
     let active = local.stored_service(&entry.name)?;
     let step = |text: &str| {
-        if !replaces && edit::has_service(text, &entry.name).map_err(|error| error.to_string())? {
-            return Err(format!("another command has added '{}' meanwhile", entry.name));
+        if !replace && edit::has_service(text, &entry.name).map_err(|error| error.to_string())? {
+            return Err(format!("another command added '{}' during the sign-in", entry.name));
         }
         edit::put_service(text, &entry).map_err(|error| error.to_string())
     };
-    let write = || config_file::edit(&place.config, step);
+    let write = || config_file::edit(&context.config, step);
     local.block_on(async {
         if flags.key {
             let key = read_key()?;
@@ -50,7 +50,7 @@ pub fn run(flags: &AddFlags, place: &Place) -> Result<(), Failure> {
         } else {
             let sign_in = SignIn {
                 flags: &flags.login,
-                json: place.json,
+                json: context.json,
             };
             let mut signed_in = sign_in.run(&local, &active).await?;
             let before = put_login(&local, &active, &mut signed_in).await;
@@ -61,11 +61,11 @@ pub fn run(flags: &AddFlags, place: &Place) -> Result<(), Failure> {
             signed_in.close(&local, result.as_ref().err().map(Failure::text)).await;
             result?;
         }
-        outcome::report(&local, &active, place.json).await
+        outcome::report(&local, &active, context.json).await
     })
 }
 
-/// The service of the flags.
+/// The service that the flags describe, for the configuration file.
 fn entry(flags: &AddFlags) -> Result<ServiceEntry, Failure> {
     let name = &flags.name;
     if name.len() > MAX_NAME_CHARS || !service::is_name(name) {
@@ -102,33 +102,35 @@ fn entry(flags: &AddFlags) -> Result<ServiceEntry, Failure> {
     })
 }
 
-/// The file reads the path relative to itself, the flag relative to the working directory.
+/// The absolute form of a path. A relative path in the configuration file starts at that file, and a
+/// relative path in a flag at the working directory.
 fn absolute(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     path.to_string_lossy().into_owned()
 }
 
-/// Whether a service of the same name may be replaced. Asks on a terminal.
-fn may_replace(flags: &AddFlags, place: &Place, text: &str) -> Result<bool, Failure> {
-    let exists = edit::has_service(text, &flags.name).map_err(|error| unusable(place, &error.to_string()))?;
+/// Asks on a terminal before a service of the same name is replaced. Returns whether a service may be
+/// replaced.
+fn confirm_replacement(flags: &AddFlags, context: &CommandContext, text: &str) -> Result<bool, Failure> {
+    let exists = edit::has_service(text, &flags.name).map_err(|error| unusable(context, &error.to_string()))?;
     if !exists || flags.replace {
         return Ok(flags.replace);
     }
     let name = &flags.name;
     let question = format!("Service '{name}' exists. Replace it, and revoke its tokens?");
     let instead = format!("give --replace, or another name; to sign in again: mcp-oauth-gateway login {name}");
-    confirm::ask(place, &question, &format!("service '{name}' exists\n  {instead}"))?;
+    confirm::ask(context, &question, &format!("service '{name}' exists\n  {instead}"))?;
     Ok(true)
 }
 
-fn unusable(place: &Place, error: &str) -> Failure {
-    Failure::Act(format!("{}: {error}", place.config.display()))
+fn unusable(context: &CommandContext, error: &str) -> Failure {
+    Failure::Act(format!("{}: {error}", context.config.display()))
 }
 
 /// Reads an API key from standard input.
 ///
 /// # Errors
-/// If there is none, or it is not one line of text.
+/// If standard input is a terminal, or the key is not one line of printable ASCII.
 pub fn read_key() -> Result<Secret, Failure> {
     if std::io::stdin().is_terminal() {
         return Err(Failure::Act(
@@ -151,21 +153,21 @@ pub fn read_key() -> Result<Secret, Failure> {
     Ok(Secret::from(key))
 }
 
-/// Stores an API key. Returns the credential before.
+/// Stores an API key. Returns the previous credential.
 ///
 /// # Errors
 /// If the store fails.
-pub async fn put_key(local: &Local, active: &ActiveService, key: Secret) -> Result<Option<StoredCredential>, Failure> {
+pub async fn put_key(local: &LocalGateway, active: &ActiveService, key: Secret) -> Result<Option<StoredCredential>, Failure> {
     let put = local.app.stored.put_key(active, key).await;
     put.map_err(|error| Failure::Broken(error.to_string()))
 }
 
-/// Stores the tokens of a sign-in. Returns the credential before.
+/// Stores the tokens of a sign-in. Returns the previous credential.
 ///
 /// # Errors
-/// If the store fails. The tokens are revoked then.
+/// If the store fails; the tokens are then revoked.
 pub async fn put_login(
-    local: &Local,
+    local: &LocalGateway,
     active: &ActiveService,
     signed_in: &mut SignedInUpstream,
 ) -> Result<Option<StoredCredential>, Failure> {
@@ -173,17 +175,15 @@ pub async fn put_login(
         Ok(before) => Ok(before),
         Err(error) => {
             let _ = local.app.stored.revoke(active, &signed_in.credential).await;
-            Err(Failure::Broken(format!(
-                "the tokens cannot be stored, and are revoked again: {error}"
-            )))
+            Err(Failure::Broken(format!("the tokens cannot be stored, and are revoked: {error}")))
         }
     }
 }
 
-/// Writes the file, and revokes the credential before. If the file cannot be written, the new credential
-/// is revoked and removed.
+/// Writes the file, and revokes the previous credential. If the file cannot be written, the new
+/// credential is revoked and removed.
 async fn finish(
-    local: &Local,
+    local: &LocalGateway,
     active: &Arc<ActiveService>,
     before: Option<StoredCredential>,
     write: impl FnOnce() -> Result<(), String>,

@@ -2,17 +2,17 @@
 
 use std::process::{Command, Stdio};
 
-/// Opens a URL that begins with `http`. `BROWSER` names the program; `%s` in it stands for the URL.
+/// Opens a URL that begins with `http`. `BROWSER` names the program; the URL replaces `%s` in it.
 ///
 /// # Errors
-/// If the program cannot be started. Whether it shows the page is not known.
+/// If the program cannot be started. A program that starts and shows no page is not an error.
 pub fn open(url: &str) -> Result<(), String> {
     let configured = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
-    let words = match &configured {
-        Some(browser) => words(browser, url),
-        None => default_words(url),
+    let command_line = match &configured {
+        Some(browser) => browser_command(browser, url),
+        None => default_command(url),
     };
-    let Some((program, arguments)) = words.split_first() else {
+    let Some((program, arguments)) = command_line.split_first() else {
         return Err("BROWSER names no program".to_owned());
     };
     let mut command = Command::new(program);
@@ -22,23 +22,23 @@ pub fn open(url: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
-    // Waited for in a thread, so that no zombie is left while the command waits for the user.
+    // A thread waits for the child, which would otherwise stay a zombie while the user signs in.
     std::thread::spawn(move || child.wait());
     Ok(())
 }
 
 /// The first program of `BROWSER`, with its arguments. No shell is involved.
-fn words(browser: &str, url: &str) -> Vec<String> {
+fn browser_command(browser: &str, url: &str) -> Vec<String> {
     let first = browser.split(':').find(|program| !program.is_empty()).unwrap_or_default();
-    let has_place = first.contains("%s");
+    let has_placeholder = first.contains("%s");
     let mut words: Vec<String> = first.split_whitespace().map(|word| word.replace("%s", url)).collect();
-    if !has_place && !words.is_empty() {
+    if !has_placeholder && !words.is_empty() {
         words.push(url.to_owned());
     }
     words
 }
 
-fn default_words(url: &str) -> Vec<String> {
+fn default_command(url: &str) -> Vec<String> {
     let words: &[&str] = if cfg!(target_os = "macos") {
         &["open"]
     } else if cfg!(windows) {
@@ -51,13 +51,13 @@ fn default_words(url: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::browser_command;
 
     #[test]
     fn the_browser_variable_names_program_and_place_of_the_url() {
-        assert_eq!(words("firefox", "http://a/?x=1&y=2"), ["firefox", "http://a/?x=1&y=2"]);
-        assert_eq!(words("w3m -o %s;x:lynx", "http://a"), ["w3m", "-o", "http://a;x"]);
-        assert_eq!(words(":lynx", "http://a"), ["lynx", "http://a"]);
-        assert!(words("", "http://a").is_empty());
+        assert_eq!(browser_command("firefox", "http://a/?x=1&y=2"), ["firefox", "http://a/?x=1&y=2"]);
+        assert_eq!(browser_command("w3m -o %s;x:lynx", "http://a"), ["w3m", "-o", "http://a;x"]);
+        assert_eq!(browser_command(":lynx", "http://a"), ["lynx", "http://a"]);
+        assert!(browser_command("", "http://a").is_empty());
     }
 }

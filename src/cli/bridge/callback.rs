@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::local::Local;
+use crate::cli::bridge::local_gateway::LocalGateway;
 use crate::cli::serve;
 use crate::net::http_client::HttpClient;
 use crate::net::listen;
@@ -24,44 +24,44 @@ use crate::web::router::Router;
 
 /// The lock of the command that listens.
 const LOCK_FILE: &str = "callback-lock";
-/// How often an occupied port is tried before the failure counts, as a gateway may be stopping.
-const MAX_OCCUPIED: u32 = 8;
-/// How long the page of the browser may take at the end.
+/// Attempts to bind an occupied port before it is an error: a gateway that stops may still hold it.
+const MAX_BIND_ATTEMPTS: u32 = 8;
+/// The limit for sending the last page to the browser.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Who receives the callback.
-pub struct Receiver {
-    listening: Option<Listening>,
+/// Ensures that one process receives the callback, and closes the listener of this command.
+pub struct CallbackReceiver {
+    listener: Option<CallbackListener>,
     tls: Option<Arc<ServerTls>>,
-    occupied: u32,
+    failed_binds: u32,
 }
 
-/// A listener of this command.
-struct Listening {
+/// The open listeners of this command, and the lock that makes it the only command that listens.
+struct CallbackListener {
     servers: Vec<JoinHandle<()>>,
     stop: CancellationToken,
     _lock: File,
 }
 
-impl Receiver {
-    /// A receiver that has not looked yet.
+impl CallbackReceiver {
+    /// A receiver without a listener.
     ///
     /// # Errors
     /// If the certificate of the gateway cannot be loaded.
-    pub fn new(local: &Local) -> Result<Self, Failure> {
+    pub fn new(local: &LocalGateway) -> Result<Self, Failure> {
         Ok(Self {
-            listening: None,
+            listener: None,
             tls: serve::server_tls(&local.validated, false)?,
-            occupied: 0,
+            failed_binds: 0,
         })
     }
 
-    /// Ensures that somebody receives the callback: a running gateway, another command, or this one.
+    /// Ensures that a process receives the callback: a running gateway, another command, or this one.
     ///
     /// # Errors
     /// If another program has the port.
-    pub fn ensure(&mut self, local: &Local) -> Result<(), Failure> {
-        if self.listening.is_some() || local.is_gateway_running() {
+    pub fn ensure(&mut self, local: &LocalGateway) -> Result<(), Failure> {
+        if self.listener.is_some() || local.is_gateway_running() {
             return Ok(());
         }
         let Some(lock) = try_lock(&local.validated.start.data_dir)? else {
@@ -69,13 +69,13 @@ impl Receiver {
         };
         match bind_all(&local.validated.start.listen) {
             Ok(listeners) => {
-                self.occupied = 0;
-                self.listening = Some(self.serve(local, listeners, lock));
+                self.failed_binds = 0;
+                self.listener = Some(self.serve(local, listeners, lock));
                 Ok(())
             }
             Err((address, error)) => {
-                self.occupied += 1;
-                if self.occupied < MAX_OCCUPIED {
+                self.failed_binds += 1;
+                if self.failed_binds < MAX_BIND_ATTEMPTS {
                     return Ok(());
                 }
                 Err(Failure::Act(format!(
@@ -85,7 +85,7 @@ impl Receiver {
         }
     }
 
-    fn serve(&self, local: &Local, listeners: Vec<TcpListener>, lock: File) -> Listening {
+    fn serve(&self, local: &LocalGateway, listeners: Vec<TcpListener>, lock: File) -> CallbackListener {
         let stop = CancellationToken::new();
         let router = Router::new(Arc::clone(&local.app));
         let prefix = local.validated.start.urls.prefix().to_owned();
@@ -94,39 +94,39 @@ impl Receiver {
             let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
                 let (router, http, prefix) = (router.clone(), http.clone(), prefix.clone());
                 async move {
-                    if request.method() == Method::GET && is_for_browsers(request.uri().path(), &prefix) {
+                    if request.method() == Method::GET && is_callback_path(request.uri().path(), &prefix) {
                         return router.handle(&http, request, peer.address.ip()).await;
                     }
                     let what = "the gateway does not run; a command waits here for the end of a sign-in";
                     reply::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", what)
                 }
             };
-            let served = server::serve(listener, self.tls.clone(), ServerLimits::default(), stop.clone(), handler);
-            tokio::spawn(async move { drop(served.await) })
+            let server = server::serve(listener, self.tls.clone(), ServerLimits::default(), stop.clone(), handler);
+            tokio::spawn(async move { drop(server.await) })
         };
-        Listening {
+        CallbackListener {
             servers: listeners.into_iter().map(serve).collect(),
             stop: stop.clone(),
             _lock: lock,
         }
     }
 
-    /// Sends what is left of the last page, and closes the port.
+    /// Sends the rest of the last page, and closes the port.
     pub async fn close(self) {
-        if let Some(Listening { servers, stop, _lock }) = self.listening {
+        if let Some(CallbackListener { servers, stop, _lock }) = self.listener {
             stop.cancel();
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, futures_util::future::join_all(servers)).await;
         }
     }
 }
 
-/// The callback and the style of its page. Nothing else is answered here.
-fn is_for_browsers(path: &str, prefix: &str) -> bool {
+/// Whether this is the path of a callback, or of the style sheet of its page. Any other request gets 503.
+fn is_callback_path(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|path| path.starts_with("/upstream/callback/") || path == "/assets/style.css")
 }
 
-/// `None`: another command listens.
+/// Takes the lock of the command that listens. `None`: another command holds it.
 fn try_lock(dir: &Path) -> Result<Option<File>, Failure> {
     let path = dir.join(LOCK_FILE);
     let broken = |error: std::io::Error| Failure::Broken(format!("{} cannot be used: {error}", path.display()));
@@ -142,8 +142,8 @@ fn try_lock(dir: &Path) -> Result<Option<File>, Failure> {
     }
 }
 
-/// Binds all addresses. All but the first may be missing on this machine. A port is not shared with a
-/// gateway, whose clients would get no answer here.
+/// Binds all addresses. Each of them but the first may be missing on this machine. The port is not shared
+/// with a gateway: requests of its clients would arrive here and get 503.
 fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, std::io::Error)> {
     let mut listeners = Vec::new();
     for (i, address) in addresses.iter().enumerate() {

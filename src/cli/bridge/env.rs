@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::cli::bridge::command_context::CommandContext;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::place::Place;
 use crate::cli::grants::print_json;
 use crate::cli::terminal::print_stdout;
 use crate::cli::{data_dir, local_keys};
@@ -13,23 +13,23 @@ use crate::config::validate::Validated;
 use crate::token::local_key::LocalKeyKind;
 
 /// Runs `env`: shell lines with the base URLs of the adapters. The adapter key is in the path, because
-/// these programs let nobody set another credential.
+/// these programs have no setting for another credential.
 ///
 /// # Errors
 /// If the gateway is not for this machine alone, or its keys cannot be read.
-pub fn env(place: &Place) -> Result<(), Failure> {
-    let validated = place.load()?;
+pub fn env(context: &CommandContext) -> Result<(), Failure> {
+    let validated = context.load()?;
     let dir = dir(&validated)?;
     let key = local_keys::read_or_create(&dir, LocalKeyKind::Adapter)?;
     let base = format!("{}/k/{}", validated.start.urls.public_url(), key.expose());
     let (openai, anthropic) = (format!("{base}/openai/v1"), format!("{base}/anthropic"));
-    if place.json {
+    if context.json {
         return Ok(print_json(&json!({ "OPENAI_BASE_URL": openai, "ANTHROPIC_BASE_URL": anthropic }))?);
     }
     let lines = format!(
         "export OPENAI_BASE_URL={}\nexport ANTHROPIC_BASE_URL={}\n",
-        quoted(&openai),
-        quoted(&anthropic)
+        shell_quote(&openai),
+        shell_quote(&anthropic)
     );
     Ok(print_stdout(&lines)?)
 }
@@ -38,8 +38,8 @@ pub fn env(place: &Place) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If the gateway is not for this machine alone, or a file cannot be written.
-pub fn rotate(place: &Place) -> Result<(), Failure> {
-    let validated = place.load()?;
+pub fn rotate(context: &CommandContext) -> Result<(), Failure> {
+    let validated = context.load()?;
     let dir = dir(&validated)?;
     for kind in local_keys::KINDS {
         local_keys::rotate(&dir, kind).map_err(Failure::Broken)?;
@@ -48,7 +48,7 @@ pub fn rotate(place: &Place) -> Result<(), Failure> {
         .map(|kind| local_keys::path(&dir, kind).display().to_string())
         .to_vec();
     let running = data_dir::is_locked(&dir);
-    if place.json {
+    if context.json {
         return Ok(print_json(&json!({ "rotated": paths, "gateway_runs": running }))?);
     }
     let note = if running {
@@ -59,7 +59,7 @@ pub fn rotate(place: &Place) -> Result<(), Failure> {
     Ok(print_stdout(&format!("new keys   {}{note}", paths.join(", ")))?)
 }
 
-/// The data directory of a gateway that takes local keys.
+/// The data directory of a gateway that accepts local keys.
 fn dir(validated: &Validated) -> Result<PathBuf, Failure> {
     let urls = &validated.start.urls;
     if !urls.is_loopback() {
@@ -73,8 +73,8 @@ fn dir(validated: &Validated) -> Result<PathBuf, Failure> {
     Ok(dir.clone())
 }
 
-/// A word of a POSIX shell.
-fn quoted(text: &str) -> String {
+/// Quotes a text as one word of a POSIX shell.
+fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
@@ -82,6 +82,6 @@ fn quoted(text: &str) -> String {
 mod tests {
     #[test]
     fn a_quoted_word_cannot_end_early() {
-        assert_eq!(super::quoted("http://a/$(x)'; y"), r"'http://a/$(x)'\''; y'");
+        assert_eq!(super::shell_quote("http://a/$(x)'; y"), r"'http://a/$(x)'\''; y'");
     }
 }

@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked, and its exit code.
+//! The failures of commands, and their exit codes.
 
 use std::process::ExitCode;
 
@@ -14,14 +14,14 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The text.
+    /// The text for a person.
     pub fn text(&self) -> &str {
         match self {
             Self::Act(text) | Self::Broken(text) => text,
         }
     }
 
-    /// The exit code of the process.
+    /// The exit code of the process: 1 or 2.
     pub fn code(&self) -> u8 {
         match self {
             Self::Act(_) => 1,

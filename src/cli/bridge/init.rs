@@ -7,8 +7,8 @@ use tokio::runtime::Builder;
 
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
+use crate::cli::bridge::command_context::CommandContext;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::place::Place;
 use crate::cli::grants::print_json;
 use crate::cli::storage::Storage;
 use crate::cli::terminal::print_stdout;
@@ -20,8 +20,8 @@ use crate::config::validate::Validated;
 const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// What `init` did.
-struct Created {
+/// What `init` created, and the generated password.
+struct InitResult {
     file: bool,
     data_dir: bool,
     keys: bool,
@@ -32,11 +32,11 @@ struct Created {
 ///
 /// # Errors
 /// If a file or directory cannot be created, or an existing configuration file is wrong.
-pub fn run(username: Option<&str>, place: &Place) -> Result<(), Failure> {
+pub fn run(username: Option<&str>, context: &CommandContext) -> Result<(), Failure> {
     let user = username.unwrap_or("gateway");
-    let text = template(place);
-    let file = config_file::create(&place.config, &text).map_err(Failure::Broken)?;
-    let validated = place.load()?;
+    let text = template(context);
+    let file = config_file::create(&context.config, &text).map_err(Failure::Broken)?;
+    let validated = context.load()?;
     let (dir, storage) = (&validated.start.data_dir, Storage::of(&validated));
     let (had_dir, had_keys) = (dir.exists(), storage.load_keys()?.is_some());
     create_keys(&validated)?;
@@ -48,13 +48,13 @@ pub fn run(username: Option<&str>, place: &Place) -> Result<(), Failure> {
     } else {
         None
     };
-    let created = Created {
+    let created = InitResult {
         file,
         data_dir: !had_dir,
         keys: !had_keys,
         password,
     };
-    report(place, &validated, user, &created)
+    report(context, &validated, user, &created)
 }
 
 /// Creates the data directory and the keys, if they are missing.
@@ -67,7 +67,8 @@ pub fn create_keys(validated: &Validated) -> Result<(), Failure> {
     let storage = Storage::of(validated);
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Broken(error.to_string()))?;
-    // The lock: two first commands would create two key rings. A gateway that runs has its keys.
+    // Without the lock, two commands that run at the same time would create two key rings. A gateway
+    // that runs has its keys.
     for attempt in 1..=LOCK_ATTEMPTS {
         if storage.load_keys()?.is_some() {
             break;
@@ -81,15 +82,15 @@ pub fn create_keys(validated: &Validated) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report(place: &Place, validated: &Validated, user: &str, created: &Created) -> Result<(), Failure> {
-    let Created {
+fn report(context: &CommandContext, validated: &Validated, user: &str, created: &InitResult) -> Result<(), Failure> {
+    let InitResult {
         file,
         data_dir: dir,
         keys,
         password,
     } = created;
-    let (config, data) = (place.config.display(), validated.start.data_dir.display());
-    if place.json {
+    let (config, data) = (context.config.display(), validated.start.data_dir.display());
+    if context.json {
         let password = password.as_ref().map(Secret::expose);
         let value = json!({
             "config": config.to_string(), "config_created": file, "data_dir": data.to_string(), "data_dir_created": dir,
@@ -97,7 +98,7 @@ fn report(place: &Place, validated: &Validated, user: &str, created: &Created) -
         });
         return Ok(print_json(&value)?);
     }
-    let word = |created: bool| if created { "created" } else { "exists, not changed" };
+    let outcome = |created: bool| if created { "created" } else { "exists, not changed" };
     let password_lines = match password {
         Some(password) => format!(
             "user           {user}\npassword       {}\n               It is shown only now: OAuth clients ask for it when you connect them.",
@@ -108,20 +109,20 @@ fn report(place: &Place, validated: &Validated, user: &str, created: &Created) -
     let out = format!(
         "configuration  {config}: {}\ndata           {data}: {}\nkeys           {}\n{password_lines}\n\n\
          Next: mcp-oauth-gateway add NAME URL, then mcp-oauth-gateway start\n",
-        word(*file),
-        word(*dir),
-        word(*keys),
+        outcome(*file),
+        outcome(*dir),
+        outcome(*keys),
     );
     Ok(print_stdout(&out)?)
 }
 
-/// The text of a new configuration file.
-fn template(place: &Place) -> String {
-    let data_line = match &place.data_dir {
-        Some(dir) if Some(dir.as_path()) == place.config.parent() => "data_dir = \".\"\n".to_owned(),
+/// The text of a new configuration file, with the data directory of the flags.
+fn template(context: &CommandContext) -> String {
+    let data_line = match &context.data_dir {
+        Some(dir) if Some(dir.as_path()) == context.config.parent() => "data_dir = \".\"\n".to_owned(),
         Some(dir) => {
             let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-            format!("data_dir = {}\n", edit::quoted(&absolute.to_string_lossy()))
+            format!("data_dir = {}\n", edit::toml_string(&absolute.to_string_lossy()))
         }
         None => "# data_dir = \"~/.local/share/mcp-oauth-gateway\"\n".to_owned(),
     };

@@ -1,9 +1,9 @@
-//! `list`: the configured services. It asks no store and no upstream.
+//! `list`: the configured services. It reads only the configuration file.
 
 use serde_json::json;
 
+use crate::cli::bridge::command_context::CommandContext;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::place::Place;
 use crate::cli::grants::print_json;
 use crate::cli::table::{self, cell};
 use crate::config::choices::access_word;
@@ -13,11 +13,11 @@ use crate::config::upstream;
 ///
 /// # Errors
 /// If the configuration file cannot be read or is wrong.
-pub fn run(place: &Place) -> Result<(), Failure> {
-    let validated = place.load()?;
+pub fn run(context: &CommandContext) -> Result<(), Failure> {
+    let validated = context.load()?;
     let services = &validated.config.services;
     let urls = &validated.start.urls;
-    if place.json {
+    if context.json {
         for service in services {
             print_json(&json!({
                 "name": service.name,

@@ -1,19 +1,19 @@
-//! The commands that set up the gateway on one's own machine.
+//! The commands of the local bridge: a gateway on the user's own machine.
 
 pub mod add;
 pub mod browser;
 pub mod browser_wait;
 pub mod callback;
+pub mod command_context;
 pub mod confirm;
 pub mod env;
 pub mod failure;
 pub mod init;
 pub mod list;
-pub mod local;
+pub mod local_gateway;
 pub mod login;
 pub mod outcome;
-pub mod pasted;
-pub mod place;
+pub mod pasted_response;
 pub mod rejection;
 pub mod revoke;
 pub mod sign_in;
@@ -23,16 +23,16 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::cli::bridge::command_context::CommandContext;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::place::Place;
 use crate::cli::grants::print_json;
 use crate::cli::terminal::print_stderr;
-use crate::config::bridge_flags::{Bridge, LocalKey, PlaceFlags};
+use crate::config::bridge_flags::{Bridge, CommonFlags, LocalKey};
 
 /// Runs a command. Prints its failure, with `--json` also as JSON.
 pub fn run(command: &Bridge) -> ExitCode {
-    let flags = place_flags(command);
-    let result = Place::of(flags).and_then(|place| dispatch(command, &place));
+    let flags = common_flags(command);
+    let result = CommandContext::from_flags(flags).and_then(|context| dispatch(command, &context));
     let Err(failure) = result else { return ExitCode::SUCCESS };
     if flags.json {
         let _ = print_json(&json!({ "error": failure.text(), "exit": failure.code() }));
@@ -41,36 +41,36 @@ pub fn run(command: &Bridge) -> ExitCode {
     ExitCode::from(&failure)
 }
 
-fn dispatch(command: &Bridge, place: &Place) -> Result<(), Failure> {
+fn dispatch(command: &Bridge, context: &CommandContext) -> Result<(), Failure> {
     match command {
-        Bridge::Init { username, .. } => init::run(username.as_deref(), place),
-        Bridge::Add(flags) => add::run(flags, place),
-        Bridge::Login { name, login, key, .. } => login::login(name, login, *key, place),
-        Bridge::Logout { name, .. } => login::logout(name, place),
-        Bridge::List { .. } => list::run(place),
-        Bridge::Status { .. } => status::run(place),
-        Bridge::Remove { name, yes, .. } => login::remove(name, *yes, place),
-        Bridge::Refresh { name, login, .. } => login::refresh(name, login, place),
-        Bridge::Env { .. } => env::env(place),
+        Bridge::Init { username, .. } => init::run(username.as_deref(), context),
+        Bridge::Add(flags) => add::run(flags, context),
+        Bridge::Login { name, login, key, .. } => login::login(name, login, *key, context),
+        Bridge::Logout { name, .. } => login::logout(name, context),
+        Bridge::List { .. } => list::run(context),
+        Bridge::Status { .. } => status::run(context),
+        Bridge::Remove { name, yes, .. } => login::remove(name, *yes, context),
+        Bridge::Refresh { name, login, .. } => login::refresh(name, login, context),
+        Bridge::Env { .. } => env::env(context),
         Bridge::LocalKey {
             action: LocalKey::Rotate { .. },
-        } => env::rotate(place),
+        } => env::rotate(context),
     }
 }
 
-fn place_flags(command: &Bridge) -> &PlaceFlags {
+fn common_flags(command: &Bridge) -> &CommonFlags {
     match command {
-        Bridge::Add(flags) => &flags.place,
-        Bridge::Init { place, .. }
-        | Bridge::Login { place, .. }
-        | Bridge::Logout { place, .. }
-        | Bridge::List { place }
-        | Bridge::Status { place }
-        | Bridge::Remove { place, .. }
-        | Bridge::Refresh { place, .. }
-        | Bridge::Env { place }
+        Bridge::Add(flags) => &flags.common,
+        Bridge::Init { common, .. }
+        | Bridge::Login { common, .. }
+        | Bridge::Logout { common, .. }
+        | Bridge::List { common }
+        | Bridge::Status { common }
+        | Bridge::Remove { common, .. }
+        | Bridge::Refresh { common, .. }
+        | Bridge::Env { common }
         | Bridge::LocalKey {
-            action: LocalKey::Rotate { place },
-        } => place,
+            action: LocalKey::Rotate { common },
+        } => common,
     }
 }

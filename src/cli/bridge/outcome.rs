@@ -1,4 +1,4 @@
-//! What a sign-in led to, and whether the running gateway knows it.
+//! Reports the result of a sign-in, and whether the running gateway uses it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,27 +7,27 @@ use serde_json::{Value, json};
 
 use crate::app::runtime_config::ActiveService;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::local::Local;
+use crate::cli::bridge::local_gateway::LocalGateway;
 use crate::cli::data_dir;
 use crate::cli::grants::print_json;
 use crate::cli::reload_request::{self, ReloadAnswer};
 use crate::cli::table::printable;
 use crate::cli::terminal::print_stdout;
 
-/// What the gateway does with a changed configuration.
+/// The response of the gateway to a changed configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GatewayState {
-    /// It does not run.
+pub enum ReloadOutcome {
+    /// No gateway runs.
     Stopped,
-    /// It runs, with the new configuration.
+    /// The gateway uses the new configuration.
     Reloaded,
-    /// It runs, and keeps the old configuration, for this reason.
+    /// The gateway still uses the old configuration, for this reason.
     Refused(String),
-    /// It runs, and did not answer.
+    /// The gateway runs, and did not answer.
     Silent,
 }
 
-impl GatewayState {
+impl ReloadOutcome {
     /// Asks the running gateway of this data directory to use the new configuration.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl GatewayState {
         })
     }
 
-    /// For scripts.
+    /// The members for scripts.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Stopped => json!({ "gateway": "stopped" }),
@@ -54,7 +54,7 @@ impl GatewayState {
         }
     }
 
-    /// For a person.
+    /// The text for a person.
     pub fn text(&self) -> String {
         match self {
             Self::Stopped => "the gateway does not run; start it: mcp-oauth-gateway start".to_owned(),
@@ -67,8 +67,8 @@ impl GatewayState {
     }
 }
 
-/// Joins the members of two JSON objects.
-pub fn joined(mut one: Value, other: Value) -> Value {
+/// Merges the members of two JSON objects. A member of the second replaces one of the same name.
+pub fn merge_objects(mut one: Value, other: Value) -> Value {
     if let (Some(members), Value::Object(more)) = (one.as_object_mut(), other) {
         members.extend(more);
     }
@@ -78,18 +78,18 @@ pub fn joined(mut one: Value, other: Value) -> Value {
 /// Reports a service with a new credential.
 ///
 /// # Errors
-/// If the store or the running gateway cannot be asked, or the output cannot be written.
-pub async fn report(local: &Local, active: &Arc<ActiveService>, as_json: bool) -> Result<(), Failure> {
+/// If the store cannot be read, the request to the gateway cannot be written, or the output fails.
+pub async fn report(local: &LocalGateway, active: &Arc<ActiveService>, as_json: bool) -> Result<(), Failure> {
     let stored = local.app.stored.report(active).await;
     let stored = stored.map_err(|error| Failure::Broken(error.to_string()))?;
-    let gateway = GatewayState::after_change(&local.validated.start.data_dir).map_err(Failure::Broken)?;
+    let gateway = ReloadOutcome::after_change(&local.validated.start.data_dir).map_err(Failure::Broken)?;
     let (name, address) = (&active.service.name, local.app.urls().service_url(&active.service));
     if as_json {
         let value = json!({
             "service": name, "address": address, "issuer": stored.issuer, "scopes": stored.scopes,
             "api_key": stored.is_api_key, "refreshable": stored.is_refreshable, "expires": stored.ends,
         });
-        return Ok(print_json(&joined(value, gateway.to_json()))?);
+        return Ok(print_json(&merge_objects(value, gateway.to_json()))?);
     }
     let credential = match (&stored.issuer, stored.scopes.as_deref().unwrap_or_default()) {
         (Some(issuer), "") => format!("signed in at {}", printable(issuer)),

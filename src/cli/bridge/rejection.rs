@@ -1,4 +1,4 @@
-//! What a refusal of the use cases means to the user of a command.
+//! Turns refusals of the use cases into failures of a command.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::app::error::{Rejection, SetupFault};
 use crate::app::runtime_config::ActiveService;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::local::Local;
+use crate::cli::bridge::local_gateway::LocalGateway;
 use crate::cli::check;
 use crate::cli::table::printable;
 use crate::service::Upstream;
 
-/// A refusal as a failure of the command.
+/// The failure of a command for a refusal.
 pub fn failure(rejection: &Rejection) -> Failure {
     let text = printable(&rejection.to_string());
     if rejection.retry_after().is_some() {
@@ -21,8 +21,8 @@ pub fn failure(rejection: &Rejection) -> Failure {
     }
 }
 
-/// As [`failure`], for a failed discovery or registration: with every step, and what to do.
-pub async fn explained(local: &Local, active: &Arc<ActiveService>, rejection: &Rejection) -> Failure {
+/// The failure of a command for a failed discovery or registration: with every step, and what to do.
+pub async fn discovery_failure(local: &LocalGateway, active: &Arc<ActiveService>, rejection: &Rejection) -> Failure {
     let fault = if let Rejection::UpstreamSetup { fault, .. } = rejection {
         Some(*fault)
     } else {
@@ -43,7 +43,7 @@ pub async fn explained(local: &Local, active: &Arc<ActiveService>, rejection: &R
         return failure;
     }
     let mut steps = String::new();
-    check::found(&local.http, &active.service, &settings.auth_server, &mut steps).await;
+    check::report_discovery(&local.http, &active.service, &settings.auth_server, &mut steps).await;
     let mut text = failure.text().to_owned();
     if steps.contains(": 200, without a challenge") {
         let table = "access = \"public\" and upstream = \"none\"";

@@ -1,38 +1,38 @@
-//! Revokes what is stored, and says what could not be revoked.
+//! Revokes stored credentials, and reports what could not be revoked.
 
 use serde_json::{Value, json};
 
 use crate::app::runtime_config::ActiveService;
 use crate::app::stored::revoke::RevocationOutcome;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::local::Local;
+use crate::cli::bridge::local_gateway::LocalGateway;
 use crate::cli::table::printable;
 use crate::cli::terminal::print_stderr;
 use crate::flow::stored_credential::{StoredCredential, StoredCredentialRecord};
 use crate::flow::stored_token::OAuthCredential;
 
-/// What became of a credential.
+/// The result of removing a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// There was none.
+    /// No credential was stored.
     Nothing,
-    /// An API key was forgotten. It is valid at the upstream until it is deleted there.
+    /// An API key was removed. It is valid at the upstream until it is deleted there.
     ApiKey,
-    /// Tokens were forgotten; this came of their revocation.
+    /// Tokens were removed, with this result of their revocation.
     Tokens(RevocationOutcome),
 }
 
 impl Removal {
-    /// What happened, for a person.
+    /// The text for a person.
     pub fn text(&self) -> String {
         match self {
             Self::Nothing => "no credential was stored".to_owned(),
-            Self::ApiKey => "the API key is forgotten here; delete it at the upstream if nobody else uses it".to_owned(),
+            Self::ApiKey => "the API key is removed here; delete it at the upstream if no other program uses it".to_owned(),
             Self::Tokens(outcome) => outcome_text(outcome),
         }
     }
 
-    /// What happened, for scripts: whether the upstream revoked the tokens, and why not.
+    /// The members for scripts: whether the upstream revoked the tokens, and why not.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Nothing => json!({ "credential": null, "revoked": false }),
@@ -55,7 +55,7 @@ fn outcome_text(outcome: &RevocationOutcome) -> String {
     match outcome {
         RevocationOutcome::Revoked => "the upstream has revoked the tokens".to_owned(),
         RevocationOutcome::NotOffered => {
-            "the upstream offers no revocation: its tokens are forgotten here, and end by themselves".to_owned()
+            "the upstream offers no revocation: its tokens are removed here, and valid until they expire".to_owned()
         }
         RevocationOutcome::Failed(reason) => format!(
             "the upstream did not revoke the tokens ({}): remove the gateway's access there",
@@ -64,26 +64,26 @@ fn outcome_text(outcome: &RevocationOutcome) -> String {
     }
 }
 
-/// Revokes the credential of a service at the upstream, and then forgets it.
+/// Revokes the credential of a service at the upstream, and then removes it from the store.
 ///
 /// # Errors
 /// If the store fails.
-pub async fn revoke_and_remove(local: &Local, active: &ActiveService) -> Result<Removal, Failure> {
+pub async fn revoke_and_remove(local: &LocalGateway, active: &ActiveService) -> Result<Removal, Failure> {
     let (stored, name) = (&local.app.stored, &active.service.name);
     let broken = |error: crate::store::StoreError| Failure::Broken(error.to_string());
     let record = stored.read(name).await.map_err(broken)?;
-    let known = record
+    let current = record
         .as_ref()
         .map(StoredCredentialRecord::credential)
         .and_then(StoredCredential::oauth);
-    let mut outcome = match known {
+    let mut outcome = match current {
         Some(oauth) => Some(stored.revoke(active, oauth).await),
         None => None,
     };
     let removed = stored.remove(name).await.map_err(broken)?;
     let last = removed.as_ref().and_then(StoredCredential::oauth);
-    // A running gateway may have refreshed meanwhile.
-    if let Some(last) = last.filter(|last| known.is_none_or(|known| known.tokens != last.tokens)) {
+    // A running gateway may have refreshed the tokens since they were read.
+    if let Some(last) = last.filter(|last| current.is_none_or(|current| current.tokens != last.tokens)) {
         outcome = Some(stored.revoke(active, last).await);
     }
     Ok(match (outcome, removed) {
@@ -93,10 +93,10 @@ pub async fn revoke_and_remove(local: &Local, active: &ActiveService) -> Result<
     })
 }
 
-/// Revokes the tokens that others replaced, and says so if that fails.
-pub async fn report_revocation(local: &Local, active: &ActiveService, oauth: &OAuthCredential) {
+/// Revokes tokens that a new credential replaced. Prints a note if that fails.
+pub async fn report_revocation(local: &LocalGateway, active: &ActiveService, oauth: &OAuthCredential) {
     let outcome = local.app.stored.revoke(active, oauth).await;
     if outcome != RevocationOutcome::Revoked {
-        print_stderr(format_args!("the tokens before: {}", outcome_text(&outcome)));
+        print_stderr(format_args!("the previous tokens: {}", outcome_text(&outcome)));
     }
 }

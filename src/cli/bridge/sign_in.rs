@@ -1,4 +1,4 @@
-//! A sign-in at an upstream, from the terminal: by the device flow, a browser, or a pasted answer.
+//! A sign-in at an upstream, from the terminal: by the device flow, a browser, or a pasted response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::app::runtime_config::ActiveService;
 use crate::app::stored_logins::LoginHandle;
 use crate::cli::bridge::browser_wait::BrowserWait;
-use crate::cli::bridge::callback::Receiver;
+use crate::cli::bridge::callback::CallbackReceiver;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::local::Local;
+use crate::cli::bridge::local_gateway::LocalGateway;
 use crate::cli::bridge::{browser, rejection};
 use crate::cli::grants::print_json;
 use crate::cli::table::printable;
@@ -29,9 +29,9 @@ pub struct SignIn<'a> {
     pub json: bool,
 }
 
-/// The tokens of a sign-in. The page in the browser waits until its result is noted.
+/// The tokens of a sign-in. The page in the browser waits until [`SignedInUpstream::close`].
 pub struct SignedInUpstream {
-    /// What is to be stored.
+    /// The credential to store.
     pub credential: OAuthCredential,
     page: Option<WaitingPage>,
 }
@@ -39,12 +39,12 @@ pub struct SignedInUpstream {
 /// A browser that shows the callback's page.
 struct WaitingPage {
     handle: LoginHandle,
-    receiver: Receiver,
+    receiver: CallbackReceiver,
 }
 
 impl SignedInUpstream {
-    /// Tells the page in the browser how it ended, and why it failed, if it did.
-    pub async fn close(self, local: &Local, failure: Option<&str>) {
+    /// Reports the result to the page in the browser. `failure` is the reason of a failure.
+    pub async fn close(self, local: &LocalGateway, failure: Option<&str>) {
         if let Some(page) = self.page {
             page.close(local, failure).await;
         }
@@ -52,8 +52,8 @@ impl SignedInUpstream {
 }
 
 impl WaitingPage {
-    async fn close(self, local: &Local, failure: Option<&str>) {
-        // If the note fails, the page says that the terminal knows more.
+    async fn close(self, local: &LocalGateway, failure: Option<&str>) {
+        // If this fails, the page refers the user to the terminal.
         let _ = match failure {
             None => local.app.stored_logins.note_done(&self.handle).await,
             Some(reason) => local.app.stored_logins.note_failed(&self.handle, reason).await,
@@ -66,11 +66,11 @@ impl SignIn<'_> {
     /// Signs the user in at the upstream of a service.
     ///
     /// # Errors
-    /// If the upstream cannot be used, or the user denies or does not come in time.
-    pub async fn run(self, local: &Local, active: &Arc<ActiveService>) -> Result<SignedInUpstream, Failure> {
+    /// If the upstream cannot be used, the user denies, or the time is over.
+    pub async fn run(self, local: &LocalGateway, active: &Arc<ActiveService>) -> Result<SignedInUpstream, Failure> {
         let server = match local.app.stored_logins.server(&local.http, active).await {
             Ok(server) => server,
-            Err(error) => return Err(rejection::explained(local, active, &error).await),
+            Err(error) => return Err(rejection::discovery_failure(local, active, &error).await),
         };
         if server.device_authorization_endpoint.is_some() && !self.flags.no_device {
             match local.app.stored_logins.device_codes(&local.http, active, &server).await {
@@ -86,7 +86,7 @@ impl SignIn<'_> {
 
     async fn by_device(
         self,
-        local: &Local,
+        local: &LocalGateway,
         active: &Arc<ActiveService>,
         server: &AuthServer,
         codes: &DeviceAuthorization,
@@ -103,22 +103,22 @@ impl SignIn<'_> {
             ));
         }
         if !self.flags.no_browser {
-            open(page.as_str());
+            open_browser(page.as_str());
         }
-        let login = local.app.stored_logins.await_device(&local.http, active, server, codes);
+        let login = local.app.stored_logins.poll_device(&local.http, active, server, codes);
         match tokio::time::timeout(self.timeout(), login).await {
             Ok(Ok(credential)) => Ok(SignedInUpstream { credential, page: None }),
             Ok(Err(error)) => Err(Failure::Act(format!("{}\n  run the command again", printable(&error.to_string())))),
-            Err(_) => Err(self.late()),
+            Err(_) => Err(self.timeout_failure()),
         }
     }
 
-    async fn by_browser(self, local: &Local, active: &Arc<ActiveService>, server: &AuthServer) -> Result<SignedInUpstream, Failure> {
-        let (logins, mut receiver) = (&local.app.stored_logins, Receiver::new(local)?);
+    async fn by_browser(self, local: &LocalGateway, active: &Arc<ActiveService>, server: &AuthServer) -> Result<SignedInUpstream, Failure> {
+        let (logins, mut receiver) = (&local.app.stored_logins, CallbackReceiver::new(local)?);
         let started = logins.start(active, server, self.flags.timeout).await;
         let started = started.map_err(|error| rejection::failure(&error))?;
         receiver.ensure(local)?;
-        self.show(&started.url)?;
+        self.open_authorization_url(&started.url)?;
         let mut wait = BrowserWait {
             local,
             service: &active.service.name,
@@ -126,9 +126,9 @@ impl SignIn<'_> {
             receiver: &mut receiver,
             reads_input: self.flags.no_browser,
         };
-        let arrived = tokio::time::timeout(self.timeout(), wait.until_code()).await;
-        if let Err(failure) = arrived.unwrap_or_else(|_| Err(self.late())) {
-            // A late callback fails.
+        let result = tokio::time::timeout(self.timeout(), wait.wait_for_code()).await;
+        if let Err(failure) = result.unwrap_or_else(|_| Err(self.timeout_failure())) {
+            // A callback that arrives later is refused.
             let _ = logins.cancel(&started.handle).await;
             receiver.close().await;
             return Err(failure);
@@ -147,8 +147,8 @@ impl SignIn<'_> {
         }
     }
 
-    /// Shows the URL, and opens it in a browser.
-    fn show(self, url: &str) -> Result<(), Failure> {
+    /// Prints the authorization URL, and opens it in a browser.
+    fn open_authorization_url(self, url: &str) -> Result<(), Failure> {
         match (self.json, self.flags.no_browser) {
             (true, _) => print_json(&json!({ "open": url }))?,
             (false, true) => print_stdout(&format!(
@@ -157,7 +157,7 @@ impl SignIn<'_> {
             (false, false) => print_stderr(format_args!("Sign in with the browser that opens now, or open:\n  {url}")),
         }
         if !self.flags.no_browser {
-            open(url);
+            open_browser(url);
         }
         Ok(())
     }
@@ -166,15 +166,15 @@ impl SignIn<'_> {
         Duration::from_secs(self.flags.timeout)
     }
 
-    fn late(self) -> Failure {
+    fn timeout_failure(self) -> Failure {
         let seconds = self.flags.timeout;
         Failure::Act(format!(
-            "nobody signed in within {seconds} seconds\n  run the command again; --timeout gives more time"
+            "there was no sign-in within {seconds} seconds\n  run the command again; --timeout gives more time"
         ))
     }
 }
 
-fn open(url: &str) {
+fn open_browser(url: &str) {
     if let Err(error) = browser::open(url) {
         print_stderr(format_args!("no browser was opened ({error}); open the address yourself"));
     }

@@ -1,12 +1,12 @@
-//! `status`: what is true now. It asks the store and the running gateway, and no upstream.
+//! `status`: the state of the gateway and of each stored credential. It asks no upstream.
 
 use serde_json::{Value, json};
 
 use crate::app::stored::records::{CredentialReport, CredentialState};
 use crate::base::time::{Clock, UnixTime};
+use crate::cli::bridge::command_context::CommandContext;
 use crate::cli::bridge::failure::Failure;
-use crate::cli::bridge::local::Local;
-use crate::cli::bridge::place::Place;
+use crate::cli::bridge::local_gateway::LocalGateway;
 use crate::cli::grants::print_json;
 use crate::cli::healthcheck;
 use crate::cli::table::{self, cell};
@@ -18,8 +18,8 @@ use crate::service::Upstream;
 ///
 /// # Errors
 /// If the file or the store cannot be read, or a service needs a sign-in.
-pub fn run(place: &Place) -> Result<(), Failure> {
-    let local = Local::open(place.load()?)?;
+pub fn run(context: &CommandContext) -> Result<(), Failure> {
+    let local = LocalGateway::open(context.load()?)?;
     let gateway = gateway(&local);
     let config = local.app.config();
     let stored = config
@@ -32,11 +32,11 @@ pub fn run(place: &Place) -> Result<(), Failure> {
         let report = report.map_err(Failure::from)?;
         let name = &active.service.name;
         let pins = local.block_on(local.app.approvals.admin().pins(name)).map_err(Failure::from)?;
-        let tools = pins.as_ref().map(Tools::of);
-        if needs_person(&report) {
+        let tools = pins.as_ref().map(ToolCounts::of);
+        if needs_login(&report) {
             waiting.push(name.clone());
         }
-        if place.json {
+        if context.json {
             print_json(&to_json(name, &report, tools))?;
         } else {
             rows.push(row(name, &report, tools));
@@ -46,8 +46,8 @@ pub fn run(place: &Place) -> Result<(), Failure> {
     let now = Clock::System.now();
     let undecided = approvals.iter().filter(|approval| approval.is_undecided(now)).count();
     let address = local.app.urls().public_url();
-    if place.json {
-        print_json(&json!({ "gateway": gateway.word(), "address": address, "approvals_waiting": undecided }))?;
+    if context.json {
+        print_json(&json!({ "gateway": gateway.as_str(), "address": address, "approvals_waiting": undecided }))?;
     } else {
         let waiting = match undecided {
             0 => String::new(),
@@ -67,16 +67,16 @@ pub fn run(place: &Place) -> Result<(), Failure> {
     }
 }
 
-/// What the gateway saw of a service's tools when it listed them last. It lists them only where the
-/// service has a tool policy.
+/// The tools of a service when the gateway last listed them. It lists them only where the service has a
+/// tool policy.
 #[derive(Clone, Copy, Debug)]
-struct Tools {
+struct ToolCounts {
     count: usize,
-    /// How many are new or changed, and wait for a person.
+    /// The number of new or changed tools that wait for a person.
     to_approve: usize,
 }
 
-impl Tools {
+impl ToolCounts {
     fn of(pins: &Pinned) -> Self {
         let waits = |pin: &&ToolPin| pin.is_quarantined || pin.candidate.is_some() || pin.pinned.is_none();
         Self {
@@ -88,14 +88,14 @@ impl Tools {
 
 /// Whether the gateway of this data directory runs.
 #[derive(Clone, Copy, Debug)]
-enum Gateway {
+enum GatewayStatus {
     Ready,
     NotReady,
     Stopped,
 }
 
-impl Gateway {
-    fn word(self) -> &'static str {
+impl GatewayStatus {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::NotReady => "not ready",
@@ -112,25 +112,25 @@ impl Gateway {
     }
 }
 
-fn gateway(local: &Local) -> Gateway {
+fn gateway(local: &LocalGateway) -> GatewayStatus {
     if !local.is_gateway_running() {
-        return Gateway::Stopped;
+        return GatewayStatus::Stopped;
     }
     match healthcheck::ask_listeners(&local.validated.start.listen) {
-        Ok(()) => Gateway::Ready,
-        Err(_) => Gateway::NotReady,
+        Ok(()) => GatewayStatus::Ready,
+        Err(_) => GatewayStatus::NotReady,
     }
 }
 
-fn needs_person(report: &CredentialReport) -> bool {
+fn needs_login(report: &CredentialReport) -> bool {
     match report.state {
         CredentialState::NotSignedIn | CredentialState::OtherUpstream | CredentialState::NeedsLogin => true,
         CredentialState::Usable | CredentialState::Failing => false,
     }
 }
 
-/// The state in a word. A credential that was not tried lately is only said to be stored.
-fn word(report: &CredentialReport) -> &'static str {
+/// The state for a person and for scripts. `stored` does not mean that the upstream still accepts it.
+fn state_text(report: &CredentialReport) -> &'static str {
     match report.state {
         CredentialState::NotSignedIn => "not signed in",
         CredentialState::OtherUpstream => "of another upstream",
@@ -146,14 +146,14 @@ fn has_ended(report: &CredentialReport) -> bool {
     report.ends.is_some_and(|end| end <= Clock::System.now())
 }
 
-fn row(name: &str, report: &CredentialReport, tools: Option<Tools>) -> [String; 6] {
+fn row(name: &str, report: &CredentialReport, tools: Option<ToolCounts>) -> [String; 6] {
     let time = |time: Option<UnixTime>, otherwise: &str| time.map_or_else(|| otherwise.to_owned(), UnixTime::to_rfc3339);
     let failure = report.last_failure.as_ref();
     let has_token = report.obtained_at.is_some() && !report.is_api_key;
     [
         name.to_owned(),
-        word(report).to_owned(),
-        time(report.ends, if has_token { "not said" } else { "-" }),
+        state_text(report).to_owned(),
+        time(report.ends, if has_token { "unknown" } else { "-" }),
         time(report.renewed_at, "never"),
         failure.map_or_else(
             || "none".to_owned(),
@@ -161,19 +161,19 @@ fn row(name: &str, report: &CredentialReport, tools: Option<Tools>) -> [String; 
         ),
         match tools {
             None => "not tried".to_owned(),
-            Some(Tools { count, to_approve: 0 }) => count.to_string(),
-            Some(Tools { count, to_approve }) => format!("{count}, {to_approve} to approve"),
+            Some(ToolCounts { count, to_approve: 0 }) => count.to_string(),
+            Some(ToolCounts { count, to_approve }) => format!("{count}, {to_approve} to approve"),
         },
     ]
 }
 
-/// Times are seconds since 1970.
-fn to_json(name: &str, report: &CredentialReport, tools: Option<Tools>) -> Value {
+/// The line for scripts. Times are seconds since 1970.
+fn to_json(name: &str, report: &CredentialReport, tools: Option<ToolCounts>) -> Value {
     let failure = report.last_failure.as_ref();
     json!({
         "service": name,
-        "state": word(report),
-        "needs_login": needs_person(report),
+        "state": state_text(report),
+        "needs_login": needs_login(report),
         "api_key": report.is_api_key,
         "issuer": report.issuer,
         "scopes": report.scopes,

@@ -1,18 +1,19 @@
-//! What a user pastes at the end of a sign-in: the address of the last page, its query, or a code.
+//! The text that a user pastes at the end of a sign-in: the address of the last page, its query, or a
+//! code.
 
 use crate::base::secret::Secret;
 
-/// A pasted answer.
+/// A pasted authorization response (RFC 6749 §4.1.2).
 #[derive(Debug, PartialEq, Eq)]
-pub enum Pasted {
+pub enum PastedResponse {
     /// A query with a code or an error. Its `state` and `iss` are checked.
     Query(Secret),
     /// A code alone.
     Code(Secret),
 }
 
-impl Pasted {
-    /// Reads one line. `None`: it has no code and no error.
+impl PastedResponse {
+    /// Parses one line. `None`: the line has no code and no error.
     pub fn parse(line: &str) -> Option<Self> {
         let text = line.trim().trim_matches(['"', '\'', '<', '>']);
         let is_query = |query: &str| query.split('&').any(|part| part.starts_with("code=") || part.starts_with("error="));
@@ -40,11 +41,11 @@ impl Pasted {
 
 #[cfg(test)]
 mod tests {
-    use super::Pasted::{self, Code, Query};
+    use super::PastedResponse::{self, Code, Query};
     use crate::base::secret::Secret;
 
     #[test]
-    fn an_address_a_query_and_a_code_are_told_apart() {
+    fn an_address_a_query_and_a_code_are_distinguished() {
         let query = |text: &str| Some(Query(Secret::from(text)));
         for (line, expected) in [
             (
@@ -64,7 +65,7 @@ mod tests {
             ("two words", None),
             ("\n", None),
         ] {
-            assert_eq!(Pasted::parse(line), expected, "{line:?}");
+            assert_eq!(PastedResponse::parse(line), expected, "{line:?}");
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Where the configuration file and the data of the commands are.
+//! The configuration file and the data directory of a command.
 
 use std::path::PathBuf;
 
 use crate::cli::bridge::failure::Failure;
 use crate::cli::{config_file, load_config};
-use crate::config::bridge_flags::PlaceFlags;
+use crate::config::bridge_flags::CommonFlags;
 use crate::config::flags::Serve;
 use crate::config::storage_flags::StorageFlags;
 use crate::config::store::StoreConfig;
 use crate::config::validate::Validated;
 
-/// Where the configuration file and the data are.
+/// The files of a command, and the form of its output.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct CommandContext {
     /// The configuration file, which may not exist.
     pub config: PathBuf,
     /// The data directory, if a flag names one.
@@ -21,12 +21,12 @@ pub struct Place {
     pub json: bool,
 }
 
-impl Place {
-    /// The place that the flags name, or the default one.
+impl CommandContext {
+    /// The files that the flags name, or the default files.
     ///
     /// # Errors
     /// If no flag names a file, and there is no home directory.
-    pub fn of(flags: &PlaceFlags) -> Result<Self, Failure> {
+    pub fn from_flags(flags: &CommonFlags) -> Result<Self, Failure> {
         let in_dir = flags.config_dir.as_ref().map(|dir| dir.join(config_file::FILE_NAME));
         let config = flags.config.clone().or(in_dir).or_else(config_file::default_path);
         let no_home = || "there is no home directory with a configuration file; name the file with --config FILE".to_owned();
@@ -60,10 +60,10 @@ impl Place {
         config_file::read(&self.config).map_err(Failure::Broken)
     }
 
-    /// As [`Place::load`], with a text that the file does not have yet.
+    /// Checks a text that is not yet in the configuration file, as [`CommandContext::load`] does.
     ///
     /// # Errors
-    /// As [`Place::load`].
+    /// If the text is wrong, or its store belongs to one process.
     pub fn load_text(&self, text: &str) -> Result<Validated, Failure> {
         let validated = load_config::load_text(&self.config, text, self.data_dir.as_ref())?;
         validated.check_features().map_err(|error| error.to_string())?;
@@ -72,16 +72,16 @@ impl Place {
             StoreConfig::Memory => "memory",
             StoreConfig::Stateless => "none",
         };
-        let what = format!("with store = {kind}, a credential that a command stores would be lost at once");
+        let what = format!("with store = {kind}, a credential that a command stores would be lost when the command ends");
         let instead = "use [store] kind = \"sqlite\", which is the default";
         Err(Failure::Act(validated.locations.storage.store.wrong(what, instead).to_string()))
     }
 }
 
-/// Applies `--config-dir`. Without a flag that names a file or describes the gateway, the default file
-/// is used, if there is one.
+/// Applies `--config-dir`. If no flag names a file or the storage, adds the default configuration file,
+/// where it exists.
 #[must_use]
-pub fn with_default_file(mut flags: StorageFlags) -> StorageFlags {
+pub fn add_default_file(mut flags: StorageFlags) -> StorageFlags {
     if let Some(dir) = flags.config_dir.take() {
         flags.config.get_or_insert_with(|| dir.join(config_file::FILE_NAME));
         flags.data_dir.get_or_insert(dir);
@@ -93,13 +93,13 @@ pub fn with_default_file(mut flags: StorageFlags) -> StorageFlags {
     flags
 }
 
-/// As [`with_default_file`], for the flags of a gateway that serves or is checked.
+/// As [`add_default_file`], for the flags of `serve` and `check`.
 #[must_use]
-pub fn serve_flags(mut flags: Serve) -> Serve {
+pub fn add_default_file_to_serve(mut flags: Serve) -> Serve {
     if flags.upstream_rs.is_none() {
-        flags.kept = with_default_file(flags.kept);
-    } else if let Some(dir) = flags.kept.config_dir.take() {
-        flags.kept.data_dir.get_or_insert(dir);
+        flags.storage = add_default_file(flags.storage);
+    } else if let Some(dir) = flags.storage.config_dir.take() {
+        flags.storage.data_dir.get_or_insert(dir);
     }
     flags
 }

@@ -20,11 +20,11 @@ use crate::observe::audit::AuditLog;
 use crate::service::Upstream;
 use crate::store::Store;
 
-/// The components in a command.
-pub struct Local {
+/// The gateway's components, for one command.
+pub struct LocalGateway {
     /// The use cases.
     pub app: Arc<App>,
-    /// For requests to upstreams.
+    /// The client for requests to upstreams.
     pub http: HttpClient,
     /// The configuration.
     pub validated: Validated,
@@ -33,15 +33,15 @@ pub struct Local {
     runtime: Runtime,
 }
 
-impl Local {
-    /// Opens the store and the keys, which are created if they are missing.
+impl LocalGateway {
+    /// Opens the store and the keys. Creates the keys if they are missing.
     ///
     /// # Errors
     /// If they cannot be opened, or do not fit each other.
     pub fn open(validated: Validated) -> Result<Self, Failure> {
         init::create_keys(&validated)?;
         let (storage, clock) = (Storage::of(&validated), Clock::System);
-        let no_keys = || Failure::Broken("the keys are gone again; another program removes them".to_owned());
+        let no_keys = || Failure::Broken("another program has removed the keys that this command created".to_owned());
         let keys = Arc::new(ArcSwap::from_pointee(storage.load_keys()?.ok_or_else(no_keys)?));
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Broken(error.to_string()))?;
