@@ -135,7 +135,7 @@ async fn a_get_or_delete_on_a_dead_connection_is_sent_once_more_and_a_post_is_no
     let page = client.call("", "echo", json!({})).await;
     assert_eq!(page.status, 502);
     assert!(
-        page.text.contains("may have done") && !page.text.contains("cannot be reached"),
+        page.text.contains("may have executed") && !page.text.contains("cannot be reached"),
         "{}",
         page.text
     );
