@@ -132,7 +132,7 @@ fn print_lines(mark: char, definition: &PinnedDefinition) -> Result<(), String> 
     let Some(text) = &definition.text else {
         return print_stdout(&format!("{mark} (too long to keep)\n"));
     };
-    let pretty = crate::mcp::json::parse(text.as_bytes())
+    let pretty = crate::mcp::json::parse_answer(text.as_bytes())
         .ok()
         .and_then(|value| serde_json::to_string_pretty(&value).ok());
     let printable = |c: char| {

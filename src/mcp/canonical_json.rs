@@ -76,9 +76,14 @@ fn write_string(text: &mut String, string: &str) {
     text.push('"');
 }
 
-/// Writes a number as ECMAScript prints it (RFC 8785 §3.2.2.3; ECMA-262, `Number::toString`).
+/// Writes a number as ECMAScript prints it (RFC 8785 §3.2.2.3; ECMA-262, `Number::toString`). An integer of 64
+/// bits keeps all its digits: ECMAScript would round it beyond 2^53.
 fn write_number(text: &mut String, number: &Number) {
     use std::fmt::Write as _;
+    if number.is_i64() || number.is_u64() {
+        let _ = write!(text, "{number}");
+        return;
+    }
     let float = number.as_f64().unwrap_or_default();
     if float == 0.0 {
         text.push('0');

@@ -45,17 +45,41 @@ pub enum JsonError {
 /// # Errors
 /// If it is not JSON, or two readers could understand it differently.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    read(bytes, Numbers::Exact)
+}
+
+/// Parses one JSON document of an upstream, with any numbers: schemas and results have integers of 64 bits, which
+/// keep all their digits. Another number counts as the nearest double (IEEE 754), and a larger one than all
+/// doubles as the largest. So each text has one canonical form, and one digest.
+///
+/// # Errors
+/// As [`parse`], except for numbers.
+pub fn parse_answer(bytes: &[u8]) -> Result<Value, JsonError> {
+    read(bytes, Numbers::Any)
+}
+
+fn read(bytes: &[u8], numbers: Numbers) -> Result<Value, JsonError> {
     let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader { text, at: 0, numbers };
     let value = reader.value(0)?;
     reader.skip_whitespace();
     if reader.at == text.len() { Ok(value) } else { Err(reader.syntax()) }
+}
+
+/// Which numbers are accepted.
+#[derive(Clone, Copy)]
+enum Numbers {
+    /// Those that each reader represents exactly.
+    Exact,
+    /// All.
+    Any,
 }
 
 struct Reader<'a> {
     text: &'a str,
     /// The offset of the next byte; always the start of a character.
     at: usize,
+    numbers: Numbers,
 }
 
 impl Reader<'_> {
@@ -248,12 +272,16 @@ impl Reader<'_> {
             self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
             self.digits()?;
         }
-        number(&self.text[start..self.at], is_integer)
+        let token = &self.text[start..self.at];
+        match self.numbers {
+            Numbers::Exact => exact_number(token, is_integer),
+            Numbers::Any => any_number(token, is_integer),
+        }
     }
 }
 
 /// The value of a number, if every reader gets the same.
-fn number(token: &str, is_integer: bool) -> Result<Value, JsonError> {
+fn exact_number(token: &str, is_integer: bool) -> Result<Value, JsonError> {
     let out_of_range = || JsonError::NumberOutOfRange(shortened(token.chars()));
     if is_integer && let Ok(integer) = token.parse::<i64>() {
         let is_safe = integer.unsigned_abs() <= MAX_SAFE_INTEGER;
@@ -262,6 +290,20 @@ fn number(token: &str, is_integer: bool) -> Result<Value, JsonError> {
     let float: f64 = token.parse().map_err(|_| out_of_range())?;
     let is_safe = float.abs() <= MAX_SAFE_FLOAT || (!is_integer && float.abs() >= FIRST_PRINTED_WITH_EXPONENT);
     let number = Number::from_f64(float).filter(|_| is_safe);
+    number.map(Value::Number).ok_or_else(out_of_range)
+}
+
+/// The value of a number: an integer of 64 bits, or the nearest double.
+fn any_number(token: &str, is_integer: bool) -> Result<Value, JsonError> {
+    if is_integer {
+        let signed = token.parse::<i64>().map(Value::from);
+        if let Ok(integer) = signed.or_else(|_| token.parse::<u64>().map(Value::from)) {
+            return Ok(integer);
+        }
+    }
+    let out_of_range = || JsonError::NumberOutOfRange(shortened(token.chars()));
+    let float: f64 = token.parse().map_err(|_| out_of_range())?;
+    let number = Number::from_f64(float.clamp(f64::MIN, f64::MAX));
     number.map(Value::Number).ok_or_else(out_of_range)
 }
 

@@ -112,6 +112,14 @@ impl Message {
         Self::from_value(json::parse(bytes)?)
     }
 
+    /// Parses a message of an upstream, with any numbers: see [`json::parse_answer`].
+    ///
+    /// # Errors
+    /// If it is no message.
+    pub fn parse_answer(bytes: &[u8]) -> Result<Self, MessageError> {
+        Self::from_value(json::parse_answer(bytes)?)
+    }
+
     /// Reads a message from parsed JSON.
     ///
     /// # Errors
@@ -200,6 +208,11 @@ impl Message {
         matches!(self.kind, MessageKind::Request { .. })
     }
 
+    /// The whole message.
+    pub fn as_members(&self) -> &Map<String, Value> {
+        &self.members
+    }
+
     /// The parameters of a request or notification.
     pub fn params(&self) -> Option<&Value> {
         self.members.get("params")
@@ -257,7 +270,18 @@ impl Payload {
     /// # Errors
     /// If it is neither a message nor a batch of messages.
     pub fn parse(bytes: &[u8]) -> Result<Self, MessageError> {
-        let value = json::parse(bytes)?;
+        Self::from_value(json::parse(bytes)?)
+    }
+
+    /// Parses a body of an upstream, with any numbers: see [`json::parse_answer`].
+    ///
+    /// # Errors
+    /// If it is neither a message nor a batch of messages.
+    pub fn parse_answer(bytes: &[u8]) -> Result<Self, MessageError> {
+        Self::from_value(json::parse_answer(bytes)?)
+    }
+
+    fn from_value(value: Value) -> Result<Self, MessageError> {
         let Value::Array(items) = value else {
             return Ok(Self::Single(Message::from_value(value)?));
         };

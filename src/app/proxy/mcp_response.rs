@@ -55,7 +55,7 @@ where
         crate::net::body::BodyError::TooLarge { .. } => ReadError::TooLong,
         crate::net::body::BodyError::TimedOut | crate::net::body::BodyError::Broken(_) => ReadError::Broken,
     })?;
-    let message = Message::parse(&bytes).map_err(|_| ReadError::NotJsonRpc)?;
+    let message = Message::parse_answer(&bytes).map_err(|_| ReadError::NotJsonRpc)?;
     if is_response_to(&message, id) {
         Ok(message)
     } else {
@@ -74,7 +74,7 @@ where
         let Ok(data) = frame.into_data() else { continue };
         for event in parser.push(&data).map_err(|_| ReadError::TooLong)? {
             // An empty event primes the client to resume.
-            let Ok(payload) = Payload::parse(event.data.as_bytes()) else {
+            let Ok(payload) = Payload::parse_answer(event.data.as_bytes()) else {
                 continue;
             };
             let messages = match payload {

@@ -86,9 +86,9 @@ pub(super) fn come_again(id: RequestId, state: &str) -> Message {
 /// The answer for a call that ended. `None`: its outcome is unknown, or was not kept.
 pub(super) fn outcome(id: RequestId, outcome: &CallOutcome) -> Option<Message> {
     match outcome {
-        CallOutcome::Result(text) => Some(Message::result(id, crate::mcp::json::parse(text.as_bytes()).ok()?)),
+        CallOutcome::Result(text) => Some(Message::result(id, crate::mcp::json::parse_answer(text.as_bytes()).ok()?)),
         CallOutcome::Error(text) => {
-            let error = crate::mcp::json::parse(text.as_bytes()).ok()?;
+            let error = crate::mcp::json::parse_answer(text.as_bytes()).ok()?;
             let code = error.get("code").and_then(Value::as_i64).unwrap_or(INTERNAL_ERROR);
             let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
             let data = error.get("data").cloned().unwrap_or_default();

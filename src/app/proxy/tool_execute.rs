@@ -107,7 +107,7 @@ impl Proxy {
 
     async fn store_outcome(&self, approval: Id, outcome: CallOutcome) -> Execution {
         if let CallOutcome::Result(text) = &outcome
-            && let Ok(result) = crate::mcp::json::parse(text.as_bytes())
+            && let Ok(result) = crate::mcp::json::parse_answer(text.as_bytes())
             && result.get("resultType").and_then(Value::as_str) == Some("input_required")
         {
             match self.approvals.ask_input(approval, text).await {

@@ -48,7 +48,7 @@ pub(super) async fn read(response: Response<ResponseBody>, id: &RequestId) -> Re
     }
     match result_of(&whole, id) {
         Ok(Some(result)) if status.is_success() => Ok(Answer { result, session }),
-        Err(error @ ToolError::Protocol { .. }) if json::parse(&whole).is_ok() => Err(error),
+        Err(error @ ToolError::Protocol { .. }) if json::parse_answer(&whole).is_ok() => Err(error),
         _ if !status.is_success() => Err(ToolError::Http {
             status: status.as_u16(),
             message: format!("the MCP server answered with status {}", status.as_u16()),
@@ -62,7 +62,7 @@ fn result_of(bytes: &[u8], id: &RequestId) -> Result<Option<Value>, ToolError> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let message = Message::parse(bytes).map_err(|error| ToolError::malformed(&error.to_string()))?;
+    let message = Message::parse_answer(bytes).map_err(|error| ToolError::malformed(&error.to_string()))?;
     match message.kind() {
         MessageKind::Result { id: other } if other == id => Ok(message.result_value().cloned()),
         MessageKind::Error { id: other } if other.as_ref().is_none_or(|other| other == id) => {
