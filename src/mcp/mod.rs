@@ -4,6 +4,7 @@
 pub mod canonical_json;
 pub mod json;
 pub mod jsonrpc;
+pub mod look_alike;
 pub mod revision;
 pub mod sse;
 pub mod tool;

@@ -110,3 +110,55 @@ async fn a_batch_passes_only_if_every_call_is_allowed_and_a_call_without_id_is_n
     let page = scene.post(nameless.to_string(), &[]).await;
     assert_eq!(last_message(&page)["error"]["code"], -32602);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_only_look_like_those_that_the_policy_reads_never_arrive() {
+    let scene = Scene::new().await;
+    for hostile in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"allowed","arguments":{},"Arguments":{"all":true}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"allowed","Name":"denied"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"allowed"},"param\u017f":{"name":"denied"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call","params":{"name":"allowed"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"Method":"tools/call","Params":{"name":"denied"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"params":{"name":"denied"}}"#,
+        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":1,"method":"ping","METHOD":"tools/call"}]"#,
+    ] {
+        let page = scene.post(hostile, &[]).await;
+        assert_eq!(
+            (page.status.as_u16(), &page.json()["error"]["code"]),
+            (400, &(-32600).into()),
+            "{hostile}"
+        );
+        assert_eq!(page.json()["id"], 1, "the client learns which message is refused");
+    }
+    let page = scene.post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","ID":2}"#, &[]).await;
+    let text = page.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(text.contains("\"ID\"") && text.contains("\"id\""), "{text}");
+    assert!(scene.upstream.log().is_empty(), "nothing was forwarded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_are_bounded_and_bodies_of_other_methods_are_not_forwarded() {
+    let scene = Scene::new().await;
+    let batch = |count: usize| {
+        let messages: Vec<Value> = (0..count).map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "ping"})).collect();
+        Value::from(messages).to_string()
+    };
+    let page = scene.post(batch(65), &[]).await;
+    assert_eq!((page.status.as_u16(), &page.json()["error"]["code"]), (400, &(-32600).into()));
+    assert!(page.text.contains("at most 64 messages"), "{}", page.text);
+    assert!(scene.upstream.log().is_empty());
+    assert_eq!(scene.post(batch(64), &[]).await.status, 200);
+    for method in [http::Method::DELETE, http::Method::GET] {
+        let before = scene.upstream.log().len();
+        let hidden = call(1, "denied", json!({}), Era::Held);
+        scene.client.mcp(method, &scene.access, Some(hidden)).await;
+        let log = scene.upstream.log();
+        assert_eq!(log.len(), before + 1);
+        let received = log.last().unwrap();
+        assert!(
+            received.body.is_empty() && !received.headers.contains_key("content-type"),
+            "{received:?}"
+        );
+    }
+}

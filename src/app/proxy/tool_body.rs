@@ -11,10 +11,13 @@ use serde_json::Value;
 
 use crate::app::proxy::tool_answer;
 use crate::mcp::jsonrpc::{HEADER_MISMATCH, INVALID_REQUEST, Message, Payload, RequestId};
+use crate::mcp::look_alike;
 use crate::net::body::{BodyError, RequestBody, ResponseBody, read_limited};
 
 /// The longest body, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// The most messages of a batch. Each call in it is decided.
+const MAX_BATCH: usize = 64;
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -75,6 +78,26 @@ fn is_utf8_json(content_type: &str) -> bool {
         Some(_) | None => true,
     };
     is_json && parts.all(is_utf8)
+}
+
+/// Parses a body. Each reader of JSON-RPC must see the same messages in it: the policy acts on one reading,
+/// the upstream on its own.
+pub(super) fn parse(bytes: &[u8]) -> Result<Payload, Refusal> {
+    let refused = |code, text: String, id| Refusal {
+        status: StatusCode::BAD_REQUEST,
+        code,
+        text,
+        id,
+    };
+    let payload = Payload::parse(bytes).map_err(|error| refused(error.code(), error.to_string(), None))?;
+    if payload.messages().count() > MAX_BATCH {
+        let text = format!("a batch to a service with a tool policy has at most {MAX_BATCH} messages; send several");
+        return Err(refused(INVALID_REQUEST, text, None));
+    }
+    for message in payload.messages() {
+        look_alike::check(message).map_err(|error| refused(INVALID_REQUEST, error.to_string(), message.id().cloned()))?;
+    }
+    Ok(payload)
 }
 
 /// Compares `Mcp-Method` and `Mcp-Name` with the body (MCP 2026-07-28). An upstream or a proxy in between

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response};
 
 use crate::app::proxy::Proxy;
@@ -35,17 +35,21 @@ impl Proxy {
             return Err(ProxyError::ApprovalsUnavailable);
         };
         if context.head.method != Method::POST {
+            // Nobody reads such a body, so none is forwarded.
+            drop(body);
+            let headers = &mut context.head.headers;
+            [CONTENT_TYPE, CONTENT_ENCODING].iter().for_each(|name| drop(headers.remove(name)));
             let context = Arc::new(context);
-            return self.pass(http, &context, body, opened).await;
+            return self.pass(http, &context, RequestBody::Empty, opened).await;
         }
         let bytes = match tool_body::read(&context.head.headers, body).await {
             Ok(bytes) => bytes,
             Err(refusal) => return Ok(refusal.into_response()),
         };
         context.head.headers.remove(CONTENT_ENCODING);
-        let payload = match Payload::parse(&bytes) {
+        let payload = match tool_body::parse(&bytes) {
             Ok(payload) => payload,
-            Err(error) => return Ok(tool_answer::bad_request(None, error.code(), &error.to_string())),
+            Err(refusal) => return Ok(refusal.into_response()),
         };
         drop(bytes);
         if let Err(mismatch) = tool_body::check_headers(&context.head.headers, &payload) {
