@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::mcp::canonical_json;
+use crate::mcp::json;
 use crate::mcp::tool::{PinStatus, ToolDefinition};
 
 /// The most tools of a service.
@@ -84,18 +85,23 @@ pub enum PinsRecord {
 states!(PinsRecord: Pinned);
 
 impl Pinned {
-    /// The first list of a service. With `is_quarantined`, a person must approve it.
+    /// The first list of a service. With `is_quarantined`, a person must approve it. Of a name with several
+    /// definitions, none is pinned.
     ///
     /// # Errors
     /// If there are too many tools.
     pub fn new(service: &str, tools: &[ToolDefinition], is_quarantined: bool, now: UnixTime) -> Result<Self, PinError> {
         let mut texts = 0;
-        let pin = |tool: &ToolDefinition| ToolPin {
-            pinned: Some(definition(tool, &mut texts, now)),
-            is_quarantined,
-            ..ToolPin::default()
+        let mut pin = |tool: &ToolDefinition| {
+            let seen = Some(definition(tool, &mut texts, now));
+            let (pinned, candidate) = if tool.is_ambiguous() { (None, seen) } else { (seen, None) };
+            ToolPin {
+                pinned,
+                candidate,
+                is_quarantined,
+                ..ToolPin::default()
+            }
         };
-        let mut pin = pin;
         let tools: BTreeMap<_, _> = tools.iter().map(|tool| (tool.name().to_owned(), pin(tool))).collect();
         check_count(&tools)?;
         Ok(Self {
@@ -175,6 +181,15 @@ impl Pinned {
                 is_read_only: pinned.is_read_only && pin.approved_by.is_some(),
             },
             Some(_) => PinStatus::Changed,
+        }
+    }
+
+    /// The pinned part of the definition that counts. `None` if there is none, or its text is not kept.
+    pub fn pinned_part(&self, tool: &str) -> Option<Map<String, Value>> {
+        let text = self.tools.get(tool)?.pinned.as_ref()?.text.as_ref()?;
+        match json::parse_answer(text.as_bytes()) {
+            Ok(Value::Object(members)) => Some(members),
+            Ok(_) | Err(_) => None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Tool definitions, and the digests by which a person approves them.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use crate::base::ids::Digest;
@@ -14,14 +16,46 @@ pub const PINNED_MEMBERS: [&str; 6] = ["name", "title", "description", "inputSch
 pub struct ToolDefinition {
     name: String,
     members: Map<String, Value>,
+    /// The pinned parts of the further definitions of this name in the same list.
+    duplicates: Vec<Value>,
 }
+
+/// The member of the pinned part that has further definitions of the same name. No definition of an
+/// upstream can bring it.
+const DUPLICATES_MEMBER: &str = "duplicates";
 
 impl ToolDefinition {
     /// Reads a definition. `None` if it has no name.
     pub fn from_value(value: &Value) -> Option<Self> {
         let members = value.as_object()?.clone();
         let name = members.get("name")?.as_str()?.to_owned();
-        Some(Self { name, members })
+        Some(Self {
+            name,
+            members,
+            duplicates: Vec::new(),
+        })
+    }
+
+    /// Reads a list. Several definitions of one name become one, with a digest of its own: the gateway cannot
+    /// know which of them a client shows.
+    pub fn from_list<'a>(values: impl IntoIterator<Item = &'a Value>) -> Vec<Self> {
+        let mut tools: Vec<Self> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for tool in values.into_iter().filter_map(Self::from_value) {
+            match places.get(tool.name()).and_then(|place| tools.get_mut(*place)) {
+                Some(first) => first.duplicates.push(tool.pinned()),
+                None => {
+                    places.insert(tool.name.clone(), tools.len());
+                    tools.push(tool);
+                }
+            }
+        }
+        tools
+    }
+
+    /// Whether the list has more than one definition of this name.
+    pub fn is_ambiguous(&self) -> bool {
+        !self.duplicates.is_empty()
     }
 
     /// The name. Names compare by bytes.
@@ -65,7 +99,23 @@ impl ToolDefinition {
     pub fn pinned(&self) -> Value {
         let is_pinned = |(name, value): &(&String, &Value)| PINNED_MEMBERS.contains(&name.as_str()) && !value.is_null();
         let members = self.members.iter().filter(is_pinned);
-        Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+        let mut members: Map<String, Value> = members.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if self.is_ambiguous() {
+            members.insert(DUPLICATES_MEMBER.to_owned(), self.duplicates.clone().into());
+        }
+        Value::Object(members)
+    }
+
+    /// The definition of an upstream with this pinned part instead of its own. `None` if the pinned part is of
+    /// several definitions.
+    pub fn with_pinned(upstream: &Value, pinned: Map<String, Value>) -> Option<Value> {
+        let mut members = upstream.as_object()?.clone();
+        members.retain(|name, _| !PINNED_MEMBERS.contains(&name.as_str()));
+        if pinned.contains_key(DUPLICATES_MEMBER) {
+            return None;
+        }
+        members.extend(pinned);
+        Some(Value::Object(members))
     }
 
     /// The digest of the pinned part.

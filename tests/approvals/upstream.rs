@@ -25,6 +25,10 @@ pub(crate) struct Script {
     pub rounds: usize,
     /// A text that precedes each streamed response.
     pub notification: Option<Value>,
+    /// Other definitions, on one page, for the request with this id.
+    pub other_face: Option<(Value, Vec<Value>)>,
+    /// The structured content of each result.
+    pub structured: Option<Value>,
 }
 
 /// A running server.
@@ -61,6 +65,8 @@ impl Upstream {
             streams: false,
             rounds: 0,
             notification: None,
+            other_face: None,
+            structured: None,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = Self {
@@ -119,6 +125,13 @@ impl Upstream {
         let (id, params) = (message["id"].clone(), &message["params"]);
         let result = match message["method"].as_str().unwrap_or_default() {
             "tools/list" => {
+                if let Some((face, tools)) = &script.other_face
+                    && *face == id
+                {
+                    let list = json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools, "Tools": tools}});
+                    let response = Response::builder().header("content-type", "application/json");
+                    return Ok(response.body(Full::from(list.to_string())).unwrap());
+                }
                 let page: usize = params["cursor"].as_str().and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
                 let mut result = json!({"tools": script.pages.get(page).cloned().unwrap_or_default()});
                 if page + 1 < script.pages.len() {
@@ -135,7 +148,8 @@ impl Upstream {
                     json!({"resultType": "input_required", "inputRequests": {"which": ask}, "requestState": (round + 1).to_string()})
                 } else {
                     let calls = self.calls().len();
-                    json!({"content": [{"type": "text", "text": format!("done {calls}")}], "received": params["arguments"]})
+                    let content = json!([{"type": "text", "text": format!("done {calls}")}]);
+                    json!({"content": content, "received": params["arguments"], "structuredContent": script.structured})
                 }
             }
             _ => json!({"ok": true}),

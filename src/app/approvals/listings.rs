@@ -71,6 +71,10 @@ impl Listings {
         listing
     }
 
+    pub(super) fn forget(&self, key: &ListingKey) {
+        self.lists.remove(key);
+    }
+
     /// Counts how often the service said that its tools changed. A list of an earlier count is stale.
     pub(super) fn epoch(&self, service: &str) -> Arc<AtomicU64> {
         if let Some(epoch) = self.epochs.get(service) {

@@ -343,6 +343,11 @@ impl Approvals {
         self.listings.put(key, tools, self.core.clock.now(), epoch)
     }
 
+    /// Forgets the list of a caller, so that the tools are listed again.
+    pub(in crate::app) fn forget_listing(&self, key: &ListingKey) {
+        self.listings.forget(key);
+    }
+
     /// The number of times that the service said that its tools changed.
     pub(in crate::app) fn listing_epoch(&self, service: &str) -> Arc<std::sync::atomic::AtomicU64> {
         self.listings.epoch(service)

@@ -12,6 +12,7 @@ mod key_usage;
 mod known_keys;
 mod mcp_response;
 pub mod mcp_sessions;
+mod own_id;
 mod pending_call;
 #[cfg(feature = "raw")]
 pub mod raw_bearer;

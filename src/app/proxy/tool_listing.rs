@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http::header::{ACCEPT, HeaderName, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::app::approvals::Listing;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_response::{self, ReadError};
+use crate::app::proxy::own_id;
 use crate::app::proxy::tool_answer;
 use crate::app::proxy::tool_context::CallContext;
 use crate::app::proxy::tool_context::Checked;
@@ -57,6 +58,22 @@ impl KnownTools {
         match self {
             Self::NotPinned => PinStatus::Off,
             Self::Pinned(_, pins) => pins.status(tool.name(), Some(&tool.digest())),
+        }
+    }
+
+    /// Whether the gateway's own list has this very definition.
+    pub(super) fn is_listed(&self, tool: &ToolDefinition) -> bool {
+        match self {
+            Self::NotPinned => true,
+            Self::Pinned(listing, _) => listing.digest(tool.name()) == Some(&tool.digest()),
+        }
+    }
+
+    /// The pinned part of the definition that counts, if it is kept.
+    pub(super) fn pinned_part(&self, tool: &str) -> Option<Map<String, Value>> {
+        match self {
+            Self::NotPinned => None,
+            Self::Pinned(_, pins) => pins.pinned_part(tool),
         }
     }
 }
@@ -178,7 +195,7 @@ impl Proxy {
             members.remove("progressToken");
         }
         let (mut tools, mut cursor) = (Vec::new(), None::<String>);
-        for page in 0..MAX_PAGES {
+        for _ in 0..MAX_PAGES {
             let mut params = json!({});
             if let Some(meta) = &meta {
                 params["_meta"] = meta.clone();
@@ -186,14 +203,13 @@ impl Proxy {
             if let Some(cursor) = &cursor {
                 params["cursor"] = cursor.as_str().into();
             }
-            let id = RequestId::from(format!("gateway-tools-{page}").as_str());
-            let request = Message::request(id.clone(), "tools/list", params);
+            let request = Message::request(own_id::like(message.id()), "tools/list", params);
             let result = self.fetch_page(http, &context, request).await?;
             let listed = result.get("tools").and_then(Value::as_array);
-            tools.extend(listed.into_iter().flatten().filter_map(ToolDefinition::from_value));
+            tools.extend(listed.into_iter().flatten().cloned());
             cursor = result.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
             if cursor.is_none() || tools.len() > MAX_TOOLS {
-                return Ok(tools);
+                return Ok(ToolDefinition::from_list(&tools));
             }
         }
         Err(ProxyError::UpstreamDown("the list of tools has too many pages".into()).into())
