@@ -29,7 +29,7 @@ pub struct AdapterContext<'a> {
 impl AdapterContext<'_> {
     /// By what a caller is remembered: the id of its key.
     pub fn caller_key(&self) -> String {
-        self.caller.key.to_string()
+        self.caller.key.id().to_string()
     }
 
     /// The access to the service of an entry. `is_mixed`: the request also has tools that the gateway does not

@@ -186,7 +186,7 @@ impl Adapters {
 
     async fn run<D: Dialect + 'static>(&self, context: &AdapterContext<'_>, turn: D, parts: LoopParts) -> Response<ResponseBody> {
         let LoopParts { target, toolbox, mode } = parts;
-        let Some(guard) = self.loops.begin(context.caller.key) else {
+        let Some(guard) = self.loops.begin(context.caller.key.id()) else {
             let message = "This key already runs 8 requests with tools; wait until one of them ends.";
             let mut response = error(mode.vendor, StatusCode::TOO_MANY_REQUESTS, message);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));

@@ -46,6 +46,11 @@ impl LocalKeys {
         (Some(before) != id).then_some(before)
     }
 
+    /// Whether the key with this id is still the current one of its kind.
+    pub fn is_current(&self, kind: LocalKeyKind, id: LocalKeyId) -> bool {
+        self.slot(kind).load().as_ref().is_some_and(|key| key.id == id)
+    }
+
     /// The id of the key, if it is the current one of its kind. Compares in constant time.
     pub fn identify(&self, kind: LocalKeyKind, presented: &str) -> Option<LocalKeyId> {
         let accepted = self.slot(kind).load();
@@ -65,9 +70,12 @@ mod tests {
         assert_eq!(keys.replace(LocalKeyKind::Local, Some(&one)), None);
         let id = keys.identify(LocalKeyKind::Local, one.expose());
         assert!(id.is_some() && keys.identify(LocalKeyKind::Adapter, one.expose()).is_none());
+        let is_current = |id: Option<LocalKeyId>| id.is_some_and(|id| keys.is_current(LocalKeyKind::Local, id));
+        assert!(is_current(id) && !keys.is_current(LocalKeyKind::Adapter, id.unwrap()));
         assert_eq!(keys.replace(LocalKeyKind::Local, Some(&one)), None);
         assert_eq!(keys.replace(LocalKeyKind::Local, Some(&other)), id);
         assert_eq!(keys.identify(LocalKeyKind::Local, one.expose()), None);
+        assert!(!is_current(id));
         keys.replace(LocalKeyKind::Local, None);
         assert_eq!(keys.identify(LocalKeyKind::Local, other.expose()), None);
     }

@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
 use mcp_gateway_standin::Turn;
+use mcp_oauth_gateway::app::api_keys::{ADAPTERS, ApiKeySpec};
+use mcp_oauth_gateway::app::approval_admin::Verdict;
+use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::service::tool_policy::{FirstSight, NamedRule, PinRule, ToolPolicy, ToolRule};
+use mcp_oauth_gateway::token::local_key::LocalKeyKind;
 use serde_json::{Value, json};
 
 use crate::site::{Answer, Site, VENDOR_KEY};
@@ -445,10 +450,8 @@ async fn an_approval_for_something_else_is_refused() {
     let expired = site.openai(&attempt(asked.clone(), response.clone())).await;
     assert!(expired.status == 400 && expired.text.contains("expired"), "{}", expired.text);
     // Another caller.
-    let other = mcp_oauth_gateway::token::local_key::LocalKeyKind::Adapter.encode(&[8; 32]);
-    site.world
-        .app
-        .set_local_key(mcp_oauth_gateway::token::local_key::LocalKeyKind::Adapter, Some(&other));
+    let other = LocalKeyKind::Adapter.encode(&[8; 32]);
+    site.world.app.set_local_key(LocalKeyKind::Adapter, Some(&other));
     let mut site = site;
     site.key = other;
     let refused = site.openai(&attempt(asked, response)).await;
@@ -724,4 +727,68 @@ async fn servers_of_the_later_era_are_called_without_sessions() {
         (call.header("mcp-name"), call.header("mcp-protocol-version")),
         (Some("echo"), Some("2026-07-28"))
     );
+}
+
+#[tokio::test]
+async fn a_loop_calls_no_more_tools_once_the_key_of_its_caller_has_ended() {
+    for is_api_key in [false, true] {
+        let mut site = Site::new().await;
+        let keys = site.api_keys();
+        let spec = ApiKeySpec {
+            service: ADAPTERS.into(),
+            name: Some("nightly".into()),
+            scopes: Scopes::parse(""),
+            ttl: Some(3_600),
+        };
+        let created = keys.add(spec).await.unwrap();
+        if is_api_key {
+            site.key = created.key;
+        }
+        site.world.reload_config(|config| {
+            config.services[0].tools = Some(Box::new(ToolPolicy {
+                default: ToolRule::Ask,
+                read_only: None,
+                pin: PinRule::Off,
+                first_sight: FirstSight::Trust,
+                approval_ttl: 60,
+                approval_hold: 20,
+                mixed: ToolRule::Allow,
+                client_approvals: false,
+                rules: vec![NamedRule {
+                    pattern: "add".into(),
+                    rule: ToolRule::Allow,
+                }],
+            }));
+        });
+        site.vendor.script([
+            Turn::call("tracker__echo", r#"{"text":"a"}"#),
+            Turn::call("tracker__add", r#"{"a":1,"b":2}"#),
+            Turn::say("Done."),
+        ]);
+        let body = request(&site, false);
+        let end_key = async {
+            let admin = site.world.app.approvals.admin();
+            let view = loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let pending = admin.list().await.unwrap().into_iter().find(|view| view.is_undecided(admin.now()));
+                if let Some(view) = pending {
+                    break view;
+                }
+            };
+            if is_api_key {
+                keys.revoke(created.id).await.unwrap();
+                let mut wrong = body.clone();
+                wrong["tools"][0]["require_approval"] = json!("sometimes");
+                while site.openai(&wrong).await.status != 401 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            } else {
+                let other = LocalKeyKind::Adapter.encode(&[8; 32]);
+                site.world.app.set_local_key(LocalKeyKind::Adapter, Some(&other));
+            }
+            admin.decide(view.id, Verdict::Approve, "alice").await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(site.openai(&body), end_key);
+        assert!(site.calls().is_empty(), "{is_api_key}: {} {}", answer.text, site.calls().len());
+    }
 }

@@ -4,6 +4,7 @@
 mod bodies;
 mod held;
 mod input_required;
+mod meanwhile;
 mod pages;
 mod pins;
 mod processes;

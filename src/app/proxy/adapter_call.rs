@@ -7,7 +7,7 @@ use http::{Request, Response};
 
 use crate::app::api_keys::ADAPTERS;
 use crate::app::proxy::Proxy;
-use crate::app::proxy::caller::{AdapterCaller, AuthenticatedRequest, Caller, CallerAddress};
+use crate::app::proxy::caller::{AdapterCaller, AdapterKey, AuthenticatedRequest, Caller, CallerAddress};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::forward::ForwardedCaller;
 use crate::app::proxy::send::PendingBody;
@@ -42,7 +42,10 @@ impl Proxy {
             self.known_keys.look_up(&self.core, header.grant).await.ok()?;
         }
         Some(AdapterCaller {
-            key: header.grant,
+            key: AdapterKey::ApiKey {
+                id: header.grant,
+                expires: header.expires,
+            },
             subject: header.subject,
             is_mixed: false,
         })
@@ -60,6 +63,12 @@ impl Proxy {
         access: AdapterAccess,
     ) -> Result<Response<ResponseBody>, ProxyError> {
         self.wait_loaded().await?;
+        // A request to an adapter can run many rounds of calls. Its key may have ended since it began.
+        if let Some(caller) = &access.caller
+            && !self.is_adapter_key_good(caller.key)
+        {
+            return Err(ProxyError::BadToken("the key of the adapter was revoked, replaced, or has expired"));
+        }
         let authenticated = match access.caller.filter(|_| active.service.access.is_open_to_adapters()) {
             Some(caller) => {
                 let credential = active.service.upstream.headers(PayloadKind::Nothing, &Secret::from(""));

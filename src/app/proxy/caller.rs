@@ -7,6 +7,7 @@ use http::HeaderMap;
 use crate::app::local_keys::LocalKeyId;
 use crate::app::proxy::mcp_sessions::SessionOwner;
 use crate::base::ids::Id;
+use crate::base::time::UnixTime;
 use crate::service::{Service, UpstreamHeaders};
 use crate::token::header::{PairHeader, PayloadKind, TokenKind};
 
@@ -44,11 +45,35 @@ impl CallerAddress {
     }
 }
 
+/// The key of a program that calls an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterKey {
+    /// The adapter key of this machine.
+    ThisMachine(LocalKeyId),
+    /// An API key for the adapters.
+    ApiKey {
+        /// Its id.
+        id: Id,
+        /// When it ends.
+        expires: UnixTime,
+    },
+}
+
+impl AdapterKey {
+    /// The id of the key.
+    pub fn id(self) -> Id {
+        match self {
+            Self::ThisMachine(key) => key.0,
+            Self::ApiKey { id, .. } => id,
+        }
+    }
+}
+
 /// A program that calls an adapter, known by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterCaller {
-    /// The id of the key.
-    pub key: Id,
+    /// Its key.
+    pub key: AdapterKey,
     /// Who holds it, for sessions and the audit log.
     pub subject: String,
     /// Whether the request also has tools that the gateway does not police.
@@ -59,7 +84,7 @@ impl AdapterCaller {
     /// The holder of this machine's adapter key.
     pub fn of_this_machine(key: LocalKeyId) -> Self {
         Self {
-            key: key.0,
+            key: AdapterKey::ThisMachine(key),
             subject: ADAPTER_KEY_SUBJECT.to_owned(),
             is_mixed: false,
         }

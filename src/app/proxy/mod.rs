@@ -30,6 +30,7 @@ mod tool_hold;
 mod tool_list;
 mod tool_listing;
 mod tool_pages;
+mod tool_recheck;
 mod tool_requests;
 mod tool_send;
 

@@ -85,7 +85,7 @@ impl Proxy {
         match caller {
             Caller::TokenHolder(header) => Some(StreamOwner::Grant(header.grant)),
             Caller::LocalKey(key) => Some(StreamOwner::Grant(key.0)),
-            Caller::Adapter(caller) => Some(StreamOwner::Grant(caller.key)),
+            Caller::Adapter(caller) => Some(StreamOwner::Grant(caller.key.id())),
             // As in `AnonymousLimit`: a proxy on this machine that is not configured hides its callers.
             Caller::Anonymous if source.is_loopback() && self.core.urls.trusted_proxies.is_empty() => None,
             Caller::Anonymous => Some(StreamOwner::Source(special_ip::rate_limit_key(source))),

@@ -27,6 +27,7 @@ const LEG: Duration = Duration::from_secs(45);
 
 use crate::app::proxy::pending_call::PendingCall;
 use crate::app::proxy::tool_pages::{store_failed, undecided_text};
+use crate::app::proxy::tool_recheck::CHANGED;
 
 impl Proxy {
     /// Asks a person, or goes on with a call that was asked before.
@@ -132,8 +133,7 @@ impl Proxy {
             self.core
                 .audit
                 .record(audit_events::call_refused(Some(approval), pending.binding(), "void"));
-            let text = "Not sent: the tool's definition or the policy changed since the approval was asked for. Call the tool again.";
-            return Ok(tool_answer::json(pending.refuse(text, None)));
+            return Ok(tool_answer::json(pending.refuse(CHANGED, None)));
         }
         let about = ApprovalReference {
             id: approval,

@@ -86,7 +86,7 @@ impl CallContext {
                 decider: Decider::Approvers,
             }),
             Caller::Adapter(adapter) => Some(ApprovalCaller {
-                id: format!("adapter {}", adapter.key),
+                id: format!("adapter {}", adapter.key.id()),
                 name: format!("an adapter ({})", adapter.subject),
                 decider: Decider::Approvers,
             }),
@@ -101,7 +101,7 @@ impl CallContext {
         let caller = match &self.caller {
             Caller::TokenHolder(header) => format!("grant {}", header.grant),
             Caller::LocalKey(_) => "local-key".to_owned(),
-            Caller::Adapter(adapter) => format!("adapter {}", adapter.key),
+            Caller::Adapter(adapter) => format!("adapter {}", adapter.key.id()),
             Caller::Anonymous => String::new(),
             #[cfg(feature = "raw")]
             Caller::RawBearer => String::new(),

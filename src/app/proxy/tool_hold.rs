@@ -17,6 +17,7 @@ use crate::app::proxy::pending_call::PendingCall;
 use crate::app::proxy::tool_answer::{self, ApprovalReference};
 use crate::app::proxy::tool_execute::{Execution, RunningCall};
 use crate::app::proxy::tool_pages::undecided_text;
+use crate::app::proxy::tool_recheck::ACCESS_ENDED;
 use crate::base::ids::Id;
 use crate::flow::approval::{ApprovalRecord, AwaitingInput};
 use crate::flow::tool_call::{ApprovalError, CallOutcome};
@@ -131,10 +132,8 @@ impl Proxy {
         let waiting = |approval| format!("Waiting for approval: {}", self.approval_page(approval));
         events.keep_alive(&waiting(id_of(proposal))).await;
         loop {
-            if let Some(grant) = pending.context.caller.grant_id()
-                && self.revocations.is_revoked(grant)
-            {
-                return pending.refuse("Not sent: the access of this client has ended.", None);
+            if !self.is_still_accepted(&pending.context.caller) {
+                return pending.refuse(ACCESS_ENDED, None);
             }
             match self.look(pending, proposal, &ticket).await {
                 Look::Answer(message) => return message,
@@ -236,6 +235,9 @@ impl Proxy {
     }
 
     async fn start(self: &Arc<Self>, pending: &PendingCall, approval: Id) -> Look {
+        if let Some(reason) = self.reason_not_to_send(pending).await {
+            return self.void(pending, approval, &reason);
+        }
         match self.approvals.start(approval, pending.binding()).await {
             Ok(()) => {
                 let running = self.execute(&pending.context, approval, pending.forwarded(None));
@@ -256,12 +258,22 @@ impl Proxy {
         }
     }
 
+    /// The answer for an approved call that is not sent, because something changed meanwhile.
+    fn void(&self, pending: &PendingCall, approval: Id, reason: &str) -> Look {
+        let refused = audit_events::call_refused(Some(approval), pending.binding(), "void");
+        self.core.audit.record(refused);
+        Look::Answer(pending.refuse(reason, None))
+    }
+
     /// Forwards the input for a round. Input for another round gets the question of the current one.
     async fn continue_round(self: &Arc<Self>, pending: &PendingCall, approval: Id, state: &AwaitingInput) -> Look {
         let resumed = pending.resumed.as_ref().filter(|resumed| resumed.round == Some(state.round()));
         let Some(resumed) = resumed else {
             return Look::Answer(self.needs_input(pending, approval, state.round(), state.asked()));
         };
+        if let Some(reason) = self.reason_not_to_send(pending).await {
+            return self.void(pending, approval, &reason);
+        }
         match self.approvals.start_round(approval, pending.binding(), state.round()).await {
             Ok(()) => {
                 let running = self.execute(&pending.context, approval, pending.forwarded(Some(resumed)));
@@ -276,7 +288,7 @@ impl Proxy {
 
     /// The upstream's question, with its request state inside ours.
     fn needs_input(&self, pending: &PendingCall, approval: Id, round: u32, text: &str) -> Message {
-        let mut result = crate::mcp::json::parse(text.as_bytes()).unwrap_or_default();
+        let mut result = crate::mcp::json::parse_answer(text.as_bytes()).unwrap_or_default();
         let upstream = result.get("requestState").and_then(Value::as_str).map(str::to_owned);
         result["requestState"] = self.seal_state(pending, approval, Some((round, upstream))).into();
         Message::result(pending.id.clone(), result)
