@@ -3,11 +3,14 @@
 
 mod bodies;
 mod held;
+mod https;
 mod input_required;
+mod kills;
 mod meanwhile;
 mod pages;
 mod pins;
 mod processes;
+mod replicas;
 mod scene;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "each test binary uses a part")]

@@ -15,7 +15,7 @@ use crate::support::world::{PASSWORD, USER};
 use crate::upstream::{Upstream, tool};
 
 /// Writes a configuration file with one service that asks for each call.
-fn configure(dir: &Path, port: u16, upstream: &Upstream) -> std::path::PathBuf {
+pub(crate) fn configure(dir: &Path, port: u16, upstream: &Upstream) -> std::path::PathBuf {
     let file = dir.join("gateway.toml");
     let text = format!(
         "public_url = \"http://127.0.0.1:{port}\"\nlisten = [\"127.0.0.1:{port}\"]\ndata_dir = \"{}\"\n[services.tracker]\nurl = \"{}\"\nupstream = \"none\"\n[services.tracker.tools]\ndefault = \"ask\"\napproval_hold = 2\nrules = {{ \"read_*\" = \"allow\" }}\n",
@@ -26,7 +26,7 @@ fn configure(dir: &Path, port: u16, upstream: &Upstream) -> std::path::PathBuf {
     file
 }
 
-async fn start(dir: &Path, port: u16, file: &Path) -> Process {
+pub(crate) async fn start(dir: &Path, port: u16, file: &Path) -> Process {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = command();
     command.arg("--config").arg(file).stdout(Stdio::null()).stderr(log);
@@ -34,12 +34,18 @@ async fn start(dir: &Path, port: u16, file: &Path) -> Process {
 }
 
 /// Runs a command with the password on standard input.
-fn run(file: &Path, arguments: &[&str], password: &str) -> Output {
+pub(crate) fn run(file: &Path, arguments: &[&str], password: &str) -> Output {
+    run_with(&[], file, arguments, password)
+}
+
+/// Runs a command with more of an environment.
+pub(crate) fn run_with(environment: &[(&str, &str)], file: &Path, arguments: &[&str], password: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-oauth-gateway"));
     command
         .env_clear()
         .env("MCP_GATEWAY_USERNAME", USER)
-        .env("MCP_GATEWAY_PASSWORD", PASSWORD);
+        .env("MCP_GATEWAY_PASSWORD", PASSWORD)
+        .envs(environment.iter().copied());
     let mut child = command
         .args(arguments)
         .arg("--config")
@@ -53,12 +59,12 @@ fn run(file: &Path, arguments: &[&str], password: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+pub(crate) fn lines(output: &Output) -> Vec<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn rpc(client: &McpClient, access: &str, message: &Value) -> Value {
+pub(crate) async fn rpc(client: &McpClient, access: &str, message: &Value) -> Value {
     last_message(&client.mcp(http::Method::POST, access, Some(message.clone())).await)
 }
 
