@@ -42,12 +42,11 @@ impl ToolDefinition {
         let mut tools: Vec<Self> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for tool in values.into_iter().filter_map(Self::from_value) {
-            match places.get(tool.name()).and_then(|place| tools.get_mut(*place)) {
-                Some(first) => first.duplicates.push(tool.pinned()),
-                None => {
-                    places.insert(tool.name.clone(), tools.len());
-                    tools.push(tool);
-                }
+            if let Some(first) = places.get(tool.name()).and_then(|place| tools.get_mut(*place)) {
+                first.duplicates.push(tool.pinned());
+            } else {
+                places.insert(tool.name.clone(), tools.len());
+                tools.push(tool);
             }
         }
         tools

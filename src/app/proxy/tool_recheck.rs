@@ -64,15 +64,10 @@ impl Proxy {
             policy,
             opened: None,
         };
-        let decided = match self.decide(&checked, &pending.message).await {
-            Ok(Ok(decided)) => decided,
-            Ok(Err(_)) | Err(_) => {
-                let service = &binding.service;
-                tracing::warn!(service, "an approved tool call is not sent, because the tools cannot be listed");
-                return Some(
-                    "Not sent: the upstream does not list its tools now. Call the tool again; the approval still counts.".to_owned(),
-                );
-            }
+        let Ok(Ok(decided)) = self.decide(&checked, &pending.message).await else {
+            let service = &binding.service;
+            tracing::warn!(service, "an approved tool call is not sent, because the tools cannot be listed");
+            return Some("Not sent: the upstream does not list its tools now. Call the tool again; the approval still counts.".to_owned());
         };
         if decided.decision.rule == ToolRule::Deny {
             return Some(format!(

@@ -37,8 +37,9 @@ impl Proxy {
         if context.head.method != Method::POST {
             // Nobody reads such a body, so none is forwarded.
             drop(body);
-            let headers = &mut context.head.headers;
-            [CONTENT_TYPE, CONTENT_ENCODING].iter().for_each(|name| drop(headers.remove(name)));
+            for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+                context.head.headers.remove(name);
+            }
             let context = Arc::new(context);
             return self.pass(http, &context, RequestBody::Empty, opened).await;
         }
