@@ -119,6 +119,7 @@ fn session_cookie(headers: &HeaderMap) -> String {
     cookies.into_iter().find(|cookie| cookie.starts_with("__Host-")).unwrap().to_owned()
 }
 
+#[expect(clippy::too_many_lines, reason = "a story is read from top to bottom")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_in_session_decides_over_https_and_no_other_page_does() {
     let site = Site::new().await;

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use mcp_oauth_gateway::base::random;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::processes::{configure, lines, rpc, run, start};
 use crate::scene::{Era, again, call, text};

@@ -124,21 +124,7 @@ impl Upstream {
         };
         let (id, params) = (message["id"].clone(), &message["params"]);
         let result = match message["method"].as_str().unwrap_or_default() {
-            "tools/list" => {
-                if let Some((face, tools)) = &script.other_face
-                    && *face == id
-                {
-                    let list = json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools, "Tools": tools}});
-                    let response = Response::builder().header("content-type", "application/json");
-                    return Ok(response.body(Full::from(list.to_string())).unwrap());
-                }
-                let page: usize = params["cursor"].as_str().and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
-                let mut result = json!({"tools": script.pages.get(page).cloned().unwrap_or_default()});
-                if page + 1 < script.pages.len() {
-                    result["nextCursor"] = (page + 1).to_string().into();
-                }
-                result
-            }
+            "tools/list" => list(&script, &id, params),
             "tools/call" => {
                 tokio::time::sleep(script.delay).await;
                 let round: usize = params["requestState"].as_str().and_then(|state| state.parse().ok()).unwrap_or(0);
@@ -174,4 +160,19 @@ impl Upstream {
         };
         Ok(response.unwrap())
     }
+}
+
+/// The answer to `tools/list`.
+fn list(script: &Script, id: &Value, params: &Value) -> Value {
+    if let Some((face, tools)) = &script.other_face
+        && face == id
+    {
+        return json!({"tools": tools, "Tools": tools});
+    }
+    let page: usize = params["cursor"].as_str().and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
+    let mut result = json!({"tools": script.pages.get(page).cloned().unwrap_or_default()});
+    if page + 1 < script.pages.len() {
+        result["nextCursor"] = (page + 1).to_string().into();
+    }
+    result
 }
