@@ -145,4 +145,24 @@ mod tests {
             assert_eq!(open_message(&ring, Label("a"), b"with", &changed_message), Err(UnsealError));
         }
     }
+
+    /// AES-GCM fails if a key meets one nonce twice, so each message has its own key and nonce.
+    #[test]
+    fn equal_messages_are_sealed_under_different_keys_and_nonces() {
+        let ring = ring();
+        let seal = |_| {
+            let key = ring.sealing_key(UnixTime(0));
+            seal_message(key, Label("a"), random::salt_and_nonce(), b"", &[0; 16])
+        };
+        let messages: Vec<Vec<u8>> = (0..1_000).map(seal).collect();
+        let start = messages[0].len() - 16 - TAG_LEN;
+        for (name, range) in [
+            ("key", start - 28..start - 12),
+            ("nonce", start - 12..start),
+            ("text", start..start + 16),
+        ] {
+            let distinct: std::collections::HashSet<&[u8]> = messages.iter().map(|message| &message[range.clone()]).collect();
+            assert_eq!(distinct.len(), messages.len(), "the {name}");
+        }
+    }
 }

@@ -803,4 +803,59 @@ mod tests {
         assert!(error.is_err(), "the stream is reset");
         assert_eq!(sender.send_request(get(url("/read"))).await.expect("answer").status(), 200);
     }
+
+    /// A frame of HTTP/2 (RFC 9113 §4.1).
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// Sends the frames that `next` makes, until the server ends the connection. Returns the number of bytes sent.
+    async fn flood(address: SocketAddr, next: impl Fn(u32) -> Vec<u8>) -> usize {
+        const MAX_BYTES: usize = 64 << 20;
+        let stream = TcpStream::connect(address).await.expect("connect");
+        let (mut reader, mut writer) = stream.into_split();
+        let answers = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        let mut bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+        let mut sent = 0;
+        for number in 0.. {
+            bytes.extend(next(number));
+            if bytes.len() > 16 << 10 {
+                sent += bytes.len();
+                if writer.write_all(&bytes).await.is_err() || sent > MAX_BYTES || answers.is_finished() {
+                    break;
+                }
+                bytes.clear();
+            }
+        }
+        let ended = tokio::time::timeout(SOON, answers).await;
+        assert!(ended.is_ok(), "the connection is open after {sent} bytes");
+        sent
+    }
+
+    /// Streams that are reset at once (CVE-2023-44487), and a head that never ends (CVE-2023-45288).
+    #[tokio::test]
+    async fn http2_floods_end_the_connection_and_others_are_served() {
+        let server = start(None, ServerLimits::default(), |_, _| async { ok("served") });
+        // `GET http:/` at the authority `a` (RFC 7541, Appendix A).
+        let head = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+        let resets = flood(server.address, |number| {
+            let stream = 2 * number + 1;
+            [frame(1, 0b101, stream, &head), frame(3, 0, stream, &8_u32.to_be_bytes())].concat()
+        });
+        // A header that is not indexed, `x: …`, of 100 bytes.
+        let field = [&[0, 1, b'x', 100][..], &[b'y'; 100]].concat();
+        let endless_head = flood(server.address, |number| match number {
+            0 => frame(1, 0, 1, &head),
+            _ => frame(9, 0, 1, &field),
+        });
+        let empty_pieces = flood(server.address, |number| match number {
+            0 => frame(1, 0, 1, &head),
+            _ => frame(9, 0, 1, &[]),
+        });
+        let sent = [resets.await, endless_head.await, empty_pieces.await];
+        assert!(sent.iter().all(|bytes| *bytes < 32 << 20), "{sent:?}");
+        let response = plain().send(get(format!("http://{}/", server.address)), &policy(false)).await;
+        assert_eq!(response.expect("answer").status(), 200);
+    }
 }

@@ -224,6 +224,8 @@ mod tests {
             "https://u@a/cb",
             "https://a/../b",
             "https://a/%2e%2e/b",
+            "https://\u{430}pple.example/cb",
+            "https://a.example\u{2044}b.example/cb",
             "//a/b",
             "x:javascript:alert(1)",
             "",
