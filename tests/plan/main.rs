@@ -8,6 +8,7 @@
 mod check;
 mod comments;
 mod cycles;
+mod documents;
 mod exceptions;
 mod figures;
 mod modules;
