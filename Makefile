@@ -5,13 +5,16 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo demo-check test verify bench instructions figures lint unit doctest release sdk peers replicas fuzz deny long vault tools services valgrind
+.PHONY: demo demo-check test verify bench instructions figures lint unit doctest release sdk peers replicas fuzz deny long vault tools services valgrind sbom fuzz-coverage
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
+# Only `make sbom` needs it.
+CARGO_CYCLONEDX := 0.5.9
 
 FUZZ_SECONDS ?= 10
+SBOM ?= $(or $(CARGO_TARGET_DIR),target)/mcp-oauth-gateway.cdx.json
 GATEWAY_BIN ?= $(or $(CARGO_TARGET_DIR),target)/release/mcp-oauth-gateway
 
 demo: ## the gateway and an upstream in one process, for a client of yours
@@ -88,6 +91,19 @@ replicas: release services
 fuzz: tools
 	@echo '== fuzz: $(FUZZ_SECONDS) s per target'
 	fuzz/run.sh $(FUZZ_SECONDS)
+
+fuzz-coverage:
+	@echo '== fuzz-coverage: what the seeds and the corpus of the fuzz targets reach'
+	fuzz/coverage.sh
+
+sbom:
+	@cargo cyclonedx --version >/dev/null 2>&1 || { echo '== sbom: cargo-cyclonedx $(CARGO_CYCLONEDX) (built once)'; cargo install --quiet --locked cargo-cyclonedx@$(CARGO_CYCLONEDX); }
+	@echo '== sbom: the bill of materials of the binary, CycloneDX'
+	cargo cyclonedx --quiet --format json --spec-version 1.5 --target all --override-filename mcp-oauth-gateway.cdx
+	@mkdir -p $(dir $(SBOM))
+	@sed 's|$(CURDIR)|/mcp-oauth-gateway|g' mcp-oauth-gateway.cdx.json >$(SBOM)
+	@rm mcp-oauth-gateway.cdx.json standin/mcp-oauth-gateway.cdx.json demo/mcp-oauth-gateway.cdx.json
+	@echo '== sbom: $(SBOM)'
 
 deny: tools
 	@echo '== deny: what the dependencies are, their licences and where they come from'
