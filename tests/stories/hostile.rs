@@ -734,6 +734,23 @@ async fn denial_at_login_or_consent_returns_access_denied_and_ends_the_flow() {
     }
 }
 
+/// After a 307, the browser would send the password to the next address (RFC 9700 §4.12).
+#[tokio::test]
+async fn no_redirect_makes_the_browser_send_a_form_again() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let login = browser.get(&client.authorize_url()).await.onward().unwrap();
+    let page = browser.get(&login).await;
+    let form = page.field("form");
+    let fields = [("form", form.as_str()), ("username", USER), ("password", PASSWORD)];
+    let signed_in = browser.post(&page.action(), &fields).await;
+    assert_eq!(signed_in.status, 303);
+    let consent = browser.get(&signed_in.onward().unwrap()).await;
+    let sent_on = browser.decide(&consent, "approve").await;
+    assert!([200, 303].contains(&sent_on.status.as_u16()), "{}", sent_on.status);
+}
+
 const CANARY: &str = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'\u{202e}{{7*7}}";
 
 /// Checks that a page runs no injected code, cannot be framed and leaks no URL.
