@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::adapter::own_entries::OwnNames;
 use crate::app::App;
 use crate::app::proxy::caller::{AdapterCaller, CallerAddress};
 use crate::app::runtime_config::RuntimeConfig;
@@ -11,22 +12,33 @@ use crate::base::secret::Secret;
 use crate::net::http_client::HttpClient;
 
 /// What one request is served with.
-pub struct AdapterContext<'a> {
+pub struct AdapterContext {
     /// The use cases.
-    pub app: &'a App,
-    /// The tools of the services.
-    pub tools: &'a Arc<Tools>,
+    pub app: Arc<App>,
     /// The configuration, loaded once for this request.
-    pub config: &'a RuntimeConfig,
-    /// The HTTP client of this worker.
-    pub http: &'a HttpClient,
+    pub config: Arc<RuntimeConfig>,
+    /// The HTTP client of this runtime.
+    pub http: HttpClient,
     /// The caller.
     pub caller: AdapterCaller,
     /// Its address.
     pub address: CallerAddress,
 }
 
-impl AdapterContext<'_> {
+impl AdapterContext {
+    /// The tools of the services.
+    pub fn tools(&self) -> &Arc<Tools> {
+        &self.app.tools
+    }
+
+    /// What makes an MCP entry one of this gateway.
+    pub fn own_names(&self) -> OwnNames<'_> {
+        OwnNames {
+            urls: self.app.urls(),
+            config: &self.config,
+        }
+    }
+
     /// By what a caller is remembered: the id of its key.
     pub fn caller_key(&self) -> String {
         self.caller.key.id().to_string()

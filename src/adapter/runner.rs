@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use http::header::{HeaderName, HeaderValue};
 use http::{Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -17,9 +16,10 @@ use crate::adapter::call::Next;
 use crate::adapter::dialect::Dialect;
 use crate::adapter::json::RawObject;
 use crate::adapter::loops::LoopGuard;
+use crate::adapter::refusal::{forbid_retry, unreachable_vendor};
 use crate::adapter::rounds::LoopLimits;
 use crate::adapter::toolbox::Toolbox;
-use crate::adapter::vendor::{self, VendorTarget};
+use crate::adapter::vendor::{self, Vendor, VendorTarget};
 use crate::app::tools::Tools;
 use crate::mcp::sse::SseParser;
 use crate::net::body::{ResponseBody, StreamBody, is_event_stream, read_limited};
@@ -35,13 +35,14 @@ const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// How long a stream may be quiet.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// What a loop runs with.
 pub(super) struct LoopContext {
     /// Sends requests.
     pub(super) http: HttpClient,
     /// The vendor.
+    pub(super) vendor: Vendor,
+    /// Where and how requests go to it.
     pub(super) target: VendorTarget,
     /// Our tools.
     pub(super) toolbox: Toolbox,
@@ -81,7 +82,7 @@ impl<D: Dialect + 'static> Loop<D> {
     }
 
     /// Runs the loop: to its end, or for a client that reads events until the vendor begins to answer.
-    pub(super) async fn respond(mut self, is_stream: bool) -> Result<Response<ResponseBody>, String> {
+    pub(super) async fn respond(mut self, is_stream: bool) -> Response<ResponseBody> {
         if self.dialect.begin() == Next::RunTools {
             self.run_tools(None).await;
             self.dialect.tools_ended();
@@ -97,10 +98,19 @@ impl<D: Dialect + 'static> Loop<D> {
             return self.run_whole(first, response).await;
         }
         if !is_event_stream(first.headers()) {
-            return Err("the vendor did not answer with events".to_owned());
+            return self.refuse(Refusal::Unreachable("it did not answer with events".to_owned()));
         }
+        let response = self.with_retry_rule(response);
         let body = GeneratedBody::new(move |sender| async move { self.run_stream(first, &sender).await });
-        Ok(response.map(|()| ResponseBody::Generated(Box::new(body))))
+        response.map(|()| ResponseBody::Generated(Box::new(body)))
+    }
+
+    /// After a tool ran, no response invites a repetition.
+    fn with_retry_rule<T>(&self, mut response: Response<T>) -> Response<T> {
+        if self.dialect.has_run_tools() {
+            forbid_retry(&mut response);
+        }
+        response
     }
 
     /// Sends the next request of the loop.
@@ -113,21 +123,15 @@ impl<D: Dialect + 'static> Loop<D> {
         }
     }
 
-    /// The vendor's error for the client, as it is. After a tool ran, it invites no repetition.
-    fn refuse(&self, refusal: Refusal) -> Result<Response<ResponseBody>, String> {
-        match refusal {
-            Refusal::Status(response) => {
-                let mut passed = pass(response);
-                if self.dialect.has_run_tools() {
-                    passed.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-                }
-                Ok(passed)
-            }
-            Refusal::Unreachable(reason) => Err(reason),
-        }
+    /// The vendor's error for the client, as it is, or that there is no response.
+    fn refuse(&self, refusal: Refusal) -> Response<ResponseBody> {
+        self.with_retry_rule(match refusal {
+            Refusal::Status(response) => pass(response),
+            Refusal::Unreachable(reason) => unreachable_vendor(self.context.vendor, &reason),
+        })
     }
 
-    async fn run_whole(mut self, first: Response<Incoming>, head: Response<()>) -> Result<Response<ResponseBody>, String> {
+    async fn run_whole(mut self, first: Response<Incoming>, head: Response<()>) -> Response<ResponseBody> {
         let mut answer = first;
         loop {
             let body = read_limited(answer.into_body(), MAX_ANSWER_BYTES, ANSWER_TIMEOUT).await;
@@ -144,11 +148,7 @@ impl<D: Dialect + 'static> Loop<D> {
         }
         let text = self.dialect.finish();
         self.remember();
-        let mut response = head.map(|()| ResponseBody::Full(Bytes::from(text)));
-        if self.dialect.has_run_tools() {
-            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-        }
-        Ok(response)
+        self.with_retry_rule(head.map(|()| ResponseBody::Full(Bytes::from(text))))
     }
 
     async fn run_stream(mut self, first: Response<Incoming>, sender: &Sender<Bytes>) {

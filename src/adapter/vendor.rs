@@ -10,15 +10,15 @@ use hyper::body::Incoming;
 
 use crate::net::body::RequestBody;
 use crate::net::http_client::{HttpClient, RequestPolicy, SendError};
-use crate::upstream::forward_rules;
+use crate::upstream::forward_rules::{self, ADAPTER_KEY_HEADER};
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a model may take before it begins to answer.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// The header with the adapter's key.
-pub const KEY_HEADER: &str = "x-mcp-gateway-key";
+/// The header by which a client says that a request is a repetition.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A model vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ const NOT_FOR_VENDOR: [&str; 24] = [
     "x-real-ip",
     "true-client-ip",
     "cf-connecting-ip",
-    KEY_HEADER,
+    ADAPTER_KEY_HEADER,
     "priority",
 ];
 
@@ -156,6 +156,8 @@ impl VendorTarget {
         let mut headers = self.headers.clone();
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // The key belongs to the client's request. The requests of one loop differ.
+        headers.remove(IDEMPOTENCY_KEY);
         *request.headers_mut() = headers;
         http.send(request, &policy()).await
     }

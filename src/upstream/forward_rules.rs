@@ -42,8 +42,12 @@ const HOP_BY_HOP: [&str; 11] = [
     "http2-settings",
 ];
 
+/// The header with the key of an adapter. It has a prefix of MCP's headers, and never passes.
+pub const ADAPTER_KEY_HEADER: &str = "x-mcp-gateway-key";
+
 /// Never forwarded, even if the service lists them: gateway credentials, and claims of identity.
-const FORBIDDEN_REQUEST_HEADERS: [&str; 12] = [
+const FORBIDDEN_REQUEST_HEADERS: [&str; 13] = [
+    ADAPTER_KEY_HEADER,
     "authorization",
     "cookie",
     "cookie2",
@@ -161,7 +165,7 @@ pub fn request_headers(client_headers: &HeaderMap, extra: &[HeaderName], fixed: 
 fn is_allowed(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
     let is_mcp_header = || !text.contains('_') && ALLOWED_REQUEST_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
     let is_known = ALLOWED_REQUEST_HEADERS.contains(&text) || is_mcp_header();
-    is_known || (extra.contains(name) && !is_forbidden_request_header(text))
+    (is_known && text != ADAPTER_KEY_HEADER) || (extra.contains(name) && !is_forbidden_request_header(text))
 }
 
 /// Whether a request header never passes, even if the service lists it. `_` counts as `-`: many
@@ -442,6 +446,7 @@ mod tests {
             ("origin", "https://evil"),
             ("sec-fetch-site", "cross-site"),
             ("x-api-key", "k"),
+            ("x-mcp-gateway-key", "gwd_1"),
         ]);
         let forwarded = request_headers(&client_headers, &[], &[], &ours());
         let expected = [

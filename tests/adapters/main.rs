@@ -7,5 +7,8 @@
 mod support;
 
 mod anthropic;
+mod bounds;
+mod idempotency;
 mod openai;
+mod own_entries;
 mod site;

@@ -14,6 +14,7 @@ use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::net::http_client::{HttpClient, RequestPolicy};
 use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::service::adapter_urls::AdapterUrls;
+use mcp_oauth_gateway::service::tool_policy::{FirstSight, PinRule, ToolPolicy, ToolRule};
 use mcp_oauth_gateway::service::{Access, Service, Upstream};
 use mcp_oauth_gateway::token::header::ServiceDigest;
 use mcp_oauth_gateway::token::local_key::LocalKeyKind;
@@ -88,9 +89,29 @@ pub(crate) fn service(from: &Service, name: &str, mcp: &str, access: Access) -> 
     }
 }
 
+/// A policy that allows every call and does not pin definitions. A call that asks is not held.
+pub(crate) fn open_policy() -> ToolPolicy {
+    ToolPolicy {
+        default: ToolRule::Allow,
+        read_only: None,
+        pin: PinRule::Off,
+        first_sight: FirstSight::Trust,
+        approval_ttl: 1_800,
+        approval_hold: 0,
+        mixed: ToolRule::Allow,
+        client_approvals: false,
+        rules: Vec::new(),
+    }
+}
+
 impl Site {
     /// A gateway with the service `tracker`, and `guarded`, which needs a token.
     pub(crate) async fn new() -> Self {
+        Self::with_policy(None).await
+    }
+
+    /// The same, with a tool policy of both services.
+    pub(crate) async fn with_policy(policy: Option<ToolPolicy>) -> Self {
         let vendor = Vendor::start();
         let origin = ExactUrl::parse(&vendor.origin()).unwrap();
         let mut keys = None;
@@ -102,6 +123,9 @@ impl Site {
                 service(&first, "tracker", &mcp, Access::Local),
                 service(&first, "guarded", &mcp, Access::OAuth),
             ];
+            for service in &mut parts.config.services {
+                service.tools = policy.clone().map(Box::new);
+            }
             parts.config.adapters = AdapterUrls {
                 openai: Some(origin.clone()),
                 anthropic: Some(origin),
@@ -180,6 +204,24 @@ impl Site {
         let authorization = format!("Bearer {VENDOR_KEY}");
         let headers = [("authorization", authorization.as_str())];
         self.send(Self::request(&self.url("/openai/v1/responses"), body, &headers)).await
+    }
+
+    /// Posts to the OpenAI adapter with further headers.
+    pub(crate) async fn openai_with(&self, body: &Value, more: &[(&str, &str)]) -> Answer {
+        Self::read(self.open_openai_with(body, more).await).await
+    }
+
+    pub(crate) async fn open_openai_with(&self, body: &Value, more: &[(&str, &str)]) -> Response<Incoming> {
+        let authorization = format!("Bearer {VENDOR_KEY}");
+        let headers = [&[("authorization", authorization.as_str())], more].concat();
+        let request = Self::request(&self.url("/openai/v1/responses"), body.to_string(), &headers);
+        self.send(request).await
+    }
+
+    /// Posts JSON to any path.
+    pub(crate) async fn post(&self, path: &str, body: String) -> Answer {
+        let headers = [("authorization", "Bearer sk-1")];
+        Self::read(self.send(Self::request(&self.url(path), body, &headers)).await).await
     }
 
     /// Posts to the Anthropic adapter.

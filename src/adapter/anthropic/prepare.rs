@@ -34,25 +34,23 @@ pub enum Refused {
     },
 }
 
-/// What a request becomes.
-pub enum Prepared {
-    /// Nothing in it is of the gateway: it passes as it is.
-    Pass,
-    /// A loop.
-    Loop(Box<Turn>, Toolbox),
+/// Reads a request. `None`: nothing in it is of the gateway, and it passes as it is.
+///
+/// # Errors
+/// If the request is wrong.
+pub fn read(context: &AdapterContext, body: &[u8]) -> Result<Option<ClientRequest>, Refused> {
+    let request = ClientRequest::read(body, context.own_names()).map_err(Refused::Request)?;
+    Ok((!request.servers.is_empty()).then_some(request))
 }
 
-/// Prepares a request.
+/// Opens the tools, and makes the first request for the vendor.
 ///
 /// # Errors
 /// If the gateway answers itself.
-pub async fn prepare(context: &AdapterContext<'_>, mut request: ClientRequest, headers: &HeaderMap) -> Result<Prepared, Refused> {
-    if request.servers.is_empty() {
-        return Ok(Prepared::Pass);
-    }
+pub async fn open(context: &AdapterContext, mut request: ClientRequest, headers: &HeaderMap) -> Result<(Turn, Toolbox), Refused> {
     let messages = request.messages();
     let remembered = |id: String| {
-        let text = context.tools.continuations().get(&context.caller_key(), &id)?;
+        let text = context.tools().continuations().get(&context.caller_key(), &id)?;
         Some((id, serde_json::from_str::<Raw>(&text).ok()?))
     };
     let exact: BTreeMap<String, Raw> = history::called_ids(&messages).into_iter().filter_map(remembered).collect();
@@ -81,19 +79,18 @@ pub async fn prepare(context: &AdapterContext<'_>, mut request: ClientRequest, h
         listings,
         rounds: Rounds::new(LoopLimits::default(), None),
     };
-    Ok(Prepared::Loop(Box::new(Turn::new(plan, request.is_stream())), toolbox))
+    Ok((Turn::new(plan, request.is_stream()), toolbox))
 }
 
-async fn open_server(
-    context: &AdapterContext<'_>,
-    server: LocalServer,
-    is_mixed: bool,
-    toolbox: &mut Toolbox,
-) -> Result<OpenServer, Refused> {
+async fn open_server(context: &AdapterContext, server: LocalServer, is_mixed: bool, toolbox: &mut Toolbox) -> Result<OpenServer, Refused> {
     let name = server.name.clone();
     let access = context.access(server.authorization.clone(), Vec::new(), is_mixed);
     let refused = |error| Refused::List { name: name.clone(), error };
-    let session = context.tools.open(context.http, &server.service, access).await.map_err(refused)?;
+    let session = context
+        .tools()
+        .open(&context.http, &server.service, access)
+        .await
+        .map_err(refused)?;
     let tools = match &server.pinned {
         Some(pinned) => pinned.clone(),
         None => session.list_tools().await.map_err(refused)?,

@@ -5,8 +5,7 @@ use serde_json::json;
 use crate::adapter::anthropic::entry::{self, LocalServer, OpenServer};
 use crate::adapter::json::{Raw, RawObject, raw};
 use crate::adapter::names::NameTable;
-use crate::app::runtime_config::RuntimeConfig;
-use crate::service::public_urls::PublicUrls;
+use crate::adapter::own_entries::{MAX_OWN_SERVERS, OwnNames};
 
 /// A request of a client.
 #[derive(Debug)]
@@ -24,19 +23,32 @@ impl ClientRequest {
     ///
     /// # Errors
     /// If it is no JSON object, or a server names this gateway and cannot be served; with what to do.
-    pub fn read(body: &[u8], urls: &PublicUrls, config: &RuntimeConfig) -> Result<Self, String> {
+    pub fn read(body: &[u8], names: OwnNames<'_>) -> Result<Self, String> {
         let body = RawObject::parse(body).map_err(|error| format!("The body of the request is not accepted: {error}."))?;
         let (tools, all_servers) = (body.list("tools"), body.list("mcp_servers"));
         let mut servers: Vec<LocalServer> = Vec::new();
         for (position, server) in all_servers.iter().enumerate() {
             let Some(object) = RawObject::from_raw(server) else { continue };
-            let Some(found) = entry::read(position, &object, &tools, urls, config)? else {
+            let Some(found) = entry::read(position, &object, &tools, names.urls, names.config)? else {
                 continue;
             };
             if servers.iter().any(|other| other.name == found.name) {
                 return Err(format!("mcp_servers.{position}.name: MCP server names must be unique"));
             }
+            if servers.len() == MAX_OWN_SERVERS {
+                return Err("mcp_servers: a request names at most 16 servers of this gateway".to_owned());
+            }
             servers.push(found);
+        }
+        let served: Vec<usize> = servers.iter().map(|server| server.position).collect();
+        match names.are_unserved(&body, "mcp_servers", &served) {
+            Ok(false) => {}
+            Ok(true) => {
+                return Err(
+                    "mcp_servers: a server names this gateway where it is not served; make it an element of mcp_servers".to_owned(),
+                );
+            }
+            Err(_) => return Err("the request is nested too deeply".to_owned()),
         }
         Ok(Self {
             body,
@@ -57,12 +69,15 @@ impl ClientRequest {
     }
 
     /// Whether it has tools that the gateway does not police: those of other MCP servers, and of the vendor.
+    /// What cannot be read counts as such a tool.
     pub fn has_foreign_tools(&self) -> bool {
-        let is_foreign = |tool: &Raw| {
-            let kind = RawObject::from_raw(tool).and_then(|tool| tool.text("type"));
-            kind.is_some_and(|kind| kind != "custom" && kind != "mcp_toolset")
+        let is_foreign = |tool: &Raw| match RawObject::from_raw(tool) {
+            Some(tool) if tool.get_present("type").is_none() => false,
+            Some(tool) => !matches!(tool.text("type").as_deref(), Some("custom" | "mcp_toolset")),
+            None => true,
         };
-        self.all_servers.len() > self.servers.len() || self.tools.iter().any(is_foreign)
+        let is_unreadable = self.tools.is_empty() && self.body.get_present("tools").is_some_and(|tools| tools.get() != "[]");
+        is_unreadable || self.all_servers.len() > self.servers.len() || self.tools.iter().any(is_foreign)
     }
 
     /// The request for the vendor, without `messages`.

@@ -44,34 +44,34 @@ impl From<BadRequest> for Refused {
     }
 }
 
-/// What a request becomes.
-pub enum Prepared {
-    /// Nothing in it is of the gateway: it passes as it is.
-    Pass,
-    /// A loop.
-    Loop(Box<Turn>, Toolbox),
+/// A request with something of the gateway, of which nothing has been done yet.
+#[derive(Debug)]
+pub struct ReadRequest {
+    request: ClientRequest,
+    continuation: Option<Continuation>,
+    approvals: ApprovalIds,
+    input: VendorInput,
 }
 
-/// Prepares a request.
+/// Reads a request. `None`: nothing in it is of the gateway, and it passes as it is.
 ///
 /// # Errors
-/// If the gateway answers itself.
-pub async fn prepare(context: &AdapterContext<'_>, request: ClientRequest) -> Result<Prepared, Refused> {
+/// If the request is wrong.
+pub fn read(context: &AdapterContext, body: &[u8]) -> Result<Option<ReadRequest>, Refused> {
+    let request = ClientRequest::read(body, context.own_names())?;
     let key = ["previous_response_id", "conversation"].into_iter().find_map(|name| {
         let member = request.body.get_present(name)?;
         let object = RawObject::from_raw(member).and_then(|object| object.text("id"));
         object.or_else(|| request.body.text(name))
     });
-    let continuation = key.and_then(|id| context.tools.continuations().get(&context.caller_key(), &id));
+    let (tools, caller) = (context.tools(), context.caller_key());
+    let continuation = key.and_then(|id| tools.continuations().get(&caller, &id));
     let continuation = continuation.and_then(|text| Continuation::parse(&text));
-    let mut approvals = ApprovalIds::new(std::sync::Arc::clone(context.tools.tickets()), &context.caller_key());
+    let approvals = ApprovalIds::new(std::sync::Arc::clone(tools.tickets()), &caller);
     let labels: Vec<String> = request.entries.iter().map(|entry| entry.label.clone()).collect();
     let exact = |id: &str| {
-        context
-            .tools
-            .continuations()
-            .get(&context.caller_key(), id)
-            .and_then(|text| serde_json::from_str::<Raw>(&text).ok())
+        let text = tools.continuations().get(&caller, id)?;
+        serde_json::from_str::<Raw>(&text).ok()
     };
     let input = history::rewrite(
         &history::as_items(&request.body),
@@ -80,12 +80,38 @@ pub async fn prepare(context: &AdapterContext<'_>, request: ClientRequest) -> Re
         exact,
     );
     if request.entries.is_empty() && continuation.is_none() && !input.has_own_items {
-        return Ok(Prepared::Pass);
+        return Ok(None);
     }
-    let is_stream = request.is_stream();
-    let (open, toolbox) = open_entries(context, request, &mut approvals).await?;
-    let plan = plan(open, input, continuation, approvals)?;
-    Ok(Prepared::Loop(Box::new(Turn::new(plan, is_stream)), toolbox))
+    Ok(Some(ReadRequest {
+        request,
+        continuation,
+        approvals,
+        input,
+    }))
+}
+
+impl ReadRequest {
+    /// The request of the client.
+    pub fn client_request(&self) -> &ClientRequest {
+        &self.request
+    }
+
+    /// Opens the tools, takes the client's approvals, and makes the first request for the vendor.
+    ///
+    /// # Errors
+    /// If the gateway answers itself.
+    pub async fn open(self, context: &AdapterContext) -> Result<(Turn, Toolbox), Refused> {
+        let Self {
+            request,
+            continuation,
+            mut approvals,
+            input,
+        } = self;
+        let is_stream = request.is_stream();
+        let (open, toolbox) = open_entries(context, request, &mut approvals).await?;
+        let plan = plan(open, input, continuation, approvals)?;
+        Ok((Turn::new(plan, is_stream), toolbox))
+    }
 }
 
 /// The request with its open entries.
@@ -96,7 +122,7 @@ struct OpenRequest {
 }
 
 async fn open_entries(
-    context: &AdapterContext<'_>,
+    context: &AdapterContext,
     mut request: ClientRequest,
     approvals: &mut ApprovalIds,
 ) -> Result<(OpenRequest, Toolbox), Refused> {
@@ -107,7 +133,7 @@ async fn open_entries(
     for entry in std::mem::take(&mut request.entries) {
         let label = entry.label.clone();
         let access = context.access(entry.authorization.clone(), entry.headers.clone(), has_foreign_tools);
-        let opened = context.tools.open(context.http, &entry.service, access).await;
+        let opened = context.tools().open(&context.http, &entry.service, access).await;
         let listed = match &opened {
             Ok(session) => session.list_tools().await,
             Err(error) => Err(error.clone()),

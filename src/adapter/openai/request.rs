@@ -6,8 +6,7 @@ use crate::adapter::json::{Raw, RawObject, raw};
 use crate::adapter::names::{NameTable, ToolRef, function_name};
 use crate::adapter::openai::entry::{self, LocalEntry, OpenEntry};
 use crate::adapter::openai::error::BadRequest;
-use crate::app::runtime_config::RuntimeConfig;
-use crate::service::public_urls::PublicUrls;
+use crate::adapter::own_entries::{MAX_OWN_SERVERS, OwnNames};
 
 /// The member of `include` without which the vendor does not accept its own reasoning back.
 const ENCRYPTED_REASONING: &str = "reasoning.encrypted_content";
@@ -28,7 +27,7 @@ impl ClientRequest {
     ///
     /// # Errors
     /// If it is no JSON object, or an entry names this gateway and cannot be served.
-    pub fn read(body: &[u8], urls: &PublicUrls, config: &RuntimeConfig) -> Result<Self, BadRequest> {
+    pub fn read(body: &[u8], names: OwnNames<'_>) -> Result<Self, BadRequest> {
         let body = RawObject::parse(body).map_err(|error| BadRequest {
             message: format!("The body of the request is not accepted: {error}."),
             param: None,
@@ -37,14 +36,27 @@ impl ClientRequest {
         let mut entries: Vec<LocalEntry> = Vec::new();
         for (position, tool) in tools.iter().enumerate() {
             let Some(object) = RawObject::from_raw(tool) else { continue };
-            let Some(found) = entry::read(position, &object, urls, config)? else {
+            let Some(found) = entry::read(position, &object, names.urls, names.config)? else {
                 continue;
             };
             if entries.iter().any(|other| other.label == found.label) {
                 let param = format!("tools[{position}].server_label");
                 return Err(BadRequest::new(param, "Two entries have the same server_label."));
             }
+            if entries.len() == MAX_OWN_SERVERS {
+                return Err(BadRequest::new("tools", "A request names at most 16 servers of this gateway."));
+            }
             entries.push(found);
+        }
+        let served: Vec<usize> = entries.iter().map(|entry| entry.position).collect();
+        match names.are_unserved(&body, "tools", &served) {
+            Ok(false) => {}
+            Ok(true) => {
+                let message = "An MCP entry names this gateway where it is not served: make it an element of 'tools', with 'server_url' and \
+                               without 'connector_id' and 'tunnel_id'.";
+                return Err(BadRequest::new("tools", message));
+            }
+            Err(_) => return Err(BadRequest::new("input", "The request is nested too deeply.")),
         }
         if !entries.is_empty() && body.is_true("background") {
             let message = "The gateway runs the tools of its services only while the client waits: leave out 'background'.";
@@ -70,14 +82,13 @@ impl ClientRequest {
     }
 
     /// Whether it has tools that the gateway does not police: those of other MCP servers, of connectors, and
-    /// of the vendor.
+    /// of the vendor. What cannot be read counts as such a tool, and so does a stored prompt, which can bring
+    /// tools of its own.
     pub fn has_foreign_tools(&self) -> bool {
         let is_own = |position: usize| self.entries.iter().any(|entry| entry.position == position);
-        let foreign = self.tools.iter().enumerate().filter(|(position, _)| !is_own(*position));
-        let kinds = foreign.filter_map(|(_, tool)| RawObject::from_raw(tool)?.text("type"));
-        kinds
-            .into_iter()
-            .any(|kind| !matches!(kind.as_str(), "function" | "custom" | "namespace"))
+        let mut others = self.tools.iter().enumerate().filter(|(position, _)| !is_own(*position));
+        let is_unreadable = self.tools.is_empty() && self.body.get_present("tools").is_some_and(|tools| tools.get() != "[]");
+        is_unreadable || self.body.get_present("prompt").is_some() || others.any(|(_, tool)| !is_tool_of_client(tool))
     }
 
     /// `tools` for the vendor: functions in the place of each entry of ours.
@@ -148,6 +159,16 @@ impl ClientRequest {
             request.set("include", include);
         }
         request
+    }
+}
+
+/// Whether the client itself runs a tool.
+fn is_tool_of_client(tool: &Raw) -> bool {
+    let Some(tool) = RawObject::from_raw(tool) else { return false };
+    match tool.text("type").as_deref() {
+        Some("function" | "custom") => true,
+        Some("namespace") => tool.list("tools").iter().all(is_tool_of_client),
+        Some(_) | None => false,
     }
 }
 

@@ -14,21 +14,23 @@ use crate::mcp::jsonrpc::{Message, MessageKind, RequestId};
 use crate::mcp::sse::SseParser;
 use crate::net::body::{ResponseBody, is_event_stream};
 
-/// The longest response, in bytes.
-const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+/// The longest response to a call, in bytes.
+pub(super) const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The result of a request, and the session that the response names.
 pub(super) struct Answer {
     pub(super) result: Value,
     pub(super) session: Option<HeaderValue>,
+    /// The bytes of the response.
+    pub(super) length: usize,
 }
 
-/// Reads the response to the request with this id.
-pub(super) async fn read(response: Response<ResponseBody>, id: &RequestId) -> Result<Answer, ToolError> {
+/// Reads the response to the request with this id, of at most `most` bytes.
+pub(super) async fn read(response: Response<ResponseBody>, id: &RequestId, most: usize) -> Result<Answer, ToolError> {
     let session = response.headers().get("mcp-session-id").cloned();
     let (status, is_stream) = (response.status(), is_event_stream(response.headers()));
     let mut body = pin!(response.into_body());
-    let mut parser = (is_stream && status.is_success()).then(|| SseParser::new(MAX_RESPONSE_BYTES));
+    let mut parser = (is_stream && status.is_success()).then(|| SseParser::new(most));
     let mut whole = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
         let frame = frame.map_err(|_| ToolError::malformed("the connection to the MCP server broke"))?;
@@ -38,16 +40,18 @@ pub(super) async fn read(response: Response<ResponseBody>, id: &RequestId) -> Re
                 let events = parser.push(&data).map_err(|error| ToolError::malformed(&error.to_string()))?;
                 for event in events {
                     if let Some(result) = result_of(event.data.as_bytes(), id)? {
-                        return Ok(Answer { result, session });
+                        let length = event.data.len();
+                        return Ok(Answer { result, session, length });
                     }
                 }
             }
-            None if whole.len() + data.len() > MAX_RESPONSE_BYTES => return Err(ToolError::malformed("the response is too long")),
+            None if whole.len() + data.len() > most => return Err(ToolError::malformed("the response is too long")),
             None => whole.extend_from_slice(&data),
         }
     }
+    let length = whole.len();
     match result_of(&whole, id) {
-        Ok(Some(result)) if status.is_success() => Ok(Answer { result, session }),
+        Ok(Some(result)) if status.is_success() => Ok(Answer { result, session, length }),
         Err(error @ ToolError::Protocol { .. }) if json::parse_answer(&whole).is_ok() => Err(error),
         _ if !status.is_success() => Err(ToolError::Http {
             status: status.as_u16(),

@@ -7,6 +7,7 @@ mod exchange;
 pub mod session;
 pub mod tickets;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -67,6 +68,15 @@ impl Tools {
         }
         let id = self.core.local_keys.identify(LocalKeyKind::Adapter, key)?;
         Some(AdapterCaller::of_this_machine(id))
+    }
+
+    /// Runs work to its end, also if the caller leaves, with the HTTP client of the background runtime.
+    pub fn detach<W>(&self, work: impl FnOnce(HttpClient) -> W)
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let tasks = &self.core.tasks;
+        drop(tasks.spawn(work(tasks.http().clone())));
     }
 
     /// Opens a session with the MCP server of a service.

@@ -1,7 +1,9 @@
 //! A session with the MCP server of a service, in the era of sessions or in the one without.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
@@ -14,8 +16,9 @@ use crate::app::proxy::adapter_call::AdapterAccess;
 use crate::app::proxy::caller::{AdapterCaller, CallerAddress};
 use crate::app::runtime_config::ActiveService;
 use crate::app::tools::error::ToolError;
-use crate::app::tools::exchange::{self, Answer};
+use crate::app::tools::exchange::{self, Answer, MAX_RESPONSE_BYTES};
 use crate::base::secret::Secret;
+use crate::flow::pins::MAX_TOOLS;
 use crate::mcp::jsonrpc::{Message, RequestId};
 use crate::mcp::revision::Revision;
 use crate::mcp::tool::ToolDefinition;
@@ -24,6 +27,10 @@ use crate::net::http_client::HttpClient;
 
 /// The most pages of a list of tools.
 const MAX_PAGES: usize = 64;
+/// The longest list of tools, in bytes of all its pages.
+const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
+/// How long a server may take to open a session, or to list its tools.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The revision that a session begins with.
 const WITH_SESSIONS: Revision = Revision::V2025_11_25;
 
@@ -89,7 +96,7 @@ impl ToolSession {
             next_id: AtomicI64::new(1),
         };
         if session.era == Era::Sessions {
-            session.initialize().await?;
+            in_time(session.initialize()).await?;
         } else {
             Revision::V2026_07_28.as_str().clone_into(&mut session.revision);
         }
@@ -112,7 +119,7 @@ impl ToolSession {
             "capabilities": {},
             "clientInfo": {"name": "mcp-oauth-gateway", "version": env!("CARGO_PKG_VERSION")},
         });
-        let Answer { result, session } = match self.request("initialize", params, None).await {
+        let Answer { result, session, .. } = match self.request("initialize", params, None, MAX_LIST_BYTES).await {
             Ok(answer) => answer,
             // A server of the later era knows no such method, or wants its own version.
             Err(
@@ -145,17 +152,25 @@ impl ToolSession {
         Revision::V2026_07_28.as_str().clone_into(&mut self.revision);
     }
 
-    /// All tools, in the order of the server.
+    /// All tools, in the order of the server: at most 2,000, of 8 MiB, within 60 seconds.
     ///
     /// # Errors
-    /// If the server does not answer.
+    /// If the server does not answer, or its list exceeds a limit.
     pub async fn list_tools(&self) -> Result<Vec<ToolDefinition>, ToolError> {
-        let mut tools = Vec::new();
+        in_time(self.list_pages()).await
+    }
+
+    async fn list_pages(&self) -> Result<Vec<ToolDefinition>, ToolError> {
+        let (mut tools, mut bytes_left) = (Vec::new(), MAX_LIST_BYTES);
         let mut params = json!({});
         for _ in 0..MAX_PAGES {
-            let result = self.request("tools/list", params, None).await?.result;
+            let Answer { result, length, .. } = self.request("tools/list", params, None, bytes_left).await?;
+            bytes_left = bytes_left.saturating_sub(length);
             let page = result["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
             tools.extend(page.iter().filter_map(ToolDefinition::from_value));
+            if tools.len() > MAX_TOOLS {
+                return Err(ToolError::malformed("the MCP server lists more than 2,000 tools"));
+            }
             match result["nextCursor"].as_str() {
                 Some(cursor) => params = json!({ "cursor": cursor }),
                 None => return Ok(tools),
@@ -170,7 +185,7 @@ impl ToolSession {
     /// If the server does not answer, or answers with an error.
     pub async fn call(&self, name: &str, arguments: Value) -> Result<Value, ToolError> {
         let params = json!({"name": name, "arguments": arguments});
-        let result = self.request("tools/call", params, Some(name)).await?.result;
+        let result = self.request("tools/call", params, Some(name), MAX_RESPONSE_BYTES).await?.result;
         if result["resultType"] == "input_required" {
             return Err(ToolError::malformed(
                 "the tool wants input of a person, which this client cannot give",
@@ -179,7 +194,7 @@ impl ToolSession {
         Ok(result)
     }
 
-    async fn request(&self, method: &str, mut params: Value, name: Option<&str>) -> Result<Answer, ToolError> {
+    async fn request(&self, method: &str, mut params: Value, name: Option<&str>, most: usize) -> Result<Answer, ToolError> {
         if self.era == Era::Stateless {
             params["_meta"] = json!({
                 "io.modelcontextprotocol/protocolVersion": self.revision,
@@ -193,7 +208,7 @@ impl ToolSession {
         };
         let message = Message::request(id.clone(), method, params);
         let request = self.http_request(&message, name);
-        exchange::read(self.send(request).await?, &id).await
+        exchange::read(self.send(request).await?, &id, most).await
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, ToolError> {
@@ -261,11 +276,18 @@ impl Drop for ToolSession {
     }
 }
 
+/// Waits for a server, for at most [`LIST_TIMEOUT`].
+async fn in_time<T>(work: impl Future<Output = Result<T, ToolError>>) -> Result<T, ToolError> {
+    let late = |_| Err(ToolError::malformed("the MCP server does not answer within 60 seconds"));
+    tokio::time::timeout(LIST_TIMEOUT, work).await.unwrap_or_else(late)
+}
+
 async fn send(way: &SessionWay, access: &ToolAccess, request: Request<Bytes>) -> Result<Response<ResponseBody>, ToolError> {
     let adapter = AdapterAccess {
         caller: Some(access.caller.clone()),
         address: access.address,
     };
-    let sent = way.proxy.call(&way.http, &way.active, request, adapter).await;
+    // Boxed: large, and in the futures of all requests of a session.
+    let sent = Box::pin(way.proxy.call(&way.http, &way.active, request, adapter)).await;
     sent.map_err(|error| ToolError::of(&error, &way.active.service.name))
 }

@@ -41,6 +41,9 @@ pub(super) async fn respond(shared: &Shared, request: &VendorRequest) -> io::Res
         Err(text) => return Ok(error(400, "invalid_request_error", &text)),
     };
     pause(std::time::Duration::from_millis(turn.head_ms)).await;
+    if turn.drops {
+        return Err(io::Error::other("scripted"));
+    }
     if let Some(status) = turn.status {
         let kind = match status {
             429 => "rate_limit_error",

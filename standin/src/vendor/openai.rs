@@ -60,6 +60,9 @@ pub(super) async fn respond(shared: &Shared, request: &VendorRequest) -> io::Res
         Err(reply) => return Ok(*reply),
     };
     pause(std::time::Duration::from_millis(turn.head_ms)).await;
+    if turn.drops {
+        return Err(io::Error::other("scripted"));
+    }
     if let Some(status) = turn.status {
         let body = json!({"error": {"message": "Scripted failure", "type": "server_error", "param": null, "code": null}});
         return Ok(scripted_error(&turn, status, &body));

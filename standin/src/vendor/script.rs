@@ -40,6 +40,8 @@ pub struct Turn {
     pub stop: Option<String>,
     /// End the stream with an error event.
     pub fails: bool,
+    /// Close the connection without an answer.
+    pub drops: bool,
 }
 
 /// A call of a tool.
@@ -118,6 +120,7 @@ impl Turn {
             cut_after: value["cut_after"].as_u64().and_then(|n| usize::try_from(n).ok()),
             stop: value["stop"].as_str().map(str::to_owned),
             fails: value["fails"] == true,
+            drops: value["drops"] == true,
         }
     }
 }
