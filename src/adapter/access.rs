@@ -48,13 +48,11 @@ impl AdapterContext {
     /// police.
     pub fn access(&self, authorization: Option<Secret>, headers: Vec<(String, String)>, is_mixed: bool) -> ToolAccess {
         ToolAccess {
-            caller: AdapterCaller {
-                is_mixed,
-                ..self.caller.clone()
-            },
+            caller: self.caller.clone(),
             address: self.address,
             authorization,
             headers,
+            is_mixed,
         }
     }
 }

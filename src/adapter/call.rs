@@ -13,6 +13,8 @@ pub struct ToolCall {
     pub tool: ToolRef,
     /// The arguments as the model wrote them.
     pub arguments: String,
+    /// Whether the client approved the call, by an approval request that counted.
+    pub is_client_approved: bool,
 }
 
 impl ToolCall {

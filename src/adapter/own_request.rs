@@ -65,14 +65,14 @@ impl OwnRequest {
             Self::OpenAi(read) => {
                 let request = read.client_request();
                 let (is_stream, is_parallel) = (request.is_stream(), request.is_parallel());
-                match read.open(&context.access).await {
+                match read.open_tools(&context.access).await {
                     Ok((turn, toolbox)) => run(context, Vendor::OpenAi, turn, toolbox, is_parallel).respond(is_stream).await,
                     Err(refused) => openai_refusal(&refused),
                 }
             }
             Self::Anthropic(request, headers) => {
                 let (is_stream, is_parallel) = (request.is_stream(), request.is_parallel());
-                match anthropic::prepare::open(&context.access, *request, &headers).await {
+                match anthropic::prepare::open_tools(&context.access, *request, &headers).await {
                     Ok((turn, toolbox)) => run(context, Vendor::Anthropic, turn, toolbox, is_parallel).respond(is_stream).await,
                     Err(refused) => anthropic_refusal(&refused),
                 }

@@ -31,7 +31,7 @@ impl Toolbox {
                 message: format!("There is no server '{}' in this request.", call.tool.label),
             };
         };
-        match tokio::time::timeout(time_left, session.call(&call.tool.tool, arguments)).await {
+        match tokio::time::timeout(time_left, session.call(&call.tool.tool, arguments, call.is_client_approved)).await {
             Ok(Ok(result)) => ToolOutcome::Result(result),
             Ok(Err(error)) => outcome_of(error),
             Err(_elapsed) => ToolOutcome::Protocol {

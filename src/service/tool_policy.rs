@@ -100,6 +100,8 @@ pub enum RuleSource {
     Mixed,
     /// `first_sight`: a person must approve the pins first.
     Quarantined,
+    /// `client_approvals`: the vendor's client approved the call.
+    ClientApproval,
 }
 
 /// What happens to a call, and why.
@@ -180,6 +182,19 @@ impl ToolPolicy {
         }
     }
 
+    /// The decision for a call that the vendor's client approved: it replaces the person whom `ask` means, if
+    /// the service allows that.
+    pub fn approved_by_client(&self, decision: ToolDecision) -> ToolDecision {
+        if self.client_approvals && decision.rule == ToolRule::Ask {
+            ToolDecision {
+                rule: ToolRule::Allow,
+                source: RuleSource::ClientApproval,
+            }
+        } else {
+            decision
+        }
+    }
+
     /// The rule of the configuration: that of the exact name, or the strictest of the patterns.
     fn configured_rule(&self, name: &str, status: PinStatus) -> ToolDecision {
         let rules = || self.rules.iter().enumerate();
@@ -217,6 +232,7 @@ impl ToolPolicy {
             RuleSource::Unlisted => "the upstream does not list it".to_owned(),
             RuleSource::Mixed => "the request also has tools that this gateway does not control".to_owned(),
             RuleSource::Quarantined => "nobody approved the tools of this service yet".to_owned(),
+            RuleSource::ClientApproval => "the vendor's client approved it".to_owned(),
         }
     }
 

@@ -1,5 +1,4 @@
 //! Requests that are repeated: with a key, and by SDKs.
-#![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::time::Duration;
 

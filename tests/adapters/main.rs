@@ -11,4 +11,5 @@ mod bounds;
 mod idempotency;
 mod openai;
 mod own_entries;
+mod policies;
 mod site;

@@ -105,12 +105,12 @@ pub(crate) fn open_policy() -> ToolPolicy {
 }
 
 impl Site {
-    /// A gateway with the service `tracker`, and `guarded`, which needs a token.
+    /// A gateway with the service `tracker`, and `guarded` and `keyed`, which need a token.
     pub(crate) async fn new() -> Self {
         Self::with_policy(None).await
     }
 
-    /// The same, with a tool policy of both services.
+    /// The same, with a tool policy of all services.
     pub(crate) async fn with_policy(policy: Option<ToolPolicy>) -> Self {
         let vendor = Vendor::start();
         let origin = ExactUrl::parse(&vendor.origin()).unwrap();
@@ -122,6 +122,7 @@ impl Site {
             parts.config.services = vec![
                 service(&first, "tracker", &mcp, Access::Local),
                 service(&first, "guarded", &mcp, Access::OAuth),
+                service(&first, "keyed", &mcp, Access::Key),
             ];
             for service in &mut parts.config.services {
                 service.tools = policy.clone().map(Box::new);

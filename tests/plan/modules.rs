@@ -62,7 +62,7 @@ config   PURE HTTP clap strsim toml_edit std::cell::Cell std::marker std::path s
 config   std::net::ToSocketAddrs std::time::Duration
 app      PURE ASYNC HTTP argon2 dashmap http_body governor quick_cache std::thread::available_parallelism
 agent    PURE ASYNC HTTP
-adapter  PURE ASYNC HTTP http_body quick_cache
+adapter  PURE ASYNC HTTP http_body quick_cache std::cell::Cell
 web      PURE ASYNC HTTP askama cookie matchit percent_encoding
 cli      PURE ASYNC HTTP clap rustix::termios rustix::io rustls tokio::fs tokio::io tokio::net tokio::signal
 cli      std::env std::fs std::os::unix std::process std::thread std::time

@@ -112,7 +112,11 @@ impl Turn {
         let Some(tool) = object.text("name").and_then(|name| self.plan.names.get(&name).cloned()) else {
             return;
         };
-        let call = ToolCall { tool, arguments };
+        let call = ToolCall {
+            tool,
+            arguments,
+            is_client_approved: false,
+        };
         let is_object = object.get("input").and_then(RawObject::from_raw).is_some();
         if !is_object || call.checked_arguments().is_err() {
             object.set("input", json!({}));

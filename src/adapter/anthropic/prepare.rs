@@ -47,7 +47,7 @@ pub fn read(context: &AdapterContext, body: &[u8]) -> Result<Option<ClientReques
 ///
 /// # Errors
 /// If the gateway answers itself.
-pub async fn open(context: &AdapterContext, mut request: ClientRequest, headers: &HeaderMap) -> Result<(Turn, Toolbox), Refused> {
+pub async fn open_tools(context: &AdapterContext, mut request: ClientRequest, headers: &HeaderMap) -> Result<(Turn, Toolbox), Refused> {
     let messages = request.messages();
     let remembered = |id: String| {
         let text = context.tools().continuations().get(&context.caller_key(), &id)?;

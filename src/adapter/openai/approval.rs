@@ -130,6 +130,7 @@ impl ApprovalIds {
         let call = ToolCall {
             tool: awaited.tool.clone(),
             arguments: awaited.arguments.clone(),
+            is_client_approved: false,
         };
         let tool = self.tool(&call).ok_or(ApprovalError::OtherCall)?;
         if ticket.caller != self.caller {

@@ -107,6 +107,7 @@ impl Turn {
         let call = ToolCall {
             tool,
             arguments: String::new(),
+            is_client_approved: false,
         };
         let treatment = self.treat(&call);
         let mut own = OwnCall {

@@ -100,7 +100,7 @@ impl ReadRequest {
     ///
     /// # Errors
     /// If the gateway answers itself.
-    pub async fn open(self, context: &AdapterContext) -> Result<(Turn, Toolbox), Refused> {
+    pub async fn open_tools(self, context: &AdapterContext) -> Result<(Turn, Toolbox), Refused> {
         let Self {
             request,
             continuation,
@@ -149,11 +149,12 @@ async fn open_entries(
             };
             approvals.add(&label, tool.name(), ticket);
         }
-        // A hint counts only in a definition that a person approved, which no definition is without pins.
-        let tools = tools.into_iter().map(|definition| EntryTool {
-            definition,
-            is_read_only: false,
-        });
+        // A hint counts only in a definition that a person approved.
+        let are_read_only = session.are_approved_read_only(&tools).await;
+        let tools = tools
+            .into_iter()
+            .zip(are_read_only)
+            .map(|(definition, is_read_only)| EntryTool { definition, is_read_only });
         entries.push(OpenEntry::new(entry, tools.collect()));
         toolbox.insert(&label, session);
     }

@@ -127,6 +127,7 @@ impl Turn {
             call: ToolCall {
                 tool: awaited.tool,
                 arguments: awaited.arguments,
+                is_client_approved: true,
             },
             ids: awaited.ids,
             treatment: Treatment::Run,

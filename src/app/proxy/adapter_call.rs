@@ -7,15 +7,18 @@ use http::{Request, Response};
 
 use crate::app::api_keys::ADAPTERS;
 use crate::app::proxy::Proxy;
-use crate::app::proxy::caller::{AdapterCaller, AdapterKey, AuthenticatedRequest, Caller, CallerAddress};
+use crate::app::proxy::caller::{AdapterCaller, AdapterFacts, AdapterKey, AuthenticatedRequest, Caller, CallerAddress};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::forward::ForwardedCaller;
 use crate::app::proxy::send::PendingBody;
 use crate::app::revocations::list::TokenStatus;
 use crate::app::runtime_config::ActiveService;
 use crate::base::secret::Secret;
+use crate::mcp::tool::{PinStatus, ToolDefinition};
 use crate::net::body::ResponseBody;
 use crate::net::http_client::HttpClient;
+use crate::service::Service;
+use crate::service::tool_policy::PinRule;
 use crate::token::header::{PayloadKind, ServiceDigest, TokenKind};
 use crate::token::pair;
 
@@ -26,6 +29,8 @@ pub struct AdapterAccess {
     pub caller: Option<AdapterCaller>,
     /// The caller's address.
     pub address: CallerAddress,
+    /// What the adapter knows about the call.
+    pub facts: AdapterFacts,
 }
 
 impl Proxy {
@@ -47,8 +52,22 @@ impl Proxy {
                 expires: header.expires,
             },
             subject: header.subject,
-            is_mixed: false,
         })
+    }
+
+    /// Says of each tool whether a person approved its definition, which says that the tool changes nothing.
+    pub(in crate::app) async fn are_approved_read_only(&self, service: &Service, tools: &[ToolDefinition]) -> Vec<bool> {
+        let has_pins = service.tools.as_ref().is_some_and(|policy| policy.pin != PinRule::Off);
+        let pins = if has_pins {
+            self.approvals.admin().pins(&service.name).await.unwrap_or_default()
+        } else {
+            None
+        };
+        let is_read_only = |tool: &ToolDefinition| {
+            let status = pins.as_ref().map(|pins| pins.status(tool.name(), Some(&tool.digest())));
+            status == Some(PinStatus::Pinned { is_read_only: true })
+        };
+        tools.iter().map(is_read_only).collect()
     }
 
     /// Sends a request of an adapter, as [`Proxy::forward`] does with a client's.
@@ -82,6 +101,7 @@ impl Proxy {
         let caller = ForwardedCaller {
             authenticated,
             address: access.address,
+            facts: access.facts,
         };
         self.forward_authenticated(http, active, request.map(PendingBody::Whole), caller)
             .await

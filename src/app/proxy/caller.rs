@@ -76,8 +76,15 @@ pub struct AdapterCaller {
     pub key: AdapterKey,
     /// Who holds it, for sessions and the audit log.
     pub subject: String,
+}
+
+/// What an adapter knows about a call. Nothing, for requests of MCP clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdapterFacts {
     /// Whether the request also has tools that the gateway does not police.
     pub is_mixed: bool,
+    /// Whether the client approved this very call, by an approval request of this gateway.
+    pub is_client_approved: bool,
 }
 
 impl AdapterCaller {
@@ -86,7 +93,6 @@ impl AdapterCaller {
         Self {
             key: AdapterKey::ThisMachine(key),
             subject: ADAPTER_KEY_SUBJECT.to_owned(),
-            is_mixed: false,
         }
     }
 }
@@ -148,16 +154,6 @@ impl Caller {
             Self::TokenHolder(_) | Self::LocalKey(_) | Self::Adapter(_) | Self::Anonymous => None,
             #[cfg(feature = "raw")]
             Self::RawBearer => None,
-        }
-    }
-
-    /// Whether the request came through an adapter and also has tools that the gateway does not police.
-    pub(super) fn is_mixed(&self) -> bool {
-        match self {
-            Self::Adapter(caller) => caller.is_mixed,
-            Self::Anonymous | Self::LocalKey(_) | Self::TokenHolder(_) => false,
-            #[cfg(feature = "raw")]
-            Self::RawBearer => false,
         }
     }
 

@@ -8,7 +8,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::proxy::Proxy;
-use crate::app::proxy::caller::{AuthenticatedRequest, Caller, CallerAddress, LOCAL_KEY_SUBJECT};
+use crate::app::proxy::caller::{AdapterFacts, AuthenticatedRequest, Caller, CallerAddress, LOCAL_KEY_SUBJECT};
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::mcp_sessions::{self, SessionOwner, SessionRequest};
 use crate::app::proxy::relay::RelayedStream;
@@ -40,6 +40,7 @@ fn session_of<'c>(service: &Service, caller: &'c Caller, head: &Parts) -> Option
 pub(super) struct ForwardedCaller {
     pub(super) authenticated: AuthenticatedRequest,
     pub(super) address: CallerAddress,
+    pub(super) facts: AdapterFacts,
 }
 
 impl Proxy {
@@ -58,8 +59,12 @@ impl Proxy {
         self.wait_loaded().await?;
         let authenticated = self.authenticate(active, request.headers(), address)?;
         let request = request.map(PendingBody::Client);
-        self.forward_authenticated(http, active, request, ForwardedCaller { authenticated, address })
-            .await
+        let caller = ForwardedCaller {
+            authenticated,
+            address,
+            facts: AdapterFacts::default(),
+        };
+        self.forward_authenticated(http, active, request, caller).await
     }
 
     /// Waits a moment for what tells ended tokens.
@@ -80,7 +85,7 @@ impl Proxy {
         caller: ForwardedCaller,
     ) -> Result<Response<ResponseBody>, ProxyError> {
         let (head, body) = request.into_parts();
-        let (service, source) = (&active.service, caller.address.source);
+        let (service, source, facts) = (&active.service, caller.address.source, caller.facts);
         let AuthenticatedRequest { caller, credential } = caller.authenticated;
         if head.method == Method::HEAD {
             return Err(ProxyError::HeadNotAllowed);
@@ -110,7 +115,8 @@ impl Proxy {
         let stream = self.open_endless_stream(service, &caller, source, &head)?;
         let body = body.take();
         if service.tools.is_some() {
-            let context = CallContext::new(active, caller, credential, head, source);
+            let mut context = CallContext::new(active, caller, credential, head, source);
+            context.facts = facts;
             return Box::pin(self.forward_checked(http, context, body, stream)).await;
         }
         let response = match token_source(&caller, service) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use crate::app::approvals::ListingKey;
-use crate::app::proxy::caller::Caller;
+use crate::app::proxy::caller::{AdapterFacts, Caller};
 use crate::app::runtime_config::ActiveService;
 use crate::flow::tool_call::Decider;
 use crate::net::body::EarlyEnd;
@@ -27,6 +27,8 @@ pub(super) struct CallContext {
     pub(super) head: Parts,
     /// The caller's address, for limits only.
     pub(super) source: IpAddr,
+    /// What an adapter knows about the request.
+    pub(super) facts: AdapterFacts,
 }
 
 /// A caller, as far as an approval is bound to it.
@@ -47,6 +49,7 @@ impl CallContext {
             credential,
             head,
             source,
+            facts: AdapterFacts::default(),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::mcp::jsonrpc::{INVALID_PARAMS, METHOD_NOT_FOUND, Message, RequestId};
 use crate::mcp::tool::{PinStatus, ToolDefinition};
 use crate::net::body::{RequestBody, ResponseBody};
 use crate::net::http_client::HttpClient;
-use crate::service::tool_policy::{FirstSight, PinRule, ToolDecision};
+use crate::service::tool_policy::{FirstSight, PinRule, RuleSource, ToolDecision};
 use crate::store::TransitionError;
 
 /// The most pages of a list.
@@ -120,8 +120,16 @@ impl Proxy {
         };
         let (status, pin) = known.status(tool);
         let mut decision = checked.policy.decide(tool, status);
-        if checked.context.caller.is_mixed() {
+        let facts = checked.context.facts;
+        if facts.is_mixed {
             decision = checked.policy.at_least_mixed(decision);
+        }
+        if facts.is_client_approved {
+            decision = checked.policy.approved_by_client(decision);
+        }
+        if decision.source == RuleSource::ClientApproval {
+            let service = &checked.context.active.service.name;
+            tracing::info!(service, tool, "the vendor's client approved a tool call");
         }
         if checked.policy.pin == PinRule::Warn && matches!(status, PinStatus::Changed | PinStatus::New) {
             let service = &checked.context.active.service.name;
@@ -183,6 +191,7 @@ impl Proxy {
             credential: context.credential.clone(),
             head: context.head.clone(),
             source: context.source,
+            facts: context.facts,
         };
         let headers = &mut context.head.headers;
         headers.remove(MCP_NAME);

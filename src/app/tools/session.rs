@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::app::core::Core;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::adapter_call::AdapterAccess;
-use crate::app::proxy::caller::{AdapterCaller, CallerAddress};
+use crate::app::proxy::caller::{AdapterCaller, AdapterFacts, CallerAddress};
 use crate::app::runtime_config::ActiveService;
 use crate::app::tools::error::ToolError;
 use crate::app::tools::exchange::{self, Answer, MAX_RESPONSE_BYTES};
@@ -54,6 +54,8 @@ pub struct ToolAccess {
     pub authorization: Option<Secret>,
     /// The client's headers for the MCP server.
     pub headers: Vec<(String, String)>,
+    /// Whether the request also has tools that the gateway does not police.
+    pub is_mixed: bool,
 }
 
 impl ToolAccess {
@@ -73,6 +75,30 @@ pub(super) struct SessionWay {
     pub(super) proxy: Arc<Proxy>,
     pub(super) http: HttpClient,
     pub(super) active: Arc<ActiveService>,
+}
+
+/// A request of a session.
+struct SessionRequest<'a> {
+    method: &'a str,
+    params: Value,
+    /// The tool that it calls.
+    tool: Option<&'a str>,
+    /// The longest response, in bytes.
+    max_bytes: usize,
+    is_client_approved: bool,
+}
+
+impl<'a> SessionRequest<'a> {
+    /// A request that calls no tool.
+    fn new(method: &'a str, params: Value, max_bytes: usize) -> Self {
+        Self {
+            method,
+            params,
+            tool: None,
+            max_bytes,
+            is_client_approved: false,
+        }
+    }
 }
 
 /// An open session. It ends at the server when it is dropped.
@@ -119,7 +145,7 @@ impl ToolSession {
             "capabilities": {},
             "clientInfo": {"name": "mcp-oauth-gateway", "version": env!("CARGO_PKG_VERSION")},
         });
-        let Answer { result, session, .. } = match self.request("initialize", params, None, MAX_LIST_BYTES).await {
+        let Answer { result, session, .. } = match self.request(SessionRequest::new("initialize", params, MAX_LIST_BYTES)).await {
             Ok(answer) => answer,
             // A server of the later era knows no such method, or wants its own version.
             Err(
@@ -143,7 +169,7 @@ impl ToolSession {
         let ready = Message::notification("notifications/initialized", Value::Null);
         let request = self.http_request(&ready, None);
         // Its response says nothing.
-        let _accepted = self.send(request).await;
+        let _accepted = send(&self.way, &self.access, request, false).await;
         Ok(())
     }
 
@@ -164,7 +190,7 @@ impl ToolSession {
         let (mut tools, mut bytes_left) = (Vec::new(), MAX_LIST_BYTES);
         let mut params = json!({});
         for _ in 0..MAX_PAGES {
-            let Answer { result, length, .. } = self.request("tools/list", params, None, bytes_left).await?;
+            let Answer { result, length, .. } = self.request(SessionRequest::new("tools/list", params, bytes_left)).await?;
             bytes_left = bytes_left.saturating_sub(length);
             let page = result["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
             tools.extend(page.iter().filter_map(ToolDefinition::from_value));
@@ -179,13 +205,24 @@ impl ToolSession {
         Err(ToolError::malformed("the list of tools has too many pages"))
     }
 
-    /// Calls a tool, and returns its result (`CallToolResult`).
+    /// Says of each tool whether a person approved its definition, which says that the tool changes nothing.
+    pub async fn are_approved_read_only(&self, tools: &[ToolDefinition]) -> Vec<bool> {
+        self.way.proxy.are_approved_read_only(&self.way.active.service, tools).await
+    }
+
+    /// Calls a tool, and returns its result (`CallToolResult`). `is_client_approved`: the client approved this very
+    /// call.
     ///
     /// # Errors
     /// If the server does not answer, or answers with an error.
-    pub async fn call(&self, name: &str, arguments: Value) -> Result<Value, ToolError> {
+    pub async fn call(&self, name: &str, arguments: Value, is_client_approved: bool) -> Result<Value, ToolError> {
         let params = json!({"name": name, "arguments": arguments});
-        let result = self.request("tools/call", params, Some(name), MAX_RESPONSE_BYTES).await?.result;
+        let call = SessionRequest {
+            tool: Some(name),
+            is_client_approved,
+            ..SessionRequest::new("tools/call", params, MAX_RESPONSE_BYTES)
+        };
+        let result = self.request(call).await?.result;
         if result["resultType"] == "input_required" {
             return Err(ToolError::malformed(
                 "the tool wants input of a person, which this client cannot give",
@@ -194,7 +231,8 @@ impl ToolSession {
         Ok(result)
     }
 
-    async fn request(&self, method: &str, mut params: Value, name: Option<&str>, most: usize) -> Result<Answer, ToolError> {
+    async fn request(&self, request: SessionRequest<'_>) -> Result<Answer, ToolError> {
+        let mut params = request.params;
         if self.era == Era::Stateless {
             params["_meta"] = json!({
                 "io.modelcontextprotocol/protocolVersion": self.revision,
@@ -206,13 +244,10 @@ impl ToolSession {
         let Some(id) = RequestId::new(Value::from(number)) else {
             return Err(ToolError::malformed("no request id"));
         };
-        let message = Message::request(id.clone(), method, params);
-        let request = self.http_request(&message, name);
-        exchange::read(self.send(request).await?, &id, most).await
-    }
-
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, ToolError> {
-        send(&self.way, &self.access, request).await
+        let message = Message::request(id.clone(), request.method, params);
+        let http_request = self.http_request(&message, request.tool);
+        let response = send(&self.way, &self.access, http_request, request.is_client_approved).await?;
+        exchange::read(response, &id, request.max_bytes).await
     }
 
     fn http_request(&self, message: &Message, name: Option<&str>) -> Request<Bytes> {
@@ -271,7 +306,7 @@ impl Drop for ToolSession {
             if let Some(value) = access.bearer() {
                 request.headers_mut().insert(AUTHORIZATION, value);
             }
-            let _ended = send(&way, &access, request).await;
+            let _ended = send(&way, &access, request, false).await;
         });
     }
 }
@@ -282,10 +317,19 @@ async fn in_time<T>(work: impl Future<Output = Result<T, ToolError>>) -> Result<
     tokio::time::timeout(LIST_TIMEOUT, work).await.unwrap_or_else(late)
 }
 
-async fn send(way: &SessionWay, access: &ToolAccess, request: Request<Bytes>) -> Result<Response<ResponseBody>, ToolError> {
+async fn send(
+    way: &SessionWay,
+    access: &ToolAccess,
+    request: Request<Bytes>,
+    is_client_approved: bool,
+) -> Result<Response<ResponseBody>, ToolError> {
     let adapter = AdapterAccess {
         caller: Some(access.caller.clone()),
         address: access.address,
+        facts: AdapterFacts {
+            is_mixed: access.is_mixed,
+            is_client_approved,
+        },
     };
     // Boxed: large, and in the futures of all requests of a session.
     let sent = Box::pin(way.proxy.call(&way.http, &way.active, request, adapter)).await;
