@@ -311,7 +311,7 @@ impl Router {
             Some(_) => format!("the MCP endpoint is {}/mcp", self.app.urls().public_url()),
             None => format!("name the service: {}/mcp/{{service}}", self.app.urls().public_url()),
         };
-        reply::error(StatusCode::NOT_FOUND, "route_error", &format!("there is nothing here; {hint}"))
+        reply::error(StatusCode::NOT_FOUND, "not_found", &format!("there is nothing here; {hint}"))
     }
 
     async fn ready(&self) -> HttpResponse {
