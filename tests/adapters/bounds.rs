@@ -65,3 +65,22 @@ async fn a_request_names_at_most_16_servers() {
     assert_eq!(site.anthropic(&message).await.status, 400);
     assert!(site.world.standin.log().is_empty());
 }
+
+#[tokio::test]
+async fn a_long_request_and_a_long_result_are_refused() {
+    let site = Site::new().await;
+    let mut body = request(&site);
+    body["input"] = json!("x".repeat(32 * 1024 * 1024));
+    assert_eq!(site.openai(&body).await.status, 413);
+    assert_eq!(site.post("/openai/v1/responses/input_tokens", body.to_string()).await.status, 413);
+    assert!(site.asked().is_empty());
+    site.world
+        .standin
+        .set(|b| b.more_tools = vec![json!({"name": "raw", "inputSchema": {"type": "object"}})]);
+    let long = "x".repeat(9 * 1024 * 1024);
+    let result = json!({"result": {"content": [{"type": "text", "text": long}, {"type": "text", "text": long}]}});
+    site.vendor
+        .script([Turn::call("tracker__raw", &result.to_string()), Turn::say("Too long.")]);
+    let whole = site.openai(&request(&site)).await.ok();
+    assert_eq!(whole["output"][1]["error"]["message"], "the response is too long");
+}

@@ -58,8 +58,9 @@ async fn read_only_counts_once_a_person_approved_the_definition() {
         .standin
         .set(|b| b.more_tools[0]["description"] = json!("Deletes everything"));
     site.world.pass(601);
-    site.vendor.script(call("claims"));
-    assert_eq!(kinds(&site.openai(&body).await.ok())[1], "mcp_approval_request");
+    // The model sees the approved definition, and a person decides about the call.
+    site.vendor.script(calls("claims"));
+    assert_eq!(site.openai(&body).await.ok()["output"][1]["status"], "failed");
     assert_eq!(site.calls().len(), 1);
 }
 
