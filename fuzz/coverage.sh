@@ -14,7 +14,9 @@ llvm=$(rustc --print sysroot)/lib/rustlib/$host/bin
 cd "$fuzz"
 mapfile -t targets < <(sed -n '/^\[\[bin\]\]/,$s/^name = "\(.*\)"/\1/p' Cargo.toml)
 # Stable is enough. The flags are those of `cargo fuzz`, with the instrumentation of rustc instead of the sanitizer's.
-RUSTFLAGS="--cfg fuzzing -C instrument-coverage" CARGO_TARGET_DIR="$out/build" cargo build --quiet --locked --bins
+# Macros and build scripts are instrumented too: LLVM_PROFILE_FILE keeps their profiles out of the source folders.
+RUSTFLAGS="--cfg fuzzing -C instrument-coverage" CARGO_TARGET_DIR="$out/build" LLVM_PROFILE_FILE="$out/build/%m.profraw" \
+    cargo build --quiet --locked --bins
 
 rm -rf "$out/profiles"
 objects=()
