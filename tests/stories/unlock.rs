@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::hostile::{Raw, refused};
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair};
-use crate::support::house::{FIXED, House, KEY, browse, login, paste_key, service};
+use crate::support::house::{FIXED, House, KEY, SERVICES, browse, login, paste_key, service};
 use crate::support::world::{OTHER_USER, PASSWORD, USER, World};
 
 async fn echo(client: &McpClient, access: &str) -> Page {
@@ -60,6 +60,44 @@ async fn all_upstream_credential_kinds_work_in_one_process() {
         // The refreshed token works too.
         let next = Pair::of(&client.refresh(&pair.refresh).await);
         assert_eq!(echo(&client, &next.access).await.status, 200, "{name}");
+    }
+}
+
+/// A credential that fails is neither no credential nor one of an unknown user (CVE-2026-59822).
+#[tokio::test]
+async fn failed_credential_ends_the_request_for_every_upstream_credential() {
+    let house = House::new().await;
+    let client = house.client().await;
+    for name in SERVICES {
+        let client = client.at(name);
+        let pair = login(&client).await;
+        let upstreams = [&house.world.standin, &house.legacy, &house.weather, &house.backend];
+        for upstream in upstreams {
+            upstream.clear_log();
+        }
+        let cut = &pair.access[..pair.access.len() - 1];
+        for bad in [
+            "x",
+            "sk-proj-key",
+            KEY,
+            FIXED,
+            "eyJhbGciOiJub25lIn0.e30.",
+            cut,
+            &pair.refresh,
+            &client.id,
+        ] {
+            assert_eq!(echo(&client, bad).await.status, 401, "{name}: {bad}");
+        }
+        for header in ["Basic YTpi", "Bearer", "Token x", &format!("Bearer {},Bearer x", pair.access)] {
+            let path = if name == "default" { String::new() } else { format!("/{name}") };
+            let head = format!("POST /mcp{path} HTTP/1.1\r\nAuthorization: {header}\r\n");
+            let page = Raw::to(&house.world.url).send(&head, b"{}").await;
+            assert!([400, 401].contains(&page.status.as_u16()), "{name}: {header}: {}", page.status);
+        }
+        // The session that tried a pasted key ends by a DELETE, which may still come.
+        let mut calls = upstreams.iter().flat_map(|upstream| requests(upstream));
+        assert!(!calls.any(|seen| seen.method == "POST"), "{name}");
+        assert_eq!(echo(&client, &pair.access).await.status, 200, "{name}");
     }
 }
 
