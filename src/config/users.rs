@@ -12,7 +12,7 @@ use crate::service;
 use crate::service::client::{self, ConfiguredClient, PinnedDocument};
 use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
 use crate::upstream::allow_list::{AllowList, Team, is_github_name};
-use crate::upstream::idp::{self, ConfiguredEndpoints, Idp, IdpConfigError};
+use crate::upstream::idp::{self, ConfiguredEndpoints, DEFAULT_GROUPS_CLAIM, Idp, IdpConfigError};
 
 /// The shortest client secret, in characters. Only a fast digest protects it, so it is long.
 const MIN_SECRET_CHARS: usize = 32;
@@ -160,21 +160,52 @@ fn check_effect(section: &Section, idp: &Idp) -> Result<(), ConfigError> {
             instead,
         );
     }
-    if idp.has_template_issuer() && idp.endpoints.discovery.is_none() {
-        return no_effect(
+    if idp.has_template_issuer() {
+        return check_template_issuer(section, idp);
+    }
+    Ok(())
+}
+
+/// Refuses what everybody could choose who makes a tenant at the provider.
+fn check_template_issuer(section: &Section, idp: &Idp) -> Result<(), ConfigError> {
+    let refuse = |key: &'static KeyInfo, why: &str, instead: &str| Err(section.location(key).wrong(why, instead));
+    if idp.endpoints.discovery.is_none() {
+        return refuse(
             &keys::idp::ISSUER.info,
             "an issuer with {tenantid} says not where its configuration is",
             "add discovery_url = \"https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration\"",
         );
     }
-    if idp.has_template_issuer() && idp.trust_email {
-        return no_effect(
+    if idp.trust_email {
+        return refuse(
             &keys::idp::TRUST_EMAIL.info,
             "with {tenantid} in `issuer`, everybody can make a tenant and write any e-mail address there",
             "take it out; addresses with xms_edov count without it",
         );
     }
+    if !idp.allow.groups.is_empty() && idp.groups_claim != DEFAULT_GROUPS_CLAIM {
+        return refuse(
+            &keys::idp::GROUPS_CLAIM.info,
+            "with {tenantid} in `issuer`, every tenant can assign the values of this claim to its own users",
+            "take it out, and name object ids of groups in `allow`",
+        );
+    }
+    if let Some(name) = idp.allow.groups.iter().find(|group| !is_object_id(group)) {
+        return refuse(
+            &keys::idp::ALLOW.info,
+            &format!("with {{tenantid}} in `issuer`, everybody can make a tenant with a group '{name}'"),
+            "name the group by its object id, for instance groups = [\"5f0c3a1e-9d2b-4c8a-8f61-2b7de0a4c913\"]",
+        );
+    }
     Ok(())
+}
+
+/// Whether this is the object id of a group at Entra, a UUID. No two tenants have the same one, while
+/// each tenant names its groups as it likes.
+fn is_object_id(group: &str) -> bool {
+    let parts: Vec<&str> = group.split('-').collect();
+    let lengths = parts.iter().map(|part| part.len());
+    lengths.eq([8, 4, 4, 4, 12]) && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {

@@ -8,6 +8,9 @@ use crate::oauth::userinfo::ClaimRules;
 use crate::upstream::allow_list::{AllowList, AllowListSubject, DomainRule};
 use crate::upstream::quirks::{OfflineAccess, Profile, STRICT};
 
+/// The claim that lists groups, unless the configuration names another one.
+pub const DEFAULT_GROUPS_CLAIM: &str = "groups";
+
 /// The defaults for one kind of provider.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Preset {
@@ -251,7 +254,7 @@ impl Idp {
             client_id: client_id.to_owned(),
             client_secret,
             scopes: preset.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            groups_claim: "groups".to_owned(),
+            groups_claim: DEFAULT_GROUPS_CLAIM.to_owned(),
             trust_email: false,
             endpoints: ConfiguredEndpoints::default(),
             allow: AllowList::default(),

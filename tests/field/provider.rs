@@ -99,6 +99,36 @@ async fn an_issuer_with_a_tenant_accepts_only_the_tenant_of_the_token() {
     assert!(refusal(&text(trusting)).contains("trust_email"));
 }
 
+/// Every tenant chooses the names of its groups, and who has its roles: only object ids of groups are unique.
+#[test]
+fn group_names_are_refused_with_an_issuer_of_many_tenants() {
+    let with = |issuer: &str, lines: &str| {
+        format!(
+            "[idp.corp]\nissuer = \"{issuer}\"\nclient_id = \"a\"\ndiscovery_url = \"https://b.example/\"\n{lines}\n\
+            [services.x]\nurl = \"https://a.example\"\nlogin = \"idp:corp\"\n"
+        )
+    };
+    let many = "https://login.microsoftonline.com/{tenantid}/v2.0";
+    let one = "https://login.microsoftonline.com/1111-aa/v2.0";
+    let id = "5f0c3a1e-9d2b-4c8a-8f61-2b7de0a4c913";
+    for group in [
+        "admins",
+        "5f0c3a1e",
+        "5f0c3a1e-9d2b-4c8a-8f61-2b7de0a4c91g",
+        "5f0c3a1e9d2b-4c8a-8f61-2b7de0a4-c913",
+    ] {
+        let lines = format!("allow = {{ groups = [\"{id}\", \"{group}\"] }}");
+        let text = refusal(&with(many, &lines));
+        assert!(text.contains("object id"), "{group}: {text}");
+        check(&with(one, &lines)).unwrap();
+    }
+    let by_id = format!("allow = {{ groups = [\"{id}\"] }}");
+    check(&with(many, &by_id)).unwrap();
+    let roles = format!("{by_id}\ngroups_claim = \"roles\"");
+    assert!(refusal(&with(many, &roles)).contains("groups_claim"));
+    check(&with(one, &roles)).unwrap();
+}
+
 #[tokio::test]
 async fn a_token_for_several_audiences_needs_no_authorized_party() {
     let with = |claims: serde_json::Value| async move {
