@@ -441,6 +441,11 @@ const WITHIN: &[(&str, &str, &str)] = &[
     ("tools = { approval_ttl = 1 }", "tools.approval_ttl", "10 to 86400"),
     ("tools = { rule = {} }", "tools.rule", "rules"),
     (
+        "tools = { pin = \"off\", first_sight = \"quarantine\" }",
+        "tools.first_sight",
+        "no definition is compared",
+    ),
+    (
         "access = \"public\"\nupstream = \"none\"\ntools = { default = \"ask\" }",
         "tools.default",
         "nobody to ask",

@@ -50,6 +50,11 @@ pub(super) fn tool_policy(service: &Section, access: Access, is_raw: bool) -> Re
             .location(asking)
             .wrong(what, "use \"allow\" or \"deny\", or another `access`"));
     }
+    if policy.pin == PinRule::Off && policy.first_sight == FirstSight::Quarantine {
+        let what = "with pin = \"off\" no definition is compared, so no new tool would wait for an approval";
+        let location = section.location(&key::FIRST_SIGHT);
+        return Err(location.wrong(what, "take it out, or use pin = \"warn\", \"ask\" or \"deny\""));
+    }
     Ok(Some(policy))
 }
 
