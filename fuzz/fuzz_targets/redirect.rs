@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::oauth::redirect_uri::{RedirectKind, RedirectUri};
-use url::Url;
+use url::{Host, Url};
 
 fuzz_target!(|text: &str| {
     // Two at once, so that one may admit the other.
@@ -15,7 +15,10 @@ fuzz_target!(|text: &str| {
     assert_eq!(uri.matches(&other), other.matches(&uri));
     if uri.matches(&other) && first != second {
         // Only the port of a loopback may differ: the same host, path and query, by an independent parse.
-        assert!(uri.kind() == RedirectKind::Loopback && other.kind() == RedirectKind::Loopback);
+        // A name below `localhost` is no such host.
+        for text in [first, second] {
+            assert!(is_loopback(&Url::parse(text).expect("it was accepted")), "{text}");
+        }
         let portless = |text: &str| {
             let mut url = Url::parse(text).expect("it was accepted");
             url.set_port(None).expect("it has a host");
@@ -24,6 +27,20 @@ fuzz_target!(|text: &str| {
         assert_eq!(portless(first), portless(second));
     }
 });
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether the host is a name below `localhost`, which is this machine.
+fn is_below_localhost(url: &Url) -> bool {
+    matches!(url.host(), Some(Host::Domain(name)) if name.ends_with(".localhost"))
+}
 
 fn good(text: &str, uri: &RedirectUri) {
     // What the parser repairs, a browser reads otherwise: a host must follow `//`.
@@ -55,9 +72,10 @@ fn good(text: &str, uri: &RedirectUri) {
     let url = Url::parse(text).expect("it was accepted");
     assert!(url.fragment().is_none() && url.username().is_empty() && url.password().is_none());
     match uri.kind() {
-        // A name below `localhost` is this machine.
-        RedirectKind::Web => assert!(url.scheme() == "https" || url.host_str().is_some_and(|host| host.ends_with(".localhost"))),
-        RedirectKind::Loopback => assert!(matches!(url.scheme(), "http" | "https")),
+        RedirectKind::Web => assert!(url.scheme() == "https" && !is_loopback(&url) && !is_below_localhost(&url)),
+        RedirectKind::Loopback => {
+            assert!(matches!(url.scheme(), "http" | "https") && (is_loopback(&url) || is_below_localhost(&url)));
+        }
         RedirectKind::App => assert!(!matches!(url.scheme(), "http" | "https")),
     }
     let shown = uri.display_host();

@@ -15,7 +15,7 @@ pub struct RedirectUri(ExactUrl);
 pub enum RedirectKind {
     /// A web server, over https.
     Web,
-    /// A program on the user's machine, over http or https to loopback.
+    /// A program on the user's machine, over http or https to loopback or to a name below `localhost`.
     Loopback,
     /// A program on the user's machine, by its private-use scheme.
     App,
@@ -101,19 +101,20 @@ impl RedirectUri {
     }
 
     /// Whether `requested` equals this URI byte for byte, except for a loopback port (RFC 8252
-    /// §7.3).
+    /// §7.3). The port of a name below `localhost` is compared: such names have a server in front, which
+    /// tells apart apps by name and port.
     pub fn matches(&self, requested: &Self) -> bool {
         if self.0 == requested.0 {
             return true;
         }
-        let both_loopback = self.kind() == RedirectKind::Loopback && requested.kind() == RedirectKind::Loopback;
+        let both_loopback = self.0.is_loopback() && requested.0.is_loopback() && self.kind() == requested.kind();
         both_loopback && without_port(&self.0) == without_port(&requested.0)
     }
 
     /// The kind of this URI.
     pub fn kind(&self) -> RedirectKind {
         match self.0.url().scheme() {
-            "http" | "https" if self.0.is_loopback() => RedirectKind::Loopback,
+            "http" | "https" if self.0.is_loopback() || is_localhost_name(&self.0) => RedirectKind::Loopback,
             "http" | "https" => RedirectKind::Web,
             _ => RedirectKind::App,
         }
@@ -135,7 +136,7 @@ impl RedirectUri {
     }
 }
 
-/// A name below `localhost` is this machine (RFC 6761 §6.3). Its port is compared, as web servers have it.
+/// Whether the host is a name below `localhost`, which is this machine (RFC 6761 §6.3).
 fn is_localhost_name(address: &ExactUrl) -> bool {
     matches!(address.url().host(), Some(url::Host::Domain(name)) if name.ends_with(".localhost"))
 }
@@ -244,6 +245,39 @@ mod tests {
         assert!(!uri("http://localhost:1/cb").matches(&uri("http://localhost:1/cb?x=1")));
         assert!(!uri("https://a:1/cb").matches(&uri("https://a:2/cb")));
         assert!(!uri("cursor://a:1/cb").matches(&uri("cursor://a:2/cb")));
+    }
+
+    #[test]
+    fn a_name_below_localhost_is_loopback_and_its_port_is_compared() {
+        for text in [
+            "http://app.localhost:8080/cb",
+            "https://app.localhost/cb",
+            "http://a.b.LOCALHOST/cb",
+        ] {
+            assert_eq!(uri(text).kind(), RedirectKind::Loopback, "{text}");
+            assert!(uri(text).matches(&uri(text)), "{text}");
+        }
+        for (registered, requested) in [
+            ("http://app.localhost:1/cb", "http://app.localhost:2/cb"),
+            ("http://app.localhost/cb", "http://app.localhost:80/cb"),
+            ("http://localhost/cb", "http://app.localhost/cb"),
+            ("http://a.localhost/cb", "http://b.localhost/cb"),
+        ] {
+            assert!(
+                !uri(registered).matches(&uri(requested)) && !uri(requested).matches(&uri(registered)),
+                "{registered} {requested}"
+            );
+        }
+        for other in ["https://app.localhost.example/cb", "https://notlocalhost/cb"] {
+            assert_eq!(uri(other).kind(), RedirectKind::Web, "{other}");
+        }
+        for other in [
+            "http://app.localhost.example/cb",
+            "http://notlocalhost/cb",
+            "http://app.localhost./cb",
+        ] {
+            assert!(RedirectUri::parse(other).is_err(), "{other}");
+        }
     }
 
     #[test]
