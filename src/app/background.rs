@@ -23,6 +23,9 @@ const RELOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How often expired records and quiet sources are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How often the gateway looks for servers whose proof is due.
+const PROOF_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long after a page of grants the next one is read: in the first pass, and later; and how long
 /// after a pass the next one begins.
 const FIRST_PASS_PAGE_DELAY: Duration = Duration::from_millis(100);
@@ -54,17 +57,26 @@ impl App {
         }
         self.rotate_signing_keys().await;
         // Concurrently: a revocation does not wait for a sweep of a large store, nor a sweep for a pass
-        // over all grants.
-        futures_util::future::join4(
+        // over all grants or for a slow server.
+        futures_util::future::join5(
             self.watch_changes(changes, &stop),
             self.sweep_loop(&stop),
             self.prune_grants(&stop),
             self.reseal_loop(&stop),
         )
+            Box::pin(self.proof_loop(&stop)),
         .await;
     }
 
     async fn sweep_loop(&self, stop: &CancellationToken) {
+    /// Asks the origins of registered servers again, once a day.
+    async fn proof_loop(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! { () = stop.cancelled() => return, () = self.servers.check_due_proofs() => {} }
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(PROOF_INTERVAL) => {} }
+        }
+    }
+
         let mut tick = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
@@ -131,7 +143,6 @@ impl App {
         self.clients.sweep();
         self.introspection.sweep();
         self.servers.sweep();
-        Box::pin(self.servers.check_due_proofs()).await;
         self.token_endpoint.sweep();
         self.authorize.sweep(now);
         self.proxy.sweep(now);

@@ -38,7 +38,7 @@ pub struct ServerInfo {
 }
 
 /// A server whose users can sign in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisteredServer {
     about: Box<ServerInfo>,
     /// When the origin of the resource last confirmed the server. `None`: it never did, or the last check

@@ -2,15 +2,25 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{Method, Request};
+use mcp_gateway_standin::Profile;
+use mcp_oauth_gateway::base::ids::Id;
+use mcp_oauth_gateway::base::time::UnixTime;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::flow::access_key::KeyHolder;
+use mcp_oauth_gateway::flow::resource_server::{RegisteredServer, ServerInfo};
 use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::store::Store;
 use serde_json::{Value, json};
 
 use crate::servers::Servers;
 use crate::support::browser::{Browser, Page, send};
+use crate::support::world::World;
 
 /// An origin that answers every request with this text.
 fn origin() -> (String, Arc<Mutex<String>>) {
@@ -45,6 +55,62 @@ async fn api(servers: &Servers, key: &str, method: Method, path: &str, body: Opt
         .header("content-type", "application/json");
     let body = body.map_or(RequestBody::Empty, |body| RequestBody::Full(body.to_string().into()));
     send(&Browser::default().client, request.body(body).unwrap()).await
+}
+
+/// An origin that answers no request, and the number of its open connections.
+fn silent_origin() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let open = Arc::clone(&shared);
+            open.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4_096];
+                while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (url, count)
+}
+
+/// Registers 40 servers at this origin, whose proofs are due.
+async fn register_many(store: &Store, url: &str, now: UnixTime) {
+    for number in 0..40 {
+        let info = ServerInfo {
+            owner: "ops".into(),
+            resource: ExactUrl::parse(&format!("{url}/mcp/{number}")).unwrap(),
+            name: "Silent".into(),
+            description: String::new(),
+            scopes: Scopes::default(),
+            logo_url: None,
+            is_opaque: false,
+            created: now,
+        };
+        store.insert(Id::random(), RegisteredServer::new(info)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sixteen_slow_origins_are_asked_at_a_time() {
+    let (url, open) = silent_origin();
+    let _world = World::made(Profile::Standard, |parts| {
+        let (store, now) = (parts.store.clone(), parts.clock.now());
+        let fill = move || tokio::runtime::Runtime::new().unwrap().block_on(register_many(&store, &url, now));
+        std::thread::spawn(fill).join().unwrap();
+    })
+    .await;
+    let mut most = 0;
+    for _ in 0..200 {
+        most = most.max(open.load(Ordering::SeqCst));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Not one after the other, and not all 40. Connections that the gateway gave up may close late.
+    assert!((16..=32).contains(&most), "{most}");
 }
 
 #[tokio::test]

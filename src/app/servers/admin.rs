@@ -98,7 +98,7 @@ impl Servers {
         }
         let (id, server) = (Id::random(), RegisteredServer::new(info));
         self.core.store.insert(id, server.clone()).await?;
-        self.activate(id, &server);
+        self.reload(id).await?;
         tracing::info!(server = service_name(id), owner = server.info().owner, "a server was registered");
         self.check_proof_detached(id);
         Ok(self.view(id, &server))

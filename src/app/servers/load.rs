@@ -1,6 +1,5 @@
 //! Brings the registered servers into the running configuration, and keeps them there.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::app::servers::Servers;
@@ -22,16 +21,18 @@ impl Servers {
     /// # Errors
     /// If the store fails.
     pub(in crate::app) async fn load(&self) -> Result<(), StoreError> {
-        let all = self.all().await?;
+        apply_latest(|| self.all(), |all| self.activate_only(all)).await
+    }
+
+    /// Lets users sign in at these servers from now on, and at no other registered ones.
+    fn activate_only(&self, all: &[(Id, RegisteredServer)]) {
         let config = self.core.config();
         let services = all.iter().map(|(id, server)| service(&config.configured, *id, server));
-        let services: HashMap<String, Service> = services.map(|service| (service.name.clone(), service)).collect();
-        let has_servers = !services.is_empty();
-        self.core.set_servers(services);
-        if has_servers {
+        self.core
+            .set_servers(services.map(|service| (service.name.clone(), service)).collect());
+        if !all.is_empty() {
             self.load_signing_keys();
         }
-        Ok(())
     }
 
     /// All registered servers.
@@ -62,18 +63,23 @@ impl Servers {
         }
     }
 
-    /// Reads one server again.
+    /// Reads one server, and applies what the store has.
     pub(super) async fn reload(&self, id: Id) -> Result<(), StoreError> {
-        let record = self.core.store.read(&Self::handle(id)).await?;
-        match record.and_then(ServerRecord::registered) {
-            Some(server) => self.activate(id, &server),
+        let apply = |server: &Option<RegisteredServer>| match server {
+            Some(server) => self.activate(id, server),
             None => self.core.set_server(&service_name(id), None),
-        }
-        Ok(())
+        };
+        apply_latest(|| self.read_registered(id), apply).await
+    }
+
+    /// The server, unless it was removed.
+    pub(super) async fn read_registered(&self, id: Id) -> Result<Option<RegisteredServer>, StoreError> {
+        let record = self.core.store.read(&Self::handle(id)).await?;
+        Ok(record.and_then(ServerRecord::registered))
     }
 
     /// Lets users sign in at a server from now on.
-    pub(super) fn activate(&self, id: Id, server: &RegisteredServer) {
+    fn activate(&self, id: Id, server: &RegisteredServer) {
         let service = service(&self.core.config().configured, id, server);
         self.core.set_server(&service_name(id), Some(service));
         self.load_signing_keys();
@@ -83,6 +89,24 @@ impl Servers {
         if self.signing_keys.keys_or_rotate().is_none() {
             Arc::clone(&self.signing_keys).load_or_rotate_in_background();
         }
+    }
+}
+
+/// Applies what the store has. A concurrent reload may apply an older reading afterwards. So each one reads
+/// again until the store still has what it applied: the last one to apply then applied the latest.
+async fn apply_latest<T, R>(read: impl Fn() -> R, apply: impl Fn(&T)) -> Result<(), StoreError>
+where
+    T: PartialEq,
+    R: Future<Output = Result<T, StoreError>>,
+{
+    let mut applied = read().await?;
+    loop {
+        apply(&applied);
+        let latest = read().await?;
+        if latest == applied {
+            return Ok(());
+        }
+        applied = latest;
     }
 }
 
@@ -118,5 +142,41 @@ fn service(config: &Config, id: Id, server: &RegisteredServer) -> Service {
         remember_consent: false,
         is_resource_proven: server.is_proven(),
         tools: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::Notify;
+
+    use super::apply_latest;
+
+    #[tokio::test]
+    async fn an_older_reading_never_outlasts_a_newer_one() {
+        let (stored, applied) = (Cell::new("old"), Cell::new(""));
+        let (has_read, may_apply) = (Notify::new(), Notify::new());
+        let is_first = Cell::new(true);
+        let slow_read = || async {
+            let reading = stored.get();
+            if is_first.replace(false) {
+                has_read.notify_one();
+                may_apply.notified().await;
+            }
+            Ok(reading)
+        };
+        let slow = apply_latest(slow_read, |reading| applied.set(reading));
+        let fast = async {
+            has_read.notified().await;
+            stored.set("new");
+            apply_latest(|| async { Ok(stored.get()) }, |reading| applied.set(reading))
+                .await
+                .unwrap();
+            assert_eq!(applied.get(), "new");
+            may_apply.notify_one();
+        };
+        tokio::join!(async { slow.await.unwrap() }, fast);
+        assert_eq!(applied.get(), "new", "the slow reload read again");
     }
 }

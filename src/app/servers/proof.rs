@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,8 +12,11 @@ use crate::app::servers::lookup::Admin;
 use crate::app::servers::{ApiError, Servers};
 use crate::base::ids::Id;
 use crate::base::url::ExactUrl;
-use crate::flow::resource_server::{RegisteredServer, ServerRecord, service_name};
+use crate::flow::resource_server::{RegisteredServer, service_name};
 use crate::upstream::resource_proof::fetch_proof;
+
+/// How many origins the gateway asks at a time, on its own account. Each may take seconds.
+const MAX_CONCURRENT_CHECKS: usize = 16;
 
 /// The document: the servers whose resource is at this origin.
 #[derive(Debug, Deserialize)]
@@ -47,17 +52,17 @@ impl Servers {
     pub(in crate::app) async fn check_due_proofs(&self) {
         let now = self.core.clock.now();
         let Ok(all) = self.all().await else { return };
-        for (id, server) in all.into_iter().filter(|(_, server)| server.is_proof_due(now)) {
+        let due = all.into_iter().filter(|(_, server)| server.is_proof_due(now));
+        let check = |(id, server): (Id, RegisteredServer)| async move {
             if let Err(error) = self.ask_origin(id, &server).await {
                 tracing::warn!(?error, "the proof of a server could not be stored");
             }
-        }
+        };
+        stream::iter(due).for_each_concurrent(MAX_CONCURRENT_CHECKS, check).await;
     }
 
     async fn check_proof_of(&self, id: Id) {
-        let record = self.core.store.read(&Self::handle(id)).await;
-        let server = record.ok().flatten().and_then(ServerRecord::registered);
-        if let Some(server) = server
+        if let Ok(Some(server)) = self.read_registered(id).await
             && let Err(error) = self.ask_origin(id, &server).await
         {
             tracing::warn!(?error, "the proof of a server could not be stored");
