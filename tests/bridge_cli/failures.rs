@@ -151,6 +151,48 @@ async fn a_file_that_cannot_be_written_undoes_the_sign_in() {
     assert_eq!(upstream.revoked().len(), 1);
 }
 
+/// Replaces the service `x` by `add --replace`, with a configuration file that cannot be written.
+async fn replace_without_a_file(machine: &Machine, url: &str, opened: usize) {
+    let text = machine.text();
+    let directory = machine.config().parent().unwrap().to_owned();
+    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0);
+    let child = machine.command(&["add", "x", url, "--replace"]).spawn().unwrap();
+    let page = machine.opened_after(opened + 1).await;
+    if is_root {
+        // Root writes everywhere, but no file in place of a directory.
+        fs::remove_file(machine.config()).unwrap();
+        fs::create_dir(machine.config()).unwrap();
+    } else {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o500)).unwrap();
+    }
+    visit(&page).await;
+    wait(child).failed(2, &["the service is not added"]);
+    if is_root {
+        fs::remove_dir(machine.config()).unwrap();
+        fs::write(machine.config(), text).unwrap();
+    } else {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_written_leaves_the_replaced_credential_in_use() {
+    let (first, second, machine) = (
+        Standin::start(Profile::Standard),
+        Standin::start(Profile::Standard),
+        Machine::initialised(),
+    );
+    machine.sign_in(&["add", "x", &first.mcp_url()], 0).await.0.ok();
+    // At the same upstream, and at another one: the service of the file still has its credential.
+    for (opened, other) in [(1, &first), (2, &second)] {
+        let revoked = other.revoked().len();
+        replace_without_a_file(&machine, &other.mcp_url(), opened).await;
+        assert_eq!(other.revoked().len(), revoked + 1, "the new tokens, and only these, are revoked");
+        let _gateway = machine.start().await;
+        assert_eq!(machine.call("x").await.status, 200);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_listener_of_a_command_serves_only_its_callback() {
     let (upstream, machine) = (Standin::start(Profile::Standard), Machine::initialised());

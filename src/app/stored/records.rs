@@ -76,6 +76,14 @@ impl StoredCredentials {
     async fn put(&self, active: &ActiveService, kind: CredentialKind) -> Result<Option<StoredCredential>, StoreError> {
         let (service, now) = (&active.service, self.core.clock.now());
         let credential = StoredCredential::new(&service.name, &service.mcp.origin(), kind, now);
+        self.put_credential(&service.name, credential).await
+    }
+
+    /// Stores a credential in place of what was stored. Returns the credential before.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn put_credential(&self, service: &str, credential: StoredCredential) -> Result<Option<StoredCredential>, StoreError> {
         let step = |record: Option<StoredCredentialRecord>| -> Result<_, std::convert::Infallible> {
             Ok(match record {
                 Some(record) => {
@@ -85,7 +93,7 @@ impl StoredCredentials {
                 None => (SignedIn::new(credential.clone()).into(), None),
             })
         };
-        let handle = Self::handle(&service.name);
+        let handle = Self::handle(service);
         let result = self.core.store.upsert(&handle, step).await;
         self.cache.remove(handle.id());
         match result {

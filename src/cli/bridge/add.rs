@@ -180,8 +180,8 @@ pub async fn put_login(
     }
 }
 
-/// Writes the file, and revokes the previous credential. If the file cannot be written, the new
-/// credential is revoked and removed.
+/// Writes the file, and revokes the previous credential. If the file cannot be written, the new credential
+/// is revoked, and the previous one is stored again: the file still has its service.
 async fn finish(
     local: &LocalGateway,
     active: &Arc<ActiveService>,
@@ -189,9 +189,9 @@ async fn finish(
     write: impl FnOnce() -> Result<(), String>,
 ) -> Result<(), Failure> {
     if let Err(error) = write() {
-        let removed = revoke::revoke_and_remove(local, active).await;
+        let restored = revoke::revoke_and_restore(local, active, before).await;
         let text = format!("the service is not added: {error}");
-        return Err(Failure::Broken(match removed {
+        return Err(Failure::Broken(match restored {
             Ok(_) => text,
             Err(failure) => format!("{text}\n  its credential is still stored: {}", failure.text()),
         }));

@@ -69,6 +69,18 @@ fn outcome_text(outcome: &RevocationOutcome) -> String {
 /// # Errors
 /// If the store fails.
 pub async fn revoke_and_remove(local: &LocalGateway, active: &ActiveService) -> Result<Removal, Failure> {
+    revoke_and_restore(local, active, None).await
+}
+
+/// Revokes the credential of a service at the upstream, and then stores the previous one again, or none.
+///
+/// # Errors
+/// If the store fails.
+pub async fn revoke_and_restore(
+    local: &LocalGateway,
+    active: &ActiveService,
+    before: Option<StoredCredential>,
+) -> Result<Removal, Failure> {
     let (stored, name) = (&local.app.stored, &active.service.name);
     let broken = |error: crate::store::StoreError| Failure::Broken(error.to_string());
     let record = stored.read(name).await.map_err(broken)?;
@@ -80,7 +92,11 @@ pub async fn revoke_and_remove(local: &LocalGateway, active: &ActiveService) -> 
         Some(oauth) => Some(stored.revoke(active, oauth).await),
         None => None,
     };
-    let removed = stored.remove(name).await.map_err(broken)?;
+    let removed = match before {
+        Some(before) => stored.put_credential(name, before).await,
+        None => stored.remove(name).await,
+    };
+    let removed = removed.map_err(broken)?;
     let last = removed.as_ref().and_then(StoredCredential::oauth);
     // A running gateway may have refreshed the tokens since they were read.
     if let Some(last) = last.filter(|last| current.is_none_or(|current| current.tokens != last.tokens)) {
