@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Digest;
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::base::url::ExactUrl;
 use crate::flow::client::{ClientTraits, ReturnAddress};
 use crate::flow::consent::RememberConsent;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
+use crate::flow::expected_issuer::ExpectedIssuer;
 use crate::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
@@ -316,16 +316,11 @@ impl UpstreamRedirect {
             return Err(RejectReason::WrongService);
         }
         check_digest(&self.browser, params.browser, RejectReason::WrongBrowser)?;
-        match params.issuer {
-            None if self.iss_promised => Err(RejectReason::MissingIssuer),
-            Some(issuer) if !self.is_issuer(issuer) => Err(RejectReason::WrongIssuer),
-            None | Some(_) => Ok(()),
-        }
-    }
-
-    /// Compares `iss` byte for byte (RFC 9207 §2.4). Where nothing says the issuer, its origin counts; the
-    /// callback URL of each service is another one, so answers of two servers cannot be mixed up.
-    fn is_issuer(&self, text: &str) -> bool {
-        text == self.issuer || (self.issuer_is_guess && ExactUrl::parse(text).is_ok_and(|issuer| issuer.origin() == self.issuer))
+        let expected = ExpectedIssuer {
+            issuer: &self.issuer,
+            is_guess: self.issuer_is_guess,
+            is_promised: self.iss_promised,
+        };
+        expected.check(params.issuer)
     }
 }

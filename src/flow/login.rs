@@ -11,6 +11,7 @@ use crate::base::time::UnixTime;
 use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, Closed, FLOW_TTL_SECONDS, GatewayLogin};
 use crate::flow::client::ReturnAddress;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
+use crate::flow::expected_issuer::ExpectedIssuer;
 use crate::flow::user::{Identity, LoginMethod, ProviderSession, User};
 
 /// How long the exchange and the check of the ID token may take, in seconds.
@@ -159,11 +160,12 @@ impl IdpRedirect {
             return Err(RejectReason::WrongProvider);
         }
         check_digest(&self.browser, params.browser, RejectReason::WrongBrowser)?;
-        match params.issuer {
-            None if self.iss_promised => Err(RejectReason::MissingIssuer),
-            Some(issuer) if issuer != self.issuer => Err(RejectReason::WrongIssuer),
-            None | Some(_) => Ok(()),
-        }
+        let expected = ExpectedIssuer {
+            issuer: &self.issuer,
+            is_guess: false,
+            is_promised: self.iss_promised,
+        };
+        expected.check(params.issuer)
     }
 }
 

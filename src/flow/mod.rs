@@ -13,6 +13,7 @@ pub mod consent;
 pub mod credential;
 pub mod error;
 pub mod flow_record;
+mod expected_issuer;
 pub mod grant;
 pub mod grant_data;
 pub mod latest_approval;

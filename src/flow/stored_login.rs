@@ -12,6 +12,7 @@ use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 use crate::flow::authorize::CodeExchange;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
+use crate::flow::expected_issuer::ExpectedIssuer;
 
 /// How long the exchange of the code may take, and how long its result can be read, in seconds.
 const EXCHANGE_SECONDS: u64 = 120;
@@ -26,6 +27,8 @@ pub struct StoredLoginRedirect {
     #[serde(with = "at_rest")]
     verifier: Secret,
     issuer: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    issuer_is_guess: bool,
     iss_promised: bool,
     expires: UnixTime,
 }
@@ -95,6 +98,8 @@ pub struct StoredLoginParams {
     pub verifier: Secret,
     /// The issuer of the upstream AS, compared byte for byte.
     pub issuer: String,
+    /// Whether `issuer` is only the origin of the authorization endpoint. Then any issuer there is accepted.
+    pub issuer_is_guess: bool,
     /// The upstream's metadata promises `iss` in the response (RFC 9207 §3).
     pub iss_promised: bool,
     /// How long the browser may take, in seconds.
@@ -120,6 +125,7 @@ impl StoredLoginRedirect {
             state: params.state,
             verifier: params.verifier,
             issuer: params.issuer,
+            issuer_is_guess: params.issuer_is_guess,
             iss_promised: params.iss_promised,
             expires: now.plus_seconds(params.ttl),
         }
@@ -176,11 +182,12 @@ impl StoredLoginRedirect {
         if params.service != self.service {
             return Err(RejectReason::WrongService);
         }
-        match params.issuer {
-            None if self.iss_promised => Err(RejectReason::MissingIssuer),
-            Some(issuer) if issuer != self.issuer => Err(RejectReason::WrongIssuer),
-            None | Some(_) => Ok(()),
-        }
+        let expected = ExpectedIssuer {
+            issuer: &self.issuer,
+            is_guess: self.issuer_is_guess,
+            is_promised: self.iss_promised,
+        };
+        expected.check(params.issuer)
     }
 }
 
@@ -228,12 +235,13 @@ mod tests {
 
     const NOW: UnixTime = UnixTime(1_000);
 
-    fn redirect(iss_promised: bool) -> StoredLoginRedirect {
+    fn redirect(iss_promised: bool, issuer_is_guess: bool) -> StoredLoginRedirect {
         let params = StoredLoginParams {
             service: "stripe".to_owned(),
             state: Digest::new("s3cret"),
             verifier: Secret::from("verifier"),
             issuer: "https://as".to_owned(),
+            issuer_is_guess,
             iss_promised,
             ttl: 300,
         };
@@ -246,17 +254,27 @@ mod tests {
         fn only_the_own_callback_is_accepted(
             service in prop::sample::select(vec!["stripe", "other", ""]),
             state in prop::sample::select(vec!["s3cret", "s3cre", "", "S3cret"]),
-            issuer in prop::sample::select(vec![None, Some("https://as"), Some("https://as/"), Some("https://evil")]),
+            issuer in prop::sample::select(vec![
+                None, Some("https://as"), Some("https://as/"), Some("https://as/tenant"), Some("https://evil"), Some("https://as@evil"),
+                Some("https://as.evil"), Some("http://as"), Some("https://as:8443"), Some(""),
+            ]),
             promised in any::<bool>(),
+            guessed in any::<bool>(),
             late in any::<bool>(),
         ) {
             let params = StoredLoginCallbackParams { service, state, issuer };
             let now = NOW.plus_seconds(if late { 300 } else { 299 });
-            let is_own = service == "stripe" && state == "s3cret" && !late
-                && (issuer == Some("https://as") || (issuer.is_none() && !promised));
-            let accepted = redirect(promised).code_received(params, &Secret::from("c"), now);
+            // A guessed issuer is the origin of the server.
+            let is_issuer = match issuer {
+                None => !promised,
+                Some("https://as") => true,
+                Some("https://as/" | "https://as/tenant") => guessed,
+                Some(_) => false,
+            };
+            let is_own = service == "stripe" && state == "s3cret" && !late && is_issuer;
+            let accepted = redirect(promised, guessed).code_received(params, &Secret::from("c"), now);
             prop_assert_eq!(accepted.is_ok(), is_own);
-            prop_assert_eq!(redirect(promised).login_refused(params, "x", now).is_ok(), is_own);
+            prop_assert_eq!(redirect(promised, guessed).login_refused(params, "x", now).is_ok(), is_own);
             if let Ok((callback, ())) = accepted {
                 let (code, exchange) = callback.exchange();
                 prop_assert_eq!((code.expose(), exchange.verifier.expose(), exchange.issuer.as_str()), ("c", "verifier", "https://as"));
@@ -266,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_reason_cannot_steer_a_terminal_or_grow() {
-        let (callback, ()) = redirect(false).code_pasted(&Secret::from("c"), NOW).unwrap();
+        let (callback, ()) = redirect(false, false).code_pasted(&Secret::from("c"), NOW).unwrap();
         let (failed, ()) = callback.login_failed(&format!("a\u{1b}[31m\n{}", "x".repeat(1_000)), NOW);
         assert!(failed.reason().starts_with("a[31mxx") && failed.reason().chars().count() == MAX_REASON_CHARS);
     }

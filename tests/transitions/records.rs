@@ -426,7 +426,7 @@ async fn stored_credentials(all: &Store) {
 
 /// Adds a sign-in for a stored credential in each of its states.
 async fn stored_logins(all: &Store, now: UnixTime) {
-    let redirect = || {
+    let redirect_to = |issuer_is_guess| {
         let params = StoredLoginParams {
             service: "stripe".to_owned(),
             state: Digest::new("state"),
@@ -441,14 +441,19 @@ async fn stored_logins(all: &Store, now: UnixTime) {
     let id = |name: &str| Id(Digest::new(name).truncated());
     all.insert(id("login redirect"), redirect()).await.unwrap();
     all.insert(id("login callback"), callback()).await.unwrap();
+            issuer_is_guess,
     all.insert(id("login done"), callback().credential_stored(now).0).await.unwrap();
     let (failed, ()) = callback().login_failed("access was denied at the upstream", now);
     all.insert(id("login failed"), failed).await.unwrap();
 }
 
+    let redirect = || redirect_to(false);
 fn read<R: Record>(said: &Value) -> R {
     R::deserialize(said).unwrap_or_else(|why| panic!("{why}: {said}"))
 }
+    all.insert(id("login redirect to a guessed issuer"), redirect_to(true))
+        .await
+        .unwrap();
 
 /// Serialized records by kind and state.
 type Written = BTreeMap<(String, String), Vec<Value>>;

@@ -82,6 +82,7 @@ impl StoredLogins {
             state: Digest::new(state.expose()),
             verifier: verifier.clone(),
             issuer: server.issuer.clone(),
+            issuer_is_guess: server.issuer_is_guess,
             iss_promised: server.iss_promised,
             ttl,
         };
