@@ -100,13 +100,9 @@ impl ServiceEndpoint<'_> {
         self.service.service.access == Access::Key
     }
 
-    /// The scopes of a challenge. For API keys only the required ones, as a key cannot get more.
+    /// The scopes of a challenge.
     pub fn scopes_to_ask(&self) -> Scopes {
-        if self.accepts_api_keys() {
-            self.service.service.required_scopes.clone()
-        } else {
-            self.service.scopes_to_ask()
-        }
+        self.service.scopes_to_ask()
     }
 
     /// The URL of the metadata; the well-known part is between host and path (RFC 9728 §3.1).

@@ -111,12 +111,22 @@ pub fn proxy_error(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> HttpRes
     };
     let message = format!("{name}: {text}");
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": json_rpc_code(error), "message": message } });
-    let mut response = json(error.status(), &body);
+    let mut response = json(status(error, endpoint), &body);
     response = with_hints(response, error);
     if let Some(value) = challenge(error, endpoint).and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
     response
+}
+
+/// The status of the response. A service without OAuth never answers 401: an MCP client would then look for
+/// an authorization server, at last at the root (MCP Authorization, "Protected Resource Metadata
+/// Discovery Requirements"), and sign in at the default service, whose tokens are of no use here.
+fn status(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> StatusCode {
+    match error.status() {
+        StatusCode::UNAUTHORIZED if !endpoint.is_oauth() => StatusCode::FORBIDDEN,
+        status => status,
+    }
 }
 
 /// The JSON-RPC error code.
@@ -160,17 +170,13 @@ fn with_hints(mut response: HttpResponse, error: &ProxyError) -> HttpResponse {
 }
 
 fn challenge(error: &ProxyError, endpoint: ServiceEndpoint<'_>) -> Option<String> {
-    // A public service needs no token, so its errors have no challenge.
-    if !endpoint.accepts_api_keys() && !endpoint.is_oauth() {
+    // Without an authorization server, no challenge helps: `insufficient_scope`, too, starts a sign-in.
+    if !endpoint.is_oauth() {
         return None;
     }
-    // A service with API keys has no authorization server, so the challenge names no metadata.
-    let metadata = endpoint.is_oauth().then(|| endpoint.resource_metadata());
-    let header = |scopes: &Scopes, error| bearer::challenge(metadata.as_deref(), &scopes.to_string(), error);
+    let metadata = endpoint.resource_metadata();
+    let header = |scopes: &Scopes, error| bearer::challenge(Some(&metadata), &scopes.to_string(), error);
     match error {
-        ProxyError::NoToken if endpoint.accepts_api_keys() => {
-            Some(header(&endpoint.scopes_to_ask(), Some((OAuthErrorCode::InvalidToken, KEY_NEEDED))))
-        }
         ProxyError::NoToken => Some(header(&endpoint.scopes_to_ask(), None)),
         ProxyError::BadToken(reason) => Some(header(&endpoint.scopes_to_ask(), Some((OAuthErrorCode::InvalidToken, reason)))),
         ProxyError::TokenInQuery => Some(header(

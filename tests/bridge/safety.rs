@@ -189,9 +189,9 @@ async fn local_key_opens_no_service_that_requires_another_credential() {
     })
     .await;
     bridge.sign_in().await;
-    for name in ["chained", "keyed"] {
+    for (name, status) in [("chained", 401), ("keyed", 403)] {
         let page = whoami(&bridge.program().at(name), &bridge.key).await;
-        assert_eq!(page.status, 401, "{name}: {}", page.text);
+        assert_eq!(page.status, status, "{name}: {}", page.text);
     }
     assert!(!was_called(bridge.standin()));
     // A public service needs no key, and gets none.

@@ -89,7 +89,7 @@ async fn status(world: &World, key: &str) -> u16 {
 /// Waits until the gateway refuses the key.
 async fn until_refused(world: &World, key: &str) {
     for _ in 0..1_000 {
-        if status(world, key).await == 401 {
+        if status(world, key).await == 403 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -157,12 +157,12 @@ async fn a_revoked_api_key_stays_revoked_after_a_restart_and_years_later() {
     let (late, late_id) = operator.add(&["batch"]);
     operator.run(&["revoke", &late_id]);
     let world = serving(dir.path()).await;
-    for (key, expected) in [(&gone, 401), (&late, 401), (&day, 200), (&kept, 200)] {
+    for (key, expected) in [(&gone, 403), (&late, 403), (&day, 200), (&kept, 200)] {
         assert_eq!(status(&world, key).await, expected);
     }
     // Five years later, after a sweep.
     world.pass(5 * 365 * 86_400);
-    for (key, expected) in [(&gone, 401), (&late, 401), (&day, 401), (&kept, 200)] {
+    for (key, expected) in [(&gone, 403), (&late, 403), (&day, 403), (&kept, 200)] {
         assert_eq!(status(&world, key).await, expected);
     }
 }
@@ -183,7 +183,7 @@ async fn a_lost_store_revives_no_api_key() {
         }
     }
     let world = serving(dir.path()).await;
-    assert_eq!(status(&world, &key).await, 401, "it may have been revoked in the lost store");
+    assert_eq!(status(&world, &key).await, 403, "it may have been revoked in the lost store");
 }
 
 #[tokio::test]

@@ -141,7 +141,12 @@ async fn only_configured_origins_may_call_mcp_endpoints() {
                 assert_eq!((asked.status.as_u16(), readable(&asked)), (204, reader), "{origin} {configured:?}");
                 let wanted = "authorization,content-type,mcp-protocol-version";
                 assert_eq!(asked.header("access-control-allow-headers"), wanted);
-                assert_eq!(answered.status, if service == "open" { 200 } else { 401 });
+                let status = match service {
+                    "open" => 200,
+                    "batch" => 403,
+                    _ => 401,
+                };
+                assert_eq!(answered.status, status);
                 assert_eq!(readable(&answered), reader);
                 for exposed in ["WWW-Authenticate", "Mcp-Session-Id", "Retry-After"] {
                     assert!(answered.header("access-control-expose-headers").contains(exposed));

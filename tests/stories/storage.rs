@@ -262,12 +262,12 @@ async fn api_keys_in_redis_can_be_created_and_revoked_beside_a_gateway() {
     let id = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap();
     good(&mut with(&["api-keys", "revoke", id], KEY));
     for _ in 0..500 {
-        if configured.status(&key).await == 401 {
+        if configured.status(&key).await == 403 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(configured.status(&key).await, 401);
+    assert_eq!(configured.status(&key).await, 403);
     // The same with flags instead of a file.
     let mut by_flags = command();
     by_flags.args(["api-keys", "list", "--store", "redis"]).env("MCP_GATEWAY_KEY", KEY);

@@ -119,6 +119,9 @@ impl Run<'_> {
     async fn steps(&mut self, client: &'static ClientProfile) -> Result<Outcome, Stop> {
         let url = self.session.mcp.to_string();
         let opened = opening::open(&mut self.session, client).await;
+        if self.intent == Intent::Key && opened.as_ref().is_err_and(opening::needs_key) {
+            return Ok(Outcome::NeedsKey);
+        }
         let challenge = match opened.map_err(|problem| Stop::new(Step::Opening, &url, problem))? {
             OpeningResult::Open => return Ok(Outcome::Open),
             OpeningResult::Challenged(challenge) => challenge,

@@ -128,6 +128,11 @@ fn is_method_not_found(answer: &Answer) -> bool {
     answer.status.is_success() && error_code(answer).is_some()
 }
 
+/// Whether the server refuses a request without a key, so that no client starts a sign-in.
+pub(super) fn needs_key(problem: &Problem) -> bool {
+    problem.rule == &rule::FORBIDDEN
+}
+
 /// The problem of a server that refuses only this client's `User-Agent`.
 async fn user_agent_problem(session: &mut Session<'_>, answer: &Answer) -> Option<Problem> {
     if !matches!(answer.status.as_u16(), 403 | 406) {

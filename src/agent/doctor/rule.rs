@@ -80,7 +80,7 @@ rules! {
     LOGIN_PAGE "login-page-instead-of-401" Server Error "MCP Authorization, Error Handling" "a web page answers, not an MCP server"
         "let the MCP path through to the server: a sign-in proxy in front must answer 401 there, not a page"
     FORBIDDEN "forbidden-instead-of-401" Server Error "RFC 6750 §3.1" "a request without a token gets 403, so clients do not sign in"
-        "answer 401 with `WWW-Authenticate: Bearer` when there is no token; 403 is for `insufficient_scope`"
+        "answer 401 with `WWW-Authenticate: Bearer` when there is no token; if the server takes keys only, run the doctor with --intent key"
     USER_AGENT_BLOCKED "user-agent-blocked" Network Error "RFC 9110 §10.1.5" "this client's User-Agent is refused, another one is not"
         "allow the client's User-Agent in the firewall or bot protection in front of the server"
     RATE_LIMITED "rate-limited" Network Error "RFC 6585 §4" "the server answers 429"
