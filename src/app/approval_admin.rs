@@ -1,13 +1,16 @@
 //! Approvals and pins as the people who decide see them: lists, decisions, approved definitions. A gateway
 //! may use the same store at the same time; it learns of a decision from the store's changes.
 
+use std::convert::Infallible;
+
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
 use crate::flow::approval::{ApprovalRecord, Approved, Proposed};
+use crate::flow::deciders::{Deciders, DecidersRecord};
 use crate::flow::pins::{PinError, Pinned, PinsRecord};
 use crate::flow::tool_call::{ApprovalError, Decider};
 use crate::mcp::json;
-use crate::store::{Handle, Store, StoreError, TransitionError};
+use crate::store::{Handle, Store, StoreError, TransitionError, UpsertError};
 
 /// How many records one page of a scan has.
 const PAGE_SIZE: usize = 500;
@@ -183,6 +186,36 @@ impl ApprovalAdmin {
         ignore_rejection(self.store.transition(&handle, expired).await)?;
         let unsent = |state: Approved| state.expired(now).map(|next| (next, ()));
         ignore_rejection(self.store.transition(&handle, unsent).await)
+    }
+
+    /// Who may decide, as the gateway that runs here stored it; `None` if none did yet.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn deciders(&self) -> Result<Option<Deciders>, StoreError> {
+        let record = self.store.read(&Handle::<DecidersRecord>::new(DecidersRecord::id())).await?;
+        Ok(record.map(DecidersRecord::deciders))
+    }
+
+    /// Stores who may decide, unless the store says so already. No record: no user may decide.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(in crate::app) async fn store_deciders(&self, deciders: &Deciders) -> Result<(), StoreError> {
+        let is_stored = match self.deciders().await? {
+            Some(stored) => stored == *deciders,
+            None => deciders.users().is_empty(),
+        };
+        if is_stored {
+            return Ok(());
+        }
+        let handle = Handle::<DecidersRecord>::new(DecidersRecord::id());
+        let step = |_: Option<DecidersRecord>| Ok::<_, Infallible>((deciders.clone().into(), ()));
+        match self.store.upsert(&handle, step).await {
+            Ok(_) => Ok(()),
+            Err(UpsertError::Store(error)) => Err(error),
+            Err(UpsertError::Rejected(never)) => match never {},
+        }
     }
 
     /// The pins of a service; `None` if the gateway has not listed its tools yet.

@@ -141,6 +141,7 @@ impl App {
         let now = self.core.clock.now();
         self.revocations.sweep();
         self.clients.sweep();
+        self.approvals.update_deciders().await;
         self.introspection.sweep();
         self.servers.sweep();
         self.token_endpoint.sweep();

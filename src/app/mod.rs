@@ -175,6 +175,8 @@ impl App {
         let changed = AuditEvent::new(AuditEventKind::ConfigurationChanged, AuditOutcome::Success);
         self.core.audit.record(changed);
         self.core.audit.reopen();
+        let approvals = Arc::clone(&self.approvals);
+        self.core.tasks.spawn(async move { approvals.update_deciders().await });
         if !self.signing_keys.can_sign() {
             self.signing_keys.load_or_rotate_in_background();
         }

@@ -1,5 +1,6 @@
 //! Seals long-lived records again after a key rotation, page by page. Then older keys can leave the
-//! key ring, and every record still opens. Flows are left out, because they expire within minutes.
+//! key ring, and every record still opens. Flows, sign-ins of commands and approvals are left out,
+//! because they expire within an hour.
 
 use std::time::Duration;
 
@@ -10,9 +11,12 @@ use crate::app::discovery::upstream::UpstreamClientRecord;
 use crate::base::record::Record;
 use crate::flow::access_key::AccessKeyRecord;
 use crate::flow::api_key::ApiKeyRecord;
+use crate::flow::branches::AbandonedRecord;
+use crate::flow::deciders::DecidersRecord;
 use crate::flow::grant::GrantRecord;
 use crate::flow::pins::PinsRecord;
 use crate::flow::resource_server::ServerRecord;
+use crate::flow::stored_credential::StoredCredentialRecord;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, StoreError};
@@ -43,8 +47,11 @@ impl App {
             reseal_all::<SigningRecord>(store).await?;
             reseal_all::<ApiKeyRecord>(store).await?;
             reseal_all::<PinsRecord>(store).await?;
+            reseal_all::<DecidersRecord>(store).await?;
             reseal_all::<AccessKeyRecord>(store).await?;
             reseal_all::<ServerRecord>(store).await?;
+            reseal_all::<StoredCredentialRecord>(store).await?;
+            reseal_all::<AbandonedRecord>(store).await?;
             reseal_all::<ConsentRecord>(store).await?;
             reseal_all::<UpstreamClientRecord>(store).await?;
             reseal_all::<UpstreamIssuerRecord>(store).await?;

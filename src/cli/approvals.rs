@@ -31,8 +31,8 @@ pub(super) fn run(action: &Approvals, storage: &Storage) -> Result<(), String> {
         match action {
             Approvals::List { all, json } => list(&admin, *all, *json).await,
             Approvals::Watch { json } => watch(&admin, *json).await,
-            Approvals::Approve { ids, decider } => decide(&admin, storage, ids, decider, Verdict::Approve).await,
-            Approvals::Deny { ids, decider } => decide(&admin, storage, ids, decider, Verdict::Deny).await,
+            Approvals::Approve { ids, decider } => decide(&admin, ids, decider, Verdict::Approve).await,
+            Approvals::Deny { ids, decider } => decide(&admin, ids, decider, Verdict::Deny).await,
         }
     })
 }
@@ -80,7 +80,7 @@ async fn watch(admin: &ApprovalAdmin, as_json: bool) -> Result<(), String> {
     }
 }
 
-async fn decide(admin: &ApprovalAdmin, storage: &Storage, ids: &[String], flags: &DeciderFlags, verdict: Verdict) -> Result<(), String> {
+async fn decide(admin: &ApprovalAdmin, ids: &[String], flags: &DeciderFlags, verdict: Verdict) -> Result<(), String> {
     let mut views = Vec::new();
     for text in ids {
         let unknown = || format!("there is no approval '{}'\n  see: mcp-oauth-gateway approvals list", cell(text));
@@ -88,7 +88,7 @@ async fn decide(admin: &ApprovalAdmin, storage: &Storage, ids: &[String], flags:
         let view = admin.find(id).await.map_err(|error| error.to_string())?;
         views.push(view.ok_or_else(unknown)?);
     }
-    let signed_in = decider::sign_in(storage, flags).await?;
+    let signed_in = decider::sign_in(admin, flags).await?;
     for view in &views {
         if !may_decide(&view.record.tool_call().decider, &signed_in.name, signed_in.is_approver) {
             return Err(format!(

@@ -1,19 +1,18 @@
 //! Asks for the password of the person who decides: a program that calls tools does not have it.
+//!
+//! Only the gateway's own record says who may decide, and with which password. The configuration and the
+//! variables of the command come from whoever starts it.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
+use crate::app::approval_admin::ApprovalAdmin;
 use crate::base::argon2id;
 use crate::base::secret::Secret;
-use crate::cli::data_dir;
-use crate::cli::storage::Storage;
 use crate::config::approval_flags::DeciderFlags;
-use crate::service::password_user::{LazyPasswordHash, PasswordUser};
 
-/// The name of the user whose password is in the data directory, unless another one is given.
-const DEFAULT_USER: &str = "gateway";
+/// The delay after a wrong password.
+const WRONG_PASSWORD_DELAY: Duration = Duration::from_secs(1);
 /// The longest password that is read, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 4_096;
 
@@ -28,47 +27,30 @@ pub(super) struct SignedIn {
 /// Asks for the password, and checks it.
 ///
 /// # Errors
-/// If there is no such user, or the password is wrong.
-pub(super) async fn sign_in(storage: &Storage, flags: &DeciderFlags) -> Result<SignedIn, String> {
-    let users = users(storage, flags.user.as_deref())?;
-    let user = match (&flags.user, users.as_slice()) {
+/// If there is no such user, the password is wrong, or the store fails.
+pub(super) async fn sign_in(admin: &ApprovalAdmin, flags: &DeciderFlags) -> Result<SignedIn, String> {
+    let deciders = admin.deciders().await.map_err(|error| error.to_string())?;
+    let deciders = deciders.ok_or("the gateway has not stored who may decide\n  start it, and try again")?;
+    let user = match (&flags.user, deciders.users()) {
         (Some(name), users) => users.iter().find(|user| user.name == *name),
         (None, [only]) => Some(only),
+        (None, []) => {
+            let instead = "list users in [login.password] of the gateway's configuration";
+            return Err(format!("no user of the gateway has a password\n  {instead}"));
+        }
         (None, _) => return Err("there are several users\n  say who decides with --user NAME".to_owned()),
     };
     let password = read_password(flags.password_stdin, user.map(|user| user.name.as_str()))?;
     let wrong = || "user name or password is wrong; nothing was decided".to_owned();
     let user = user.ok_or_else(wrong)?;
-    let hash = user.hash.get(&Arc::new(Semaphore::new(1))).await.ok_or_else(wrong)?;
-    if !argon2id::verify(hash, &password) {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    if !argon2id::verify(user.hash.expose(), &password) {
+        tokio::time::sleep(WRONG_PASSWORD_DELAY).await;
         return Err(wrong());
     }
-    let approvers = storage.approvers.as_slice();
     Ok(SignedIn {
         name: user.name.clone(),
-        is_approver: match approvers {
-            [] => users.len() == 1,
-            approvers => approvers.contains(&user.name),
-        },
+        is_approver: user.is_approver,
     })
-}
-
-/// The users of the configuration, or the one of the data directory.
-fn users(storage: &Storage, name: Option<&str>) -> Result<Vec<PasswordUser>, String> {
-    if !storage.users.is_empty() {
-        return Ok(storage.users.clone());
-    }
-    let name = name.unwrap_or(DEFAULT_USER);
-    let hash = match (data_dir::configured_password(name)?, data_dir::stored_hash(&storage.data_dir)?) {
-        (Some(password), _) => LazyPasswordHash::from_fixed_password(name, password),
-        (None, Some(hash)) => LazyPasswordHash::from_hash(hash.expose().trim().to_owned()),
-        (None, None) => {
-            return Err("the gateway has no user with a password yet\n  start it once, or list users in [login.password]".to_owned());
-        }
-    };
-    let name = name.to_owned();
-    Ok(vec![PasswordUser { name, hash }])
 }
 
 fn read_password(from_stdin: bool, name: Option<&str>) -> Result<Secret, String> {

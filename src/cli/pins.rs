@@ -32,14 +32,14 @@ pub(super) fn run(action: &Pins, storage: &Storage) -> Result<(), String> {
             } => {
                 let expected = Digest::from_hex(expect).ok_or("--expect: a digest has 64 hexadecimal digits, as `pins list` shows them")?;
                 pins(&admin, service).await?;
-                let by = approver(storage, decider).await?;
+                let by = approver(&admin, decider).await?;
                 let approved = admin.approve_pins(service, tool.as_deref(), &expected, &by).await;
                 approved.map_err(|error| format!("{error}; nothing was approved\n  see: mcp-oauth-gateway pins diff {service}"))?;
                 print_stderr(format_args!("the pins of {service} are approved"));
                 Ok(())
             }
             Pins::Reset { service, decider } => {
-                approver(storage, decider).await?;
+                approver(&admin, decider).await?;
                 admin.reset_pins(service).await.map_err(|error| error.to_string())?;
                 print_stderr(format_args!("the next list of the tools of {service} is the first one"));
                 Ok(())
@@ -53,8 +53,8 @@ pub(super) fn block_on(work: impl Future<Output = Result<(), String>>) -> Result
     runtime.map_err(|error| error.to_string())?.block_on(work)
 }
 
-pub(super) async fn approver(storage: &Storage, flags: &crate::config::approval_flags::DeciderFlags) -> Result<String, String> {
-    let signed_in = decider::sign_in(storage, flags).await?;
+pub(super) async fn approver(admin: &ApprovalAdmin, flags: &crate::config::approval_flags::DeciderFlags) -> Result<String, String> {
+    let signed_in = decider::sign_in(admin, flags).await?;
     if !signed_in.is_approver {
         return Err(format!(
             "{} is no approver; nothing was changed\n  list the user in [console] approvers",

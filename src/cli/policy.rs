@@ -77,7 +77,7 @@ fn change(
     let step = |text: &str| step(text).map_err(|error| format!("{}: {error}; nothing was changed", path.display()));
     let candidate = step(&config_file::read(path)?)?;
     load_config::load_text(path, &candidate, flags.data_dir.as_ref()).map_err(|error| format!("nothing was changed: {error}"))?;
-    block_on(async { approver(storage, decider).await.map(drop) })?;
+    block_on(async { approver(&open(storage).await?, decider).await.map(drop) })?;
     config_file::edit(path, step)
 }
 

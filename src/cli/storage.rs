@@ -15,7 +15,6 @@ use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::validate::Validated;
 use crate::config::{from_flags, keys as config_keys};
 use crate::service::Service;
-use crate::service::password_user::PasswordUser;
 #[cfg(feature = "vault")]
 use crate::store::Vault;
 use crate::store::{Backend, KeyCheckError, KeyStatus, Memory, RedisConfig, SQLITE_FILE, SharedKeyRing, Sqlite, Store};
@@ -34,10 +33,6 @@ pub struct Storage {
     pub store: StoreConfig,
     /// The services, if there is a configuration file.
     pub services: Option<Vec<Service>>,
-    /// The users with a password in the configuration file.
-    pub users: Vec<PasswordUser>,
-    /// The approvers of the configuration file.
-    pub approvers: Vec<String>,
     named_keys: Option<PathBuf>,
     at: StorageLocations,
 }
@@ -49,8 +44,6 @@ impl Storage {
             data_dir: validated.start.data_dir.clone(),
             store: validated.start.store.clone(),
             services: None,
-            users: validated.config.users.clone(),
-            approvers: validated.config.approvers.clone(),
             named_keys: validated.start.key_file.clone(),
             at: validated.locations.storage.clone(),
         }
@@ -78,8 +71,6 @@ impl Storage {
             data_dir: data_dir.ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?,
             store: store_config,
             services: None,
-            users: Vec::new(),
-            approvers: Vec::new(),
             named_keys: flags.key_file.clone(),
             at: StorageLocations {
                 data_dir: Location::Flag("--data-dir"),

@@ -11,9 +11,10 @@ pub mod client;
 pub mod code;
 pub mod consent;
 pub mod credential;
+pub mod deciders;
 pub mod error;
-pub mod flow_record;
 mod expected_issuer;
+pub mod flow_record;
 pub mod grant;
 pub mod grant_data;
 pub mod latest_approval;
@@ -50,7 +51,7 @@ const fn transition(source: &'static str, event: &'static str, target: &'static 
 }
 
 /// All transitions of all state machines.
-pub const TRANSITIONS: [Transition; 81] = [
+pub const TRANSITIONS: [Transition; 82] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -115,6 +116,7 @@ pub const TRANSITIONS: [Transition; 81] = [
     transition("AwaitingInput", "input_given", "Executing"),
     transition("[*]", "new", "Latest"),
     transition("Latest", "replaced", "Latest"),
+    transition("[*]", "new", "Deciders"),
     transition("[*]", "new", "Pinned"),
     transition("Pinned", "listed", "Pinned"),
     transition("Pinned", "approved", "Pinned"),

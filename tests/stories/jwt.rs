@@ -11,10 +11,12 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::signing_key::{self, SigningKey};
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::ExactUrl;
+use mcp_oauth_gateway::flow::stored_credential::{SignedIn, StoredCredential, StoredCredentialRecord};
+use mcp_oauth_gateway::flow::stored_token::CredentialKind;
 use mcp_oauth_gateway::service::identity_headers::IdentityHeaders;
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::service::{Login, Service, Upstream};
-use mcp_oauth_gateway::store::{SharedKeyRing, Store};
+use mcp_oauth_gateway::store::{Handle, SharedKeyRing, Store};
 use mcp_oauth_gateway::token::header::TokenMode;
 use mcp_oauth_gateway::token::signing_keys::SigningRecord;
 use ring::hmac;
@@ -568,9 +570,9 @@ async fn signing_keys_are_created_when_a_reload_first_needs_them() {
     assert_eq!(echo(&client, &pair.access).await.status, 200);
 }
 
-/// The sealing key of the signing keys may leave the key ring before the signing keys expire.
+/// A sealing key may leave the key ring before the records that it sealed expire.
 #[tokio::test]
-async fn signing_keys_are_resealed_and_survive_removal_of_the_old_sealing_key() {
+async fn signing_keys_and_stored_credentials_are_resealed_and_survive_removal_of_the_old_sealing_key() {
     let old = keyring::generate(UnixTime(0));
     let both = keyring::rotate(old.expose(), UnixTime(0)).unwrap();
     let parsed: Value = serde_json::from_str(both.expose()).unwrap();
@@ -585,6 +587,11 @@ async fn signing_keys_are_resealed_and_survive_removal_of_the_old_sealing_key() 
     .await;
     let (shared, url) = (shared.unwrap(), first.world.url.clone());
     shared.store.ensure_key_check().await.unwrap();
+    let kind = CredentialKind::ApiKey {
+        key: Secret::from("an API key"),
+    };
+    let credential = SignedIn::new(StoredCredential::new("tickets", "https://mcp.example", kind, shared.clock.now()));
+    shared.store.insert(StoredCredential::id_of("tickets"), credential).await.unwrap();
     let mut client = first.client("default").await;
     let access = client.login().await.access;
     let names = first.published_keys(1).await;
@@ -601,6 +608,9 @@ async fn signing_keys_are_resealed_and_survive_removal_of_the_old_sealing_key() 
     drop((first, second));
     shared.keys.store(ring(&new));
     assert_eq!(shared.store.ensure_key_check().await, Ok(()));
+    let handle = Handle::<StoredCredentialRecord>::new(StoredCredential::id_of("tickets"));
+    let stored = shared.store.read(&handle).await;
+    assert!(stored.is_ok_and(|record| record.is_some()), "the stored credential still opens");
     let third = tokio::time::timeout(std::time::Duration::from_secs(20), Signing::beside(&shared, &url));
     let third = third.await.expect("it is ready: the keys that sign are read");
     assert_eq!(third.published_keys(1).await, names, "and they are the same");

@@ -23,6 +23,7 @@ use mcp_oauth_gateway::flow::access_key::{AccessKeyRecord, KeyHolder};
 use mcp_oauth_gateway::flow::api_key::ApiKeyRecord;
 use mcp_oauth_gateway::flow::approval::ApprovalRecord;
 use mcp_oauth_gateway::flow::branches::AbandonedRecord;
+use mcp_oauth_gateway::flow::deciders::{Deciders, DecidersRecord, DecidingUser};
 use mcp_oauth_gateway::flow::flow_record::FlowRecord;
 use mcp_oauth_gateway::flow::grant::{GrantRecord, RefreshAttempt};
 use mcp_oauth_gateway::flow::latest_approval::LatestApprovalRecord;
@@ -47,13 +48,14 @@ const DAY: u64 = 86_400;
 
 /// The longest life of a record of each kind in seconds, with the default lifetimes. `None` means
 /// no limit: the operator bounds their number, and a request alone never creates one.
-const LIES: [(&str, Option<u64>); 15] = [
+const LIES: [(&str, Option<u64>); 16] = [
     ("abandoned-branches", Some(3_600 + 300)),
     ("access-key", None),
     ("api-key", None),
     ("approval", Some(1_800 + 600)),
     ("approval-latest", Some(1_800 + 600)),
     ("consent", Some(90 * DAY)),
+    ("deciders", None),
     ("flow", Some(1_800)),
     ("grant", Some(90 * DAY)),
     ("resource-server", None),
@@ -80,6 +82,7 @@ macro_rules! kinds {
         $each::<LatestApprovalRecord>($($argument),*).await;
         $each::<PinsRecord>($($argument),*).await;
         $each::<ConsentRecord>($($argument),*).await;
+        $each::<DecidersRecord>($($argument),*).await;
         $each::<StoredLoginRecord>($($argument),*).await;
         $each::<ServerRecord>($($argument),*).await;
         $each::<SigningRecord>($($argument),*).await;
@@ -327,6 +330,12 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let given = json!({ "scopes": ["read", "write"], "issuer": "https://upstream.example", "expires": now.plus_seconds(90 * DAY) });
     let ConsentRecord::Consent(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
+    let decider = DecidingUser {
+        name: "alice".into(),
+        hash: Secret::from("a hash"),
+        is_approver: true,
+    };
+    all.insert(DecidersRecord::id(), Deciders::new(vec![decider])).await.unwrap();
     stored_credentials(all).await;
     resource_servers(all).await;
     access_keys(&AccessKeys::new(all.clone(), Clock::Fixed(Arc::new(AtomicU64::new(THEN))))).await;
@@ -432,28 +441,28 @@ async fn stored_logins(all: &Store, now: UnixTime) {
             state: Digest::new("state"),
             verifier: Secret::from("a verifier"),
             issuer: "https://upstream.example".to_owned(),
+            issuer_is_guess,
             iss_promised: true,
             ttl: 600,
         };
         StoredLoginRedirect::new(params, now)
     };
+    let redirect = || redirect_to(false);
     let callback = || redirect().code_pasted(&Secret::from("a code"), now).unwrap().0;
     let id = |name: &str| Id(Digest::new(name).truncated());
     all.insert(id("login redirect"), redirect()).await.unwrap();
+    all.insert(id("login redirect to a guessed issuer"), redirect_to(true))
+        .await
+        .unwrap();
     all.insert(id("login callback"), callback()).await.unwrap();
-            issuer_is_guess,
     all.insert(id("login done"), callback().credential_stored(now).0).await.unwrap();
     let (failed, ()) = callback().login_failed("access was denied at the upstream", now);
     all.insert(id("login failed"), failed).await.unwrap();
 }
 
-    let redirect = || redirect_to(false);
 fn read<R: Record>(said: &Value) -> R {
     R::deserialize(said).unwrap_or_else(|why| panic!("{why}: {said}"))
 }
-    all.insert(id("login redirect to a guessed issuer"), redirect_to(true))
-        .await
-        .unwrap();
 
 /// Serialized records by kind and state.
 type Written = BTreeMap<(String, String), Vec<Value>>;
@@ -600,6 +609,23 @@ async fn every_record_kind_expires_or_is_bounded_by_configuration() {
     let mut known = BTreeSet::from(["key-mark".to_owned()]);
     kinds!(all(&kept(), &mut known));
     assert_eq!(known, spaces(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")));
+}
+
+/// The longest life of a record that is not sealed again after a key rotation.
+const LONGEST_UNSEALED: u64 = 3_600;
+
+#[tokio::test]
+async fn every_record_that_lives_longer_than_an_hour_is_sealed_again_after_a_key_rotation() {
+    async fn one<R: Record>(code: &str) {
+        let (_, longest) = LIES.iter().find(|(kind, _)| *kind == R::KIND).unwrap();
+        let name = std::any::type_name::<R>().rsplit("::").next().unwrap();
+        let is_resealed = code.contains(&format!("reseal_all::<{name}>(store)"));
+        let is_short = longest.is_some_and(|longest| longest <= LONGEST_UNSEALED);
+        assert!(is_resealed || is_short, "src/app/reseal.rs leaves out {name}");
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/app/reseal.rs");
+    let code = std::fs::read_to_string(path).unwrap();
+    kinds!(one(&code));
 }
 
 /// The record kinds that the source defines, without those of its own tests.

@@ -1,6 +1,7 @@
 //! Approvals of tool calls and pins of tool definitions, for the proxy: proposes a call, waits for the
 //! decision, and stores that the call is sent before it is sent.
 
+mod deciders;
 mod listings;
 pub mod request_state;
 mod wait_queue;
