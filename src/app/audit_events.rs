@@ -78,6 +78,28 @@ pub(in crate::app) fn call_decided(approval: Id, call: &ProposedCall, by: &str, 
         .with("decision", if is_approved { "approved" } else { "denied" })
 }
 
+/// A command or another instance did this.
+pub(in crate::app) fn elsewhere(event: AuditEvent) -> AuditEvent {
+    event.with("by", EndReason::OtherProcess.as_str())
+}
+
+/// A person approved the definitions of these tools.
+pub(in crate::app) fn pins_approved(service: &str, user: &str, tools: &[&str]) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::PinsChanged, AuditOutcome::Success)
+        .user(user)
+        .with("service", service)
+        .with("change", "approved")
+        .with("count", tools.len() as u64)
+        .with("tools", tools.join(" ").as_str())
+}
+
+/// A person reset the pins of a service. The record does not say who.
+pub(in crate::app) fn pins_reset(service: &str) -> AuditEvent {
+    AuditEvent::new(AuditEventKind::PinsChanged, AuditOutcome::Success)
+        .with("service", service)
+        .with("change", "reset")
+}
+
 /// An approved tool call is about to be sent.
 pub(in crate::app) fn call_executed(approval: Id, binding: &CallBinding) -> AuditEvent {
     of_call(AuditEventKind::CallExecuted, AuditOutcome::Success, approval, binding)

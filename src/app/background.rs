@@ -56,6 +56,7 @@ impl App {
             tracing::error!(%error, "the registered servers cannot be read; restart the gateway when the store answers");
         }
         self.rotate_signing_keys().await;
+        self.approvals.load_approved_tools().await;
         // Concurrently: a revocation does not wait for a sweep of a large store, nor a sweep for a pass
         // over all grants or for a slow server.
         futures_util::future::join5(
@@ -63,12 +64,11 @@ impl App {
             self.sweep_loop(&stop),
             self.prune_grants(&stop),
             self.reseal_loop(&stop),
-        )
             Box::pin(self.proof_loop(&stop)),
+        )
         .await;
     }
 
-    async fn sweep_loop(&self, stop: &CancellationToken) {
     /// Asks the origins of registered servers again, once a day.
     async fn proof_loop(&self, stop: &CancellationToken) {
         loop {
@@ -77,6 +77,7 @@ impl App {
         }
     }
 
+    async fn sweep_loop(&self, stop: &CancellationToken) {
         let mut tick = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
@@ -120,6 +121,7 @@ impl App {
         self.signing_keys.apply_change(&change);
         self.grants.apply_change(&change).await;
         self.approvals.apply_change(&change);
+        self.approvals.record_elsewhere(&change).await;
         self.stored.apply_change(&change);
         Box::pin(self.servers.apply_change(&change)).await;
         let outcome = self.revocations.apply_change(&change).await;
@@ -139,9 +141,9 @@ impl App {
 
     async fn sweep(&self) {
         let now = self.core.clock.now();
+        self.approvals.update_deciders().await;
         self.revocations.sweep();
         self.clients.sweep();
-        self.approvals.update_deciders().await;
         self.introspection.sweep();
         self.servers.sweep();
         self.token_endpoint.sweep();

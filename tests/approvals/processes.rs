@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::service::password_user;
 use serde_json::{Value, json};
 
 use crate::scene::{Era, again, call, last_message, text};
@@ -46,10 +48,14 @@ pub(crate) fn run_with(environment: &[(&str, &str)], file: &Path, arguments: &[&
         .env("MCP_GATEWAY_USERNAME", USER)
         .env("MCP_GATEWAY_PASSWORD", PASSWORD)
         .envs(environment.iter().copied());
+    let file = ["--config", file.to_str().unwrap()];
+    run_as(command, &[arguments, &file].concat(), password)
+}
+
+/// Runs a command in its own environment.
+fn run_as(mut command: Command, arguments: &[&str], password: &str) -> Output {
     let mut child = command
         .args(arguments)
-        .arg("--config")
-        .arg(file)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -121,6 +127,53 @@ async fn commands_list_decide_and_manage_pins_beside_a_running_gateway() {
             .success()
     );
     assert!(!run(&file, &["pins", "list", "tracker"], "").status.success());
+}
+
+/// A program on this machine may start the commands, too, with a configuration and variables of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_and_a_password_of_ones_own_cannot_decide() {
+    const OWN: &str = "mallory-is-here-17";
+    let upstream = Upstream::start(vec![vec![tool("pay", "Pays")]]).await;
+    let (dir, own, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
+    let file = configure(dir.path(), port, &upstream);
+    let gateway = start(dir.path(), port, &file).await;
+    let client = McpClient::register(&gateway.url).await;
+    let access = client.login().await.access;
+    let first = call(1, "pay", json!({}), Era::Url);
+    let state = rpc(&client, &access, &first).await["result"]["requestState"].clone();
+    let listed = lines(&run(&file, &["approvals", "list", "--json"], ""));
+    let id = listed[0]["id"].as_str().unwrap();
+    let pins = lines(&run(&file, &["pins", "list", "tracker", "--json"], ""));
+    let digest = pins[0]["digest"].as_str().unwrap();
+    // The same data directory, with the gateway's user or another one as approver, and an own password.
+    let hash = password_user::hash(&Secret::from(OWN)).unwrap();
+    for user in [USER, "mallory"] {
+        let forged = own.path().join("gateway.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let login =
+            format!("[console]\napprovers = [\"{user}\"]\n[login.password]\nusers = [{{ name = \"{user}\", hash = \"{hash}\" }}]\n");
+        std::fs::write(&forged, text + &login).unwrap();
+        for arguments in [
+            vec!["approvals", "approve", id, "--password-stdin"],
+            vec!["approvals", "approve", id, "--password-stdin", "--user", user],
+            vec!["pins", "approve", "tracker", "--expect", digest, "--password-stdin", "--user", user],
+            vec!["pins", "reset", "tracker", "--password-stdin", "--user", user],
+        ] {
+            let refused = run(&forged, &arguments, OWN);
+            assert!(!refused.status.success(), "{arguments:?}: {refused:?}");
+            assert!(String::from_utf8_lossy(&refused.stderr).contains("is wrong"), "{refused:?}");
+        }
+    }
+    // Nor does a password that the command's own environment names.
+    let data = dir.path().to_str().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-oauth-gateway"));
+    command.env_clear().env("MCP_GATEWAY_PASSWORD", OWN);
+    let refused = run_as(command, &["approvals", "approve", id, "--password-stdin", "--data-dir", data], OWN);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(upstream.calls().is_empty());
+    let approved = run(&file, &["approvals", "approve", id, "--password-stdin"], PASSWORD);
+    assert!(approved.status.success(), "{approved:?}");
+    assert_eq!(text(&rpc(&client, &access, &again(2, &first, &state, Value::Null)).await), "done 1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,4 +271,56 @@ async fn a_kill_while_a_call_is_executed_never_sends_it_twice() {
         assert_eq!(text(&again_later), text(&answer));
         assert!(upstream.calls().len() <= 1, "round {round}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_has_the_decisions_of_commands() {
+    let upstream = Upstream::start(vec![vec![tool("pay", "Pays"), tool("ship", "Ships")]]).await;
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let file = configure(dir.path(), port, &upstream);
+    let log = dir.path().join("audit.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}[audit]\nfile = \"{}\"\n", log.display())).unwrap();
+    let gateway = start(dir.path(), port, &file).await;
+    let client = McpClient::register(&gateway.url).await;
+    let access = client.login().await.access;
+    let (pay, ship) = (call(1, "pay", json!({}), Era::Url), call(2, "ship", json!({}), Era::Url));
+    rpc(&client, &access, &pay).await;
+    rpc(&client, &access, &ship).await;
+    let listed = lines(&run(&file, &["approvals", "list", "--json"], ""));
+    for (verdict, approval) in [("approve", &listed[0]), ("deny", &listed[1])] {
+        let id = approval["id"].as_str().unwrap();
+        let decided = run(&file, &["approvals", verdict, id, "--password-stdin"], PASSWORD);
+        assert!(decided.status.success(), "{decided:?}");
+    }
+    let pins = lines(&run(&file, &["pins", "list", "tracker", "--json"], ""));
+    let digest = pins[0]["digest"].as_str().unwrap();
+    let events = |kind: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        all.filter(|event| event["type"] == kind).collect()
+    };
+    for (count, arguments) in [
+        (1, vec!["pins", "approve", "tracker", "--expect", digest, "--password-stdin"]),
+        (2, vec!["pins", "reset", "tracker", "--password-stdin"]),
+    ] {
+        assert!(run(&file, &arguments, PASSWORD).status.success());
+        for _ in 0..100 {
+            if events("tool_pins_changed").len() == count {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let decided = events("tool_call_decided");
+    let said: Vec<_> = decided.iter().map(|event| event["data"]["decision"].as_str().unwrap()).collect();
+    assert_eq!(said, ["approved", "denied"], "{decided:?}");
+    let changed = events("tool_pins_changed");
+    let said: Vec<_> = changed.iter().map(|event| event["data"]["change"].as_str().unwrap()).collect();
+    assert_eq!(said, ["approved", "reset"], "{changed:?}");
+    for event in decided.iter().chain(&changed[..1]) {
+        let said = (&event["subjects"]["user"], &event["data"]["by"]);
+        assert_eq!(said, (&USER.into(), &"other_process".into()), "{event}");
+    }
+    assert_eq!(changed[0]["data"]["tools"], "pay ship");
 }

@@ -2,7 +2,9 @@
 //! decision, and stores that the call is sent before it is sent.
 
 mod deciders;
+mod elsewhere;
 mod listings;
+mod recorded;
 pub mod request_state;
 mod wait_queue;
 
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 use crate::app::approval_admin::{ApprovalAdmin, ApprovalView, DecisionError, Verdict, ignore_rejection};
 use crate::app::approvals::listings::Listings;
 pub(in crate::app) use crate::app::approvals::listings::{Listing, ListingKey};
+use crate::app::approvals::recorded::RecordedDecisions;
 pub(in crate::app) use crate::app::approvals::wait_queue::Ticket;
 use crate::app::approvals::wait_queue::WaitQueue;
 use crate::app::audit_events;
@@ -75,6 +78,7 @@ pub struct Approvals {
     queue: WaitQueue,
     changed: Notify,
     listings: Listings,
+    recorded: RecordedDecisions,
 }
 
 impl Approvals {
@@ -87,6 +91,7 @@ impl Approvals {
             queue: WaitQueue::default(),
             changed: Notify::new(),
             listings: Listings::default(),
+            recorded: RecordedDecisions::new(),
         }
     }
 
@@ -100,7 +105,12 @@ impl Approvals {
     /// # Errors
     /// If it was decided before, or the store fails.
     pub async fn decide(&self, view: &ApprovalView, verdict: Verdict, by: &str) -> Result<(), DecisionError> {
-        self.admin.decide(view.id, verdict, by).await?;
+        // Before the change is reported, which may be at any time from now on.
+        self.recorded.note_call(view.id);
+        if let Err(error) = self.admin.decide(view.id, verdict, by).await {
+            self.recorded.forget_call(view.id);
+            return Err(error);
+        }
         let is_approved = verdict == Verdict::Approve;
         self.core
             .audit
