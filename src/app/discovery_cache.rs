@@ -86,6 +86,13 @@ impl<T, E: Clone + fmt::Display> DiscoveryCache<T, E> {
         Ok(value)
     }
 
+    /// Makes the result old: the next lookup looks again, and keeps the result if that fails.
+    pub fn expire(&self) {
+        if let Some(entry) = self.found.load_full() {
+            self.found.store(Some(Arc::new((Arc::clone(&entry.0), UnixTime(0)))));
+        }
+    }
+
     /// Forgets what was found.
     pub fn clear(&self) {
         self.found.store(None);

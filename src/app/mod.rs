@@ -32,6 +32,8 @@ pub mod revocations;
 pub mod runtime_config;
 pub mod servers;
 pub mod service_list;
+pub mod service_token_slot;
+pub mod service_tokens;
 pub mod signing_keys;
 pub mod stored;
 pub mod stored_logins;
@@ -56,6 +58,7 @@ use crate::app::readiness::StorePing;
 use crate::app::revocations::Revocations;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::servers::Servers;
+use crate::app::service_tokens::ServiceTokens;
 use crate::app::signing_keys::SigningKeys;
 use crate::app::stored::StoredCredentials;
 use crate::app::stored_logins::StoredLogins;
@@ -119,6 +122,7 @@ impl App {
             Arc::clone(&tokens),
         ));
         let stored = Arc::new(StoredCredentials::new(Arc::clone(&core)));
+        let service_tokens = Arc::new(ServiceTokens::new(Arc::clone(&core), Arc::clone(&discovery)));
         let stored_logins = Arc::new(StoredLogins::new(Arc::clone(&core), Arc::clone(&discovery)));
         let token_endpoint = token_endpoint(&core, &clients, &discovery, &tokens, &grants);
         let authorize = Arc::new(Authorize::new(
@@ -136,7 +140,7 @@ impl App {
             Arc::clone(&revocations),
             tokens,
             Arc::clone(&grants),
-            ProxyParts::new(&stored, &approvals),
+            ProxyParts::new(&stored, &service_tokens, &approvals),
         ));
         let tools = Arc::new(Tools::new(Arc::clone(&core), Arc::clone(&proxy)));
         Arc::new(Self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::app::assertion_cache::AssertionCache;
 use crate::app::idp_cache::ActiveIdp;
+use crate::app::service_token_slot::ServiceTokenSlot;
 use crate::app::upstream_cache::UpstreamCache;
 use crate::base::time::UnixTime;
 use crate::base::url::ExactUrl;
@@ -23,6 +24,8 @@ pub struct ActiveService {
     /// The service as configured.
     pub service: Service,
     pub(crate) discovery: Arc<UpstreamCache>,
+    /// The token of a service that has one itself.
+    pub(crate) service_token: Arc<ServiceTokenSlot>,
     pub(crate) assertions: AssertionCache,
 }
 
@@ -63,6 +66,7 @@ impl ActiveService {
         match &self.service.upstream {
             Upstream::OAuth(config) => Some(config),
             Upstream::Stored(settings) => Some(&settings.auth_server),
+            Upstream::ServiceToken(settings) => Some(&settings.auth_server),
             Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
         }
     }
@@ -70,6 +74,11 @@ impl ActiveService {
     /// Whether the service has one credential for all its callers, which the operator obtained.
     pub fn uses_stored_credential(&self) -> bool {
         matches!(self.service.upstream, Upstream::Stored(_))
+    }
+
+    /// Whether the gateway obtains a token for the service itself.
+    pub(in crate::app) fn has_service_token(&self) -> bool {
+        matches!(self.service.upstream, Upstream::ServiceToken(_))
     }
 
     /// Whether the browser goes to the upstream's authorization server after consent.
@@ -80,8 +89,8 @@ impl ActiveService {
     /// The scopes for a client that asks for none: the configured ones, or those that the upstream
     /// names. Without either, the required scopes.
     pub fn scopes_offered(&self) -> Scopes {
-        if self.uses_stored_credential() {
-            // `scopes` are those of the stored credential, which no client gets.
+        if self.uses_stored_credential() || self.has_service_token() {
+            // `scopes` are those of the credential of the service, which no client gets.
             return self.service.required_scopes.clone();
         }
         if !self.service.scopes.is_empty() {
@@ -94,12 +103,20 @@ impl ActiveService {
         discovered
     }
 
-    /// The scopes that a client may ask for, always with the required ones.
+    /// The scopes that a client may ask for, always with the required ones. Those of the upstream's
+    /// challenges are among them.
     pub fn scopes_askable(&self) -> Scopes {
         let service = &self.service;
-        self.scopes_offered()
+        let askable = self
+            .scopes_offered()
             .union(&service.optional_scopes)
-            .union(&service.required_scopes)
+            .union(&service.required_scopes);
+        // Where the operator named no scopes, the upstream decides.
+        if service.scopes.is_empty() && self.has_upstream_leg() {
+            askable.union(&self.discovery.challenged_scopes())
+        } else {
+            askable
+        }
     }
 
     /// The scopes of a challenge: those that a token must have, otherwise those that are offered.
@@ -146,6 +163,9 @@ impl RuntimeConfig {
                     ..service.clone()
                 },
                 discovery: unchanged.map_or_else(Arc::default, |old| Arc::clone(&old.discovery)),
+                service_token: unchanged
+                    .filter(|old| old.service.scopes == service.scopes)
+                    .map_or_else(Arc::default, |old| Arc::clone(&old.service_token)),
                 assertions: AssertionCache::default(),
             })
         };
@@ -271,6 +291,7 @@ fn active_server(service: Service) -> Arc<ActiveService> {
             ..service
         },
         discovery: Arc::default(),
+        service_token: Arc::default(),
         assertions: AssertionCache::default(),
     })
 }

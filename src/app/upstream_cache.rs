@@ -20,6 +20,9 @@ const UNKNOWN_CLIENT_SECONDS: u64 = 300;
 /// that began before lives by default.
 const ISSUER_NOTICE_SECONDS: u64 = 90 * 86_400;
 
+/// The most scopes of challenges that are kept for one service.
+const MAX_CHALLENGED_SCOPES: usize = 100;
+
 /// Some clients refresh before each request once less than 300 s are left. With such tokens, that is
 /// half of the time or more.
 const SHORT_LIFE_SECONDS: u64 = 600;
@@ -43,6 +46,10 @@ pub struct UpstreamCache {
     previous_issuer: ArcSwapOption<PreviousIssuer>,
     /// Whether a short lifetime of its access tokens was logged.
     is_short_life_logged: AtomicBool,
+    /// Whether the upstream refused a token since the last lookup for a sign-in.
+    has_refused_token: AtomicBool,
+    /// The scopes that the upstream named in challenges to a token with too few (RFC 6750 §3.1).
+    challenged_scopes: ArcSwapOption<Scopes>,
 }
 
 impl UpstreamCache {
@@ -57,6 +64,33 @@ impl UpstreamCache {
     /// The issuer of the authorization server, as far as it is known.
     pub fn issuer(&self) -> Option<String> {
         self.server.latest().map(|server| server.issuer.clone())
+    }
+
+    /// Notes that the upstream refused a token.
+    pub fn note_refused_token(&self) {
+        self.has_refused_token.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream refused a token since this was asked last.
+    pub fn take_refused_token(&self) -> bool {
+        self.has_refused_token.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes the scopes of a challenge. The upstream's metadata need not list them.
+    pub fn note_challenged_scopes(&self, scopes: &Scopes) {
+        let known = self.challenged_scopes();
+        let all = known.union(scopes);
+        if all != known && all.list().len() <= MAX_CHALLENGED_SCOPES {
+            self.challenged_scopes.store(Some(Arc::new(all)));
+        }
+    }
+
+    /// The scopes that the upstream named in challenges.
+    pub fn challenged_scopes(&self) -> Scopes {
+        self.challenged_scopes
+            .load_full()
+            .map(|scopes| (*scopes).clone())
+            .unwrap_or_default()
     }
 
     /// Notes which issuer the upstream named before; `None` if it never named another.

@@ -9,7 +9,9 @@ use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::signature::{self, Error as SignatureError};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey, Header, Validation};
 use ring::signature as of_ring;
-use ring::signature::{EcdsaKeyPair, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
+use ring::signature::{
+    EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -155,28 +157,70 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-struct Signer(EcdsaKeyPair);
+/// A private key for one algorithm. The gateway's own keys are of P-256; the others sign client
+/// assertions with a key that the operator made.
+enum Signer {
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
+}
 
-/// Creates a signer. The gateway signs with ES256 only.
+/// The algorithm of a private key in PKCS#8 (RFC 5208): ES256, EdDSA or RS256. `None`: it is no such key.
+pub(super) fn algorithm_of(pkcs8: &[u8]) -> Option<Algorithm> {
+    Signer::parse(pkcs8).map(|signer| signer.algorithm())
+}
+
+impl Signer {
+    fn parse(pkcs8: &[u8]) -> Option<Self> {
+        let ecdsa = || EcdsaKeyPair::from_pkcs8(&of_ring::ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random::source());
+        // OpenSSL writes Ed25519 keys without the public key.
+        let ed25519 = || Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8);
+        let rsa = || RsaKeyPair::from_pkcs8(pkcs8);
+        let parsed = ecdsa().map(Self::Ecdsa);
+        parsed
+            .or_else(|_| ed25519().map(Self::Ed25519))
+            .or_else(|_| rsa().map(Self::Rsa))
+            .ok()
+    }
+}
+
+/// Creates a signer, if the key is one for the algorithm.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as the crate asks")]
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
-    if *algorithm != Algorithm::ES256 {
+    if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
-    let key_pair = EcdsaKeyPair::from_pkcs8(&of_ring::ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &random::source());
-    Ok(Box::new(Signer(key_pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)))
+    match Signer::parse(key.as_bytes()) {
+        Some(signer) if signer.algorithm() == *algorithm => Ok(Box::new(signer)),
+        Some(_) | None => Err(ErrorKind::InvalidAlgorithm.into()),
+    }
 }
 
 impl signature::Signer<Vec<u8>> for Signer {
     fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, SignatureError> {
-        let signature = self.0.sign(&random::source(), message).map_err(|_| SignatureError::new())?;
-        Ok(signature.as_ref().to_vec())
+        let random = random::source();
+        match self {
+            Self::Ecdsa(key) => {
+                let signature = key.sign(&random, message).map_err(|_| SignatureError::new())?;
+                Ok(signature.as_ref().to_vec())
+            }
+            Self::Ed25519(key) => Ok(key.sign(message).as_ref().to_vec()),
+            Self::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                let signed = key.sign(&of_ring::RSA_PKCS1_SHA256, &random, message, &mut signature);
+                signed.map(|()| signature).map_err(|_| SignatureError::new())
+            }
+        }
     }
 }
 
 impl JwtSigner for Signer {
     fn algorithm(&self) -> Algorithm {
-        Algorithm::ES256
+        match self {
+            Self::Ecdsa(_) => Algorithm::ES256,
+            Self::Ed25519(_) => Algorithm::EdDSA,
+            Self::Rsa(_) => Algorithm::RS256,
+        }
     }
 }
 

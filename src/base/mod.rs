@@ -1,6 +1,7 @@
 //! Basic types and cryptography for all modules. Knows no OAuth, and never waits.
 
 pub mod argon2id;
+pub mod client_key;
 pub mod endpoint_network;
 pub mod ids;
 pub mod jws;

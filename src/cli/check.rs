@@ -15,6 +15,7 @@ use crate::config::upstream;
 use crate::config::validate::Validated;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
+use crate::oauth::metadata::Purpose;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::{Access, Login, Service, Upstream};
 use crate::upstream::discovery::discover;
@@ -154,6 +155,7 @@ fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
         Upstream::Paste(_) => "they paste a key of the upstream's, which goes on each request",
         Upstream::Static(_) => "the service's own key goes on each request",
         Upstream::Stored(_) => "the credential that you stored with a command goes on each request",
+        Upstream::ServiceToken(_) => "a token that the gateway obtains for itself goes on each request",
         Upstream::Identity(_) => "the backend receives headers with the identity of the caller",
         Upstream::None => "nothing is added to the request",
     };
@@ -178,6 +180,7 @@ async fn probe(client: &HttpClient, service: &Service, out: &mut String) -> bool
     }
     match &service.upstream {
         Upstream::OAuth(config) => report_discovery(client, service, config, out).await,
+        Upstream::ServiceToken(settings) => report_discovery(client, service, &settings.auth_server, out).await,
         Upstream::Stored(settings) => {
             report_discovery(client, service, &settings.auth_server, out).await || check_response(client, &service.mcp, out).await
         }
@@ -190,10 +193,10 @@ async fn probe(client: &HttpClient, service: &Service, out: &mut String) -> bool
 /// Reports the search for the authorization server of a service, with every step. Returns whether the
 /// gateway can get a client id there.
 pub(in crate::cli) async fn report_discovery(client: &HttpClient, service: &Service, config: &AuthServerConfig, out: &mut String) -> bool {
-    match discover(client, &config.discovery_input(&service.mcp)).await {
+    match discover(client, &config.discovery_input(&service.mcp, service.upstream.discovery_purpose())).await {
         Ok(result) => {
             report_steps(&result.attempts, out);
-            report_server(&result, config, out)
+            report_server(&result, config, service, out)
         }
         Err(error) => {
             report_steps(&error.attempts, out);
@@ -204,15 +207,18 @@ pub(in crate::cli) async fn report_discovery(client: &HttpClient, service: &Serv
 }
 
 /// Reports what discovery found. Returns whether the gateway can get a client id there.
-fn report_server(result: &DiscoveredServer, config: &AuthServerConfig, out: &mut String) -> bool {
+fn report_server(result: &DiscoveredServer, config: &AuthServerConfig, service: &Service, out: &mut String) -> bool {
     let server = &result.server;
     let _ = writeln!(out, "  found      {}  (profile {})", server.issuer, result.profile.name);
-    let _ = writeln!(out, "    authorize  {}", server.authorization_endpoint);
+    if service.upstream.discovery_purpose() == Purpose::UserSignIn {
+        let _ = writeln!(out, "    authorize  {}", server.authorization_endpoint);
+    }
     let _ = writeln!(out, "    token      {}", server.token_endpoint);
     if !result.scopes_known.is_empty() {
         let _ = writeln!(out, "    scopes     {}", result.scopes_known.join(" "));
     }
-    let must_register = config.client_id.is_none() && server.registration_endpoint.is_none();
+    let signs_in = service.upstream.discovery_purpose() == Purpose::UserSignIn;
+    let must_register = signs_in && config.client_id.is_none() && server.registration_endpoint.is_none();
     if must_register {
         out.push_str(MISSING_CLIENT_ID);
     }

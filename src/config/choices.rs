@@ -17,6 +17,10 @@ pub enum UpstreamKind {
     Static,
     /// `stored`
     Stored,
+    /// `client_credentials`
+    ClientCredentials,
+    /// `workload_identity`
+    WorkloadIdentity,
     /// `identity`
     Identity,
     /// `none`
@@ -24,6 +28,14 @@ pub enum UpstreamKind {
 }
 
 impl UpstreamKind {
+    /// Whether the configuration has the credential of the service itself, which no user obtains.
+    fn is_of_service(self) -> bool {
+        match self {
+            Self::Static | Self::ClientCredentials | Self::WorkloadIdentity => true,
+            Self::OAuth | Self::Paste | Self::Stored | Self::Identity | Self::None => false,
+        }
+    }
+
     /// The value in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,6 +43,8 @@ impl UpstreamKind {
             Self::Paste => "paste",
             Self::Static => "static",
             Self::Stored => "stored",
+            Self::ClientCredentials => "client_credentials",
+            Self::WorkloadIdentity => "workload_identity",
             Self::Identity => "identity",
             Self::None => "none",
         }
@@ -73,44 +87,33 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
     }
     check_stored(service, access, upstream_kind)?;
     check_external(service, access, upstream_kind)?;
+    let conflict = |first, second, valid| Err(conflict_error(service, first, second, valid));
+    let upstream_setting = (upstream_key, upstream_kind.as_str());
     match (access, has_no_login, upstream_kind) {
         (Access::OAuth, false, _)
         | (Access::Local | Access::Introspect, _, _)
         | (Access::OAuth, true, UpstreamKind::OAuth | UpstreamKind::Paste)
-        | (Access::Key, _, UpstreamKind::Static | UpstreamKind::None | UpstreamKind::Identity)
+        | (Access::Key, _, UpstreamKind::None | UpstreamKind::Identity)
         | (Access::Public, _, UpstreamKind::None) => {}
-        (Access::OAuth, true, UpstreamKind::Static | UpstreamKind::Stored | UpstreamKind::Identity | UpstreamKind::None) => {
+        (Access::OAuth, true, _) => {
             let valid = "with login = \"none\" use upstream = \"oauth\" or \"paste\"; else login = \"password\" or \"idp:<name>\"";
-            return Err(conflict_error(
-                service,
-                (login_key, "none"),
-                (upstream_key, upstream_kind.as_str()),
-                valid,
-            ));
+            return conflict((login_key, "none"), upstream_setting, valid);
         }
-        (Access::Key, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Stored) => {
-            let valid = "with access = \"key\" use upstream = \"static\", \"none\" or \"identity\"";
-            return Err(conflict_error(
-                service,
-                (access_key, "key"),
-                (upstream_key, upstream_kind.as_str()),
-                valid,
-            ));
-        }
-        (Access::Public, _, UpstreamKind::Static) if service.is_on(&key::ALLOW_PUBLIC_CREDENTIAL)? => {}
-        (Access::Public, _, UpstreamKind::Static) => {
+        (Access::Key, _, kind) if kind.is_of_service() => {}
+        (Access::Key, _, _) => {
             let valid =
-                "everybody would use the service's key: use upstream = \"none\", or say allow_public_credential = true if that is meant";
-            return Err(conflict_error(service, (access_key, "public"), (upstream_key, "static"), valid));
+                "with access = \"key\" use upstream = \"static\", \"client_credentials\", \"workload_identity\", \"none\" or \"identity\"";
+            return conflict((access_key, "key"), upstream_setting, valid);
         }
-        (Access::Public, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Stored | UpstreamKind::Identity) => {
+        (Access::Public, _, kind) if kind.is_of_service() => {
+            if !service.is_on(&key::ALLOW_PUBLIC_CREDENTIAL)? {
+                let valid = "everybody would use the service's credential: use upstream = \"none\", or say allow_public_credential = true if that is meant";
+                return conflict((access_key, "public"), upstream_setting, valid);
+            }
+        }
+        (Access::Public, _, _) => {
             let valid = "with access = \"public\" use upstream = \"none\", or \"static\" with allow_public_credential = true";
-            return Err(conflict_error(
-                service,
-                (access_key, "public"),
-                (upstream_key, upstream_kind.as_str()),
-                valid,
-            ));
+            return conflict((access_key, "public"), upstream_setting, valid);
         }
     }
     Ok((access, login, upstream_kind))
@@ -228,6 +231,8 @@ fn way(service: &Section, access: Access) -> Result<UpstreamKind, ConfigError> {
         "paste" => Ok(UpstreamKind::Paste),
         "static" => Ok(UpstreamKind::Static),
         "stored" => Ok(UpstreamKind::Stored),
+        "client_credentials" => Ok(UpstreamKind::ClientCredentials),
+        "workload_identity" => Ok(UpstreamKind::WorkloadIdentity),
         "identity" => Ok(UpstreamKind::Identity),
         "none" => Ok(UpstreamKind::None),
         _ => Ok(UpstreamKind::OAuth),

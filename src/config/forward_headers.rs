@@ -77,6 +77,6 @@ fn credential_header(upstream: &Upstream) -> Option<&HeaderName> {
         Upstream::Paste(settings) => Some(settings.header.name()),
         Upstream::Static(credential) => Some(credential.name()),
         Upstream::Stored(settings) => Some(settings.header.name()),
-        Upstream::OAuth(_) | Upstream::Identity(_) | Upstream::None => None,
+        Upstream::OAuth(_) | Upstream::ServiceToken(_) | Upstream::Identity(_) | Upstream::None => None,
     }
 }

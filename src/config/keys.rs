@@ -13,14 +13,24 @@ const TOKEN_MODES: &[&str] = &["sealed", "plain", "reference", "jwt", "raw", "op
 const STORE_KINDS: &[&str] = &["memory", "sqlite", "redis", "vault", "none"];
 const PRESET_NAMES: &[&str] = &["oidc", "google", "github", "okta"];
 const ACCESS_RULES: &[&str] = &["oauth", "key", "local", "public", "introspect"];
-const UPSTREAM_KINDS: &[&str] = &["oauth", "paste", "static", "stored", "identity", "none"];
+const UPSTREAM_KINDS: &[&str] = &[
+    "oauth",
+    "paste",
+    "static",
+    "stored",
+    "client_credentials",
+    "workload_identity",
+    "identity",
+    "none",
+];
 const IDENTITY_FIELDS: &[&str] = &["id", "email", "name", "provider", "avatar"];
 const TOOL_RULES: &[&str] = crate::service::tool_policy::ToolRule::WORDS;
 const PIN_RULES: &[&str] = &["off", "warn", "ask", "deny"];
 const FIRST_SIGHTS: &[&str] = &["trust", "quarantine"];
 const MIXED_RULES: &[&str] = &["allow", "ask"];
-const TOKEN_AUTH_METHODS: &[&str] = &["basic", "post", "none"];
+const TOKEN_AUTH_METHODS: &[&str] = &["basic", "post", "private_key_jwt", "none"];
 const PKCE_RULES: &[&str] = &["required", "optional"];
+const REGISTRATIONS: &[&str] = &["dynamic", "document"];
 const COMPAT_SWITCHES: &[&str] = &["json-token", "no-iss"];
 
 /// Declares the keys of each table, and [`ALL`].
@@ -144,19 +154,23 @@ keys! {
         TITLE: Text = "title", "the service's name", "", "The title of the service on pages, in metadata and at `/services`.";
         ACCESS: Word(ACCESS_RULES) = "access", "`\"oauth\"`", "", "The credential that the caller must present: a token of the gateway (`oauth`), an API key (`key`), the local key or a token of the gateway (`local`), or nothing (`public`). With `introspect`, the gateway does not proxy the MCP server, which checks the tokens itself (`docs/resource-servers.md`).";
         LOGIN: Text = "login", "`\"password\"`", "", "The login method of the user, before consent: `password`, `idp:<name>` or `none`.";
-        UPSTREAM: Word(UPSTREAM_KINDS) = "upstream", "`\"oauth\"`", "", "The upstream credential on the forwarded request. It is the upstream's token (`oauth`), a key that the user pastes (`paste`), the service's key (`static`), the credential that the operator obtained with a command (`stored`), the user's identity (`identity`) or nothing (`none`).";
+        UPSTREAM: Word(UPSTREAM_KINDS) = "upstream", "`\"oauth\"`", "", "The upstream credential on the forwarded request. It is the upstream's token (`oauth`), a key that the user pastes (`paste`), the service's key (`static`), the credential that the operator obtained with a command (`stored`), a token that the gateway obtains for itself with its client credentials (`client_credentials`) or with the token of its workload (`workload_identity`), the user's identity (`identity`) or nothing (`none`).";
         CLIENT_ID: Text = "client_id", "the gateway registers itself", "--upstream-client-id", "The gateway's client id at the upstream.";
         CLIENT_SECRET: Secret = "client_secret", "none", "--upstream-client-secret", "The gateway's client secret at the upstream.";
+        CLIENT_KEY: Secret = "client_key", "none", "", "The gateway's private key at the upstream, instead of a secret: PKCS#8 in PEM, for ES256, EdDSA or RS256. The gateway signs an assertion with it for each token request (`private_key_jwt`).";
+        CLIENT_KEY_ID: Text = "client_key_id", "none", "", "The `kid` of these assertions, if the upstream needs it to find the public key.";
+        WORKLOAD_TOKEN_FILE: File = "workload_token_file", "none", "", "With `upstream = \"workload_identity\"`: the file in which the platform keeps the token of this workload (JWT), such as a projected service account token of Kubernetes. The gateway reads it for each token request, and sends it as the assertion.";
         SCOPES: Texts = "scopes", "the scopes that the upstream names", "--upstream-scopes", "The scopes that the gateway requests at the upstream.";
         OPTIONAL_SCOPES: Texts = "optional_scopes", "none", "", "Scopes that a client may request in addition to `scopes`.";
         REQUIRED_SCOPES: Texts = "required_scopes", "none", "", "Scopes that a token for this service must have. If one is missing, the gateway asks the caller for step-up authorization.";
         PROFILE: Text = "profile", "the profile for the upstream's host", "", "The profile of the upstream: its known deviations from the standard.";
         AUTHORIZATION_ENDPOINT: Url = "authorization_endpoint", "discovered", "--upstream-authorize-endpoint", "The upstream's authorization endpoint, for upstreams without working discovery. It needs `token_endpoint` and `client_id`.";
-        TOKEN_ENDPOINT: Url = "token_endpoint", "discovered", "--upstream-token-endpoint", "The upstream's token endpoint, where the gateway exchanges codes. It needs `authorization_endpoint`.";
+        TOKEN_ENDPOINT: Url = "token_endpoint", "discovered", "--upstream-token-endpoint", "The upstream's token endpoint, where the gateway exchanges codes. It needs `authorization_endpoint`, except with `client_credentials` and `workload_identity`.";
         ISSUER: Url = "issuer", "the profile's; else any `iss` at the origin of `authorization_endpoint` is accepted", "", "The issuer of configured endpoints, which the gateway compares with the `iss` of the upstream's answers. It needs both endpoints.";
         AUTHORIZATION_SERVER: Url = "authorization_server", "discovered", "--upstream-as", "The issuer of the upstream's authorization server. Resource and scopes still come from the upstream's resource metadata.";
-        TOKEN_AUTH: Word(TOKEN_AUTH_METHODS) = "token_auth", "the method that the upstream lists, `basic` before `post`", "", "How the gateway authenticates at the upstream's token endpoint: the secret in the header (`basic`), in the body (`post`), or no secret (`none`).";
+        TOKEN_AUTH: Word(TOKEN_AUTH_METHODS) = "token_auth", "`private_key_jwt` with `client_key`; else the method that the upstream lists, `basic` before `post`", "", "How the gateway authenticates at the upstream's token endpoint: the secret in the header (`basic`), in the body (`post`), an assertion signed with `client_key` (`private_key_jwt`), or nothing (`none`).";
         RESOURCE: Text = "resource", "the resource in the upstream's metadata, else `url`", "", "The `resource` (RFC 8707) that the gateway requests at the upstream, such as `api://crm` or `urn:crm`. `none` omits it. With `access = \"introspect\"`, it is required: the URL of the MCP server, which is the audience of the tokens byte for byte.";
+        REGISTRATION: Word(REGISTRATIONS) = "registration", "`\"dynamic\"`", "", "How the gateway gets a client id at the upstream. It registers itself (`dynamic`), or its client metadata document is the client id, where the upstream supports that (`document`). The document is at `public_url`, which must be https and within reach of the upstream.";
         REGISTRATION_SCOPE: Text = "registration_scope", "`scopes` and `optional_scopes`, else the scopes that the upstream names", "", "The scopes that the gateway names when it registers itself at the upstream, separated by spaces.";
         PIN_ISSUER: Switch = "pin_issuer", "`true` with `client_id`, or if the profile knows the issuer; else `false`", "", "Refuses another issuer than the one that the upstream named first. With `false`, new sign-ins go to the new issuer, and the consent page shows the change. A configured secret never goes to another issuer.";
         EXTRA_AUTHORIZE: Pairs = "extra_authorize", "none", "", "Further parameters of the upstream's authorization request, such as `{ audience = \"…\" }`.";
@@ -180,7 +194,7 @@ keys! {
         REMEMBER_CONSENT: Switch = "remember_consent", "`false`", "", "Asks a user only once for consent to each trusted client. The section on remembered consent has the conditions.";
         TOOLS: Table("services.*.tools") = "tools", "every call is forwarded, and no body is read", "", "The tool policy of the service.";
         ALLOW_TOKEN_PASSTHROUGH: Switch = "allow_token_passthrough", "`false`", "--allow-token-passthrough", "Allows the token modes in which the client can read the upstream's token (`plain`, `raw`).";
-        ALLOW_PUBLIC_CREDENTIAL: Switch = "allow_public_credential", "`false`", "", "Allows `access = \"public\"` with `upstream = \"static\"`. Every caller then uses the service's key.";
+        ALLOW_PUBLIC_CREDENTIAL: Switch = "allow_public_credential", "`false`", "", "Allows `access = \"public\"` with a credential of the service (`static`, `client_credentials` or `workload_identity`). Every caller then uses it.";
         UPSTREAM_CA: Files = "upstream_ca", "only the CAs of the machine", "--upstream-ca", "Further CAs (PEM) that the gateway trusts for outgoing connections. They apply to every upstream and identity provider, not only to this service.";
     }
     /// `[services.<name>.auth_header]`.

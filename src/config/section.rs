@@ -160,7 +160,9 @@ impl Section {
             Value::Text(text) => {
                 let value = without_line_end(text);
                 // They go into headers and forms. A second line end is a copying mistake.
-                let is_sent = key.kind == ValueType::Secret || ["client_id", "role_id"].contains(&key.name);
+                // A key in PEM has several lines, and is not sent.
+                let is_secret = key.kind == ValueType::Secret && key.name != "client_key";
+                let is_sent = is_secret || ["client_id", "client_key_id", "role_id"].contains(&key.name);
                 if is_sent && value.contains(char::is_control) {
                     let instead = "write it on one line; a single line end after it does no harm";
                     return Err(entry.at.wrong("it has a line end or another control character in it", instead));

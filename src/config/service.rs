@@ -10,6 +10,7 @@ use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
 use crate::config::{external, forward_headers, tools, upstream};
 use crate::oauth::scope::Scopes;
+use crate::service::auth_server_config::RegistrationMethod;
 use crate::service::{self, Access, Login, Service, Upstream};
 use crate::token::header::{ServiceDigest, TokenMode};
 use crate::token::lifetime::{PARALLEL_LIMIT_SECONDS, REAUTH_SECONDS, ReuseWindow, Ttl};
@@ -128,6 +129,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<ParsedS
     let url = server_url(section)?;
     let (access, login, upstream_kind) = choices::parse_choices(section, context.idps)?;
     let upstream = upstream::upstream(section, upstream_kind)?;
+    check_client_document(section, &upstream, context)?;
     let token_mode = token_mode(section, access, upstream_kind)?;
     let forwarding = proxied(access, || forwarding(section, &upstream))?.unwrap_or_default();
     let is_raw = token_mode == ConfiguredTokenMode::Raw;
@@ -144,7 +146,7 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<ParsedS
             reuse_window: reuse_window(section, access)?,
             parallel_limit: parallel_limit(section, access, context.is_loopback)?,
             reauth_after: only_oauth(access, || reauth_after(section, &login, upstream_kind))?.flatten(),
-            scopes: only_oauth(access, || scopes(section, &key::SCOPES))?.unwrap_or_default(),
+            scopes: upstream_scopes(section, access, &upstream)?,
             optional_scopes: match access {
                 Access::OAuth | Access::Introspect => scopes(section, &key::OPTIONAL_SCOPES)?,
                 Access::Key | Access::Local | Access::Public => Scopes::default(),
@@ -175,6 +177,30 @@ pub fn service(section: &Section, context: ServiceContext<'_>) -> Result<ParsedS
         return Err(location.wrong(what, "take it out"));
     }
     Ok(described)
+}
+
+/// The scopes that the gateway requests. Where it obtains a token itself, they are those of the token,
+/// whoever calls.
+fn upstream_scopes(section: &Section, access: Access, upstream: &Upstream) -> Result<Scopes, ConfigError> {
+    if matches!(upstream, Upstream::ServiceToken(_)) {
+        return scopes(section, &key::SCOPES);
+    }
+    Ok(only_oauth(access, || scopes(section, &key::SCOPES))?.unwrap_or_default())
+}
+
+/// No upstream reaches a document of a gateway that serves its own machine only.
+fn check_client_document(section: &Section, upstream: &Upstream, context: ServiceContext<'_>) -> Result<(), ConfigError> {
+    let registration = match upstream {
+        Upstream::OAuth(config) => config.registration,
+        Upstream::Stored(settings) => settings.auth_server.registration,
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::ServiceToken(_) | Upstream::Identity(_) | Upstream::None => return Ok(()),
+    };
+    if registration == RegistrationMethod::Document && context.is_loopback {
+        let what = "an upstream cannot fetch the gateway's document from this machine";
+        let instead = "set public_url to an https address that the upstream reaches, or take it out";
+        return Err(section.location(&key::REGISTRATION).wrong(what, instead));
+    }
+    Ok(())
 }
 
 fn reuse_window(section: &Section, access: Access) -> Result<ReuseWindow, ConfigError> {
@@ -212,7 +238,13 @@ fn reauth_after(section: &Section, login: &Login, upstream_kind: UpstreamKind) -
         (Login::Password | Login::None, _) | (Login::Idp(_), UpstreamKind::OAuth) => 0,
         (
             Login::Idp(_),
-            UpstreamKind::Paste | UpstreamKind::Static | UpstreamKind::Stored | UpstreamKind::Identity | UpstreamKind::None,
+            UpstreamKind::Paste
+            | UpstreamKind::Static
+            | UpstreamKind::Stored
+            | UpstreamKind::ClientCredentials
+            | UpstreamKind::WorkloadIdentity
+            | UpstreamKind::Identity
+            | UpstreamKind::None,
         ) => REAUTH_SECONDS,
     };
     Ok(Some(configured.unwrap_or(default)).filter(|seconds| *seconds > 0))
@@ -247,7 +279,13 @@ fn remember_consent(section: &Section, login: &Login, upstream_kind: UpstreamKin
         )),
         (
             Login::Password | Login::Idp(_),
-            UpstreamKind::OAuth | UpstreamKind::Static | UpstreamKind::Stored | UpstreamKind::Identity | UpstreamKind::None,
+            UpstreamKind::OAuth
+            | UpstreamKind::Static
+            | UpstreamKind::Stored
+            | UpstreamKind::ClientCredentials
+            | UpstreamKind::WorkloadIdentity
+            | UpstreamKind::Identity
+            | UpstreamKind::None,
         ) => Ok(true),
     }
 }
@@ -266,6 +304,16 @@ fn external_token_mode(section: &Section) -> Result<ConfiguredTokenMode, ConfigE
         )),
     }
 }
+
+/// The upstream credentials with which access tokens can be JWTs: none of them is in the token.
+const JWT_KINDS: [UpstreamKind; 6] = [
+    UpstreamKind::Identity,
+    UpstreamKind::None,
+    UpstreamKind::Static,
+    UpstreamKind::Stored,
+    UpstreamKind::ClientCredentials,
+    UpstreamKind::WorkloadIdentity,
+];
 
 fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) -> Result<ConfiguredTokenMode, ConfigError> {
     if !access.issues_tokens() {
@@ -314,15 +362,7 @@ fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) ->
         "plain" => check_kind(ConfiguredTokenMode::Plain, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
         "raw" => check_kind(ConfiguredTokenMode::Raw, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
         "reference" => check_kind(ConfiguredTokenMode::Reference, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
-        "jwt" => check_kind(
-            ConfiguredTokenMode::Jwt,
-            &[
-                UpstreamKind::Identity,
-                UpstreamKind::None,
-                UpstreamKind::Static,
-                UpstreamKind::Stored,
-            ],
-        ),
+        "jwt" => check_kind(ConfiguredTokenMode::Jwt, &JWT_KINDS),
         _ => Ok(ConfiguredTokenMode::Sealed),
     }
 }

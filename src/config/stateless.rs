@@ -98,7 +98,12 @@ fn check_upstream(section: &Section, upstream: &Upstream) -> Result<(), ConfigEr
             "the pasted credential would be a part of a URL",
             "use upstream = \"oauth\", \"static\", \"identity\" or \"none\", or another store",
         ),
-        Upstream::OAuth(_) | Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => Ok(()),
+        Upstream::OAuth(_)
+        | Upstream::Static(_)
+        | Upstream::Stored(_)
+        | Upstream::ServiceToken(_)
+        | Upstream::Identity(_)
+        | Upstream::None => Ok(()),
     }
 }
 

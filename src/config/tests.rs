@@ -17,6 +17,9 @@ use crate::config::{from_flags, lookup};
 /// A well-formed argon2id hash; no test needs its password.
 pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
 
+/// A private key of a client.
+const KEY: &str = include_str!("../../standin/keys/client-es256.pem");
+
 /// A client's metadata document.
 const PINNED: &str = r#"{"client_id":"https://app.example/c","client_name":"App","redirect_uris":["http://127.0.0.1/cb"],"x":1}"#;
 
@@ -40,6 +43,10 @@ pub(super) fn written(text: &str) -> Result<Validated, ConfigError> {
         }),
         Some("/run/empty") => Ok(FileContents {
             text: "\n".to_owned(),
+            open_to_others: false,
+        }),
+        Some("/run/key.pem") => Ok(FileContents {
+            text: KEY.to_owned(),
             open_to_others: false,
         }),
         Some("/run/client.json") => Ok(FileContents {
@@ -434,7 +441,11 @@ fn errors_outside_the_services_name_place_and_cause() {
 const WITHIN: &[(&str, &str, &str)] = &[
     ("access = \"opn\"", "access", "oauth, key, local, public, introspect"),
     ("access = \"none\"", "access", "oauth, key, local, public, introspect"),
-    ("upstream = \"kept\"", "upstream", "oauth, paste, static, stored, identity, none"),
+    (
+        "upstream = \"kept\"",
+        "upstream",
+        "oauth, paste, static, stored, client_credentials, workload_identity, identity, none",
+    ),
     ("login = \"pasword\"", "login", "\"password\""),
     ("tools = { default = \"maybe\" }", "tools.default", "allow, ask, deny"),
     ("tools = { rules = { a = \"maybe\" } }", "tools.rules", "'maybe', the rule for 'a'"),
@@ -568,6 +579,43 @@ const WITHIN: &[(&str, &str, &str)] = &[
         "client_secret",
         "both",
     ),
+    ("client_key_file = \"/run/key.pem\"", "client_key", "client_id"),
+    (
+        "client_id = \"x\"\nclient_key_file = \"/run/secret\"",
+        "client_key",
+        "openssl genpkey",
+    ),
+    (
+        "client_id = \"x\"\nclient_secret = \"x\"\nclient_key_file = \"/run/key.pem\"",
+        "client_key",
+        "keep one",
+    ),
+    (
+        "client_id = \"x\"\ntoken_auth = \"basic\"\nclient_key_file = \"/run/key.pem\"",
+        "token_auth",
+        "private_key_jwt",
+    ),
+    (
+        "client_id = \"x\"\ntoken_auth = \"private_key_jwt\"",
+        "token_auth",
+        "client_key_file",
+    ),
+    ("client_id = \"x\"\nclient_key_id = \"x\"", "client_key_id", "no effect"),
+    ("client_id = \"x\"\nregistration = \"document\"", "registration", "take it out"),
+    ("registration = \"document\"", "registration", "https"),
+    ("upstream = \"client_credentials\"", "client_id", "secret or key"),
+    (
+        "upstream = \"client_credentials\"\nclient_id = \"x\"",
+        "client_secret",
+        "client_key_file",
+    ),
+    (
+        "upstream = \"client_credentials\"\nclient_id = \"x\"\nclient_secret = \"y\"\nauthorization_endpoint = \"https://a/\"",
+        "authorization_endpoint",
+        "no effect",
+    ),
+    ("upstream = \"workload_identity\"", "workload_token_file", "service account token"),
+    ("workload_token_file = \"/run/token\"", "workload_token_file", "no effect"),
 ];
 
 #[test]
@@ -603,12 +651,12 @@ fn incompatible_choices_name_service_both_keys_and_valid_values() {
             "upstream",
             "\"oauth\" or \"paste\"",
         ),
-        ("access = \"key\"", "access", "upstream", "\"static\", \"none\" or \"identity\""),
+        ("access = \"key\"", "access", "upstream", "\"none\" or \"identity\""),
         (
             "access = \"key\"\nupstream = \"paste\"",
             "access",
             "upstream",
-            "\"static\", \"none\" or \"identity\"",
+            "\"none\" or \"identity\"",
         ),
         (
             "access = \"key\"\nupstream = \"none\"\nlogin = \"password\"",
@@ -684,6 +732,10 @@ fn all_other_combinations_of_choices_are_valid() {
         "access = \"local\"\nupstream = \"stored\"",
         "access = \"local\"\nupstream = \"stored\"\nlogin = \"password\"\nauth_header = { name = \"X-Api-Key\" }",
         "access = \"public\"\nupstream = \"static\"\ncredential = \"x\"\nallow_public_credential = true",
+        "upstream = \"client_credentials\"\nclient_id = \"x\"\nclient_secret = \"y\"\ntoken_auth = \"post\"",
+        "upstream = \"client_credentials\"\nclient_id = \"x\"\nclient_key_file = \"/run/key.pem\"\ntoken_mode = \"jwt\"",
+        "access = \"key\"\nupstream = \"client_credentials\"\nclient_id = \"x\"\nclient_secret = \"y\"\ntoken_endpoint = \"https://a/t\"",
+        "access = \"key\"\nupstream = \"workload_identity\"\nworkload_token_file = \"/run/token\"\nscopes = [\"a\"]",
     ] {
         if let Err(error) = written(&service(line)) {
             panic!("{line}\n→ {error}");
@@ -936,14 +988,18 @@ const EVERY: &[&str] = &[
     "[services.x]\nurl = \"https://a/\"\nupstream = \"paste\"\nauth_hint = \"It is under Settings.\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
     "[adapters.openai]\nurl = \"https://openai.example\"\n[adapters.anthropic]\nurl = \"https://anthropic.example\"\n[console]\napprovers = [\"alice\", \"corp:7\"]\n[services.x]\nurl = \"https://a/\"\n[services.x.tools]\ndefault = \"always_ask\"\nread_only = \"always_allow\"\npin = \"warn\"\nfirst_sight = \"quarantine\"\napproval_ttl = \"1h\"\napproval_hold = 60\nmixed = \"ask\"\nclient_approvals = true\n[services.x.tools.rules]\n\"refund_*\" = \"never_allow\"\n",
-    "[services.x]\nurl = \"https://a/\"\nregistration_scope = \"a\"\ntoken_auth = \"post\"\nresource = \"api://a\"\n[idp.gh]\npreset = \"github\"\nclient_id = \"a\"\nclient_secret = \"s\"\nbase_url = \"https://g.example\"\nallow = { organizations = [\"o\"], teams = [\"o/t\"] }\n",
+    "[services.x]\nurl = \"https://a/\"\nregistration_scope = \"a\"\nregistration = \"dynamic\"\ntoken_auth = \"post\"\nresource = \"api://a\"\n[idp.gh]\npreset = \"github\"\nclient_id = \"a\"\nclient_secret = \"s\"\nbase_url = \"https://g.example\"\nallow = { organizations = [\"o\"], teams = [\"o/t\"] }\n",
     "[services.x]\nurl = \"https://a/\"\nclient_id = \"a\"\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nissuer = \"https://a\"\n",
+    "[services.x]\nurl = \"https://a/\"\nclient_id = \"a\"\nclient_key = '''PEM'''\nclient_key_id = \"k\"\ntoken_auth = \"private_key_jwt\"\n",
+    "[services.x]\nurl = \"https://a/\"\nupstream = \"workload_identity\"\nworkload_token_file = \"/run/token\"\n",
     "[services.x]\nurl = \"https://a/\"\nlogin = \"idp:corp\"\nreauth_after = \"8h\"\n[idp.corp]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nallow = \"anyone\"\n",
 ];
 
 #[test]
 fn every_listed_config_key_is_accepted_and_read() {
-    let texts = EVERY.iter().map(|text| text.replace("HASH", HASH).replace("SHA", &"ab".repeat(32)));
+    let texts = EVERY
+        .iter()
+        .map(|text| text.replace("HASH", HASH).replace("SHA", &"ab".repeat(32)).replace("PEM", KEY));
     let texts: Vec<String> = texts.collect();
     for text in &texts {
         let extra_service = if text.contains("[services") {

@@ -1,5 +1,6 @@
 //! The upstream credential of a service. Each reader fails at the key that is missing or wrong.
 
+use crate::base::client_key::ClientKey;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
 use crate::config::choices::UpstreamKind;
@@ -10,8 +11,9 @@ use crate::config::spanned::{ConfigError, Spanned};
 use crate::oauth::scope::Scopes;
 use crate::service::Upstream;
 use crate::service::auth_header::{AuthHeader, AuthHeaderError, CredentialSyntaxError, PasteSettings};
-use crate::service::auth_server_config::AuthServerConfig;
+use crate::service::auth_server_config::{AuthServerConfig, RegistrationMethod};
 use crate::service::identity_headers::{IdentityFieldsError, IdentityHeaders};
+use crate::service::service_token::{ServiceGrant, ServiceTokenSettings, WorkloadTokenFile};
 use crate::service::static_credential::StaticCredential;
 use crate::service::stored_settings::StoredSettings;
 use crate::upstream::auth_server::TokenEndpointAuth;
@@ -42,6 +44,19 @@ pub fn upstream(service: &Section, upstream_kind: UpstreamKind) -> Result<Upstre
             auth_server: authorization(service)?,
             header: auth_header(service)?,
         }))),
+        UpstreamKind::ClientCredentials => service_token(service, ServiceGrant::ClientCredentials),
+        UpstreamKind::WorkloadIdentity => {
+            let instead = "add workload_token_file = \"…\", the file of a projected service account token";
+            let missing = || {
+                service.missing(
+                    &key::WORKLOAD_TOKEN_FILE,
+                    "upstream = \"workload_identity\" needs the workload's token",
+                    instead,
+                )
+            };
+            let path = service.get(&key::WORKLOAD_TOKEN_FILE)?.ok_or_else(missing)?;
+            service_token(service, ServiceGrant::WorkloadIdentity(WorkloadTokenFile::new(path)))
+        }
         UpstreamKind::Identity => {
             let fields = service.get(&key::IDENTITY_HEADERS)?;
             let default = (!service.contains(&key::IDENTITY_HEADERS)).then_some("id");
@@ -69,6 +84,10 @@ pub fn kind(upstream: &Upstream) -> UpstreamKind {
         Upstream::Paste(_) => UpstreamKind::Paste,
         Upstream::Static(_) => UpstreamKind::Static,
         Upstream::Stored(_) => UpstreamKind::Stored,
+        Upstream::ServiceToken(settings) => match settings.grant {
+            ServiceGrant::ClientCredentials => UpstreamKind::ClientCredentials,
+            ServiceGrant::WorkloadIdentity(_) => UpstreamKind::WorkloadIdentity,
+        },
         Upstream::Identity(_) => UpstreamKind::Identity,
         Upstream::None => UpstreamKind::None,
     }
@@ -81,11 +100,13 @@ fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
         issuer: url(&key::AUTHORIZATION_SERVER)?.or_else(|| endpoint_issuer.clone()),
         client_id: service.get(&key::CLIENT_ID)?.map(|spanned| spanned.value),
         client_secret: service.get(&key::CLIENT_SECRET)?,
+        client_key: client_key(service)?,
         authorization_endpoint: url(&key::AUTHORIZATION_ENDPOINT)?,
         token_endpoint: url(&key::TOKEN_ENDPOINT)?,
         profile: service.get(&key::PROFILE)?.map(|spanned| profile(&spanned)).transpose()?,
         token_auth: token_auth(service)?,
         resource: service.get(&key::RESOURCE)?.map(|spanned| resource(&spanned)).transpose()?,
+        registration: registration(service)?,
         registration_scope: registration_scope(service)?,
         extra_authorize: service.get(&key::EXTRA_AUTHORIZE)?,
         pin_issuer: service.get(&key::PIN_ISSUER)?.map(|switch| switch.value),
@@ -121,6 +142,52 @@ fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
     }
 }
 
+/// A token of the service itself. No user signs in for it, so the keys of sign-ins have no effect.
+fn service_token(service: &Section, grant: ServiceGrant) -> Result<Upstream, ConfigError> {
+    let url = |key: &'static Key<kind::Url>| Ok(service.get(key)?.map(|spanned| spanned.value));
+    let token_endpoint = url(&key::TOKEN_ENDPOINT)?;
+    let endpoint_issuer = match &token_endpoint {
+        Some(_) => url(&key::ISSUER)?,
+        None => None,
+    };
+    let auth_server = AuthServerConfig {
+        issuer: url(&key::AUTHORIZATION_SERVER)?.or(endpoint_issuer),
+        client_id: service.get(&key::CLIENT_ID)?.map(|spanned| spanned.value),
+        client_secret: service.get(&key::CLIENT_SECRET)?,
+        client_key: client_key(service)?,
+        // No browser goes there.
+        authorization_endpoint: token_endpoint.clone(),
+        token_endpoint,
+        profile: service.get(&key::PROFILE)?.map(|spanned| profile(&spanned)).transpose()?,
+        token_auth: token_auth(service)?,
+        resource: service.get(&key::RESOURCE)?.map(|spanned| resource(&spanned)).transpose()?,
+        allow_addresses: addresses(service, &key::ALLOW_ADDRESSES)?,
+        ..AuthServerConfig::default()
+    };
+    let has_proof = auth_server.client_secret.is_some() || auth_server.client_key.is_some();
+    let missing = |key: &'static KeyInfo, what: &str, instead: &str| Err(service.missing(key, what, instead));
+    match (&auth_server.client_id, has_proof, &grant) {
+        (None, _, ServiceGrant::ClientCredentials) => missing(
+            &key::CLIENT_ID.info,
+            "upstream = \"client_credentials\" needs the gateway's client there",
+            "give the client id that the upstream knows us by, and its secret or key",
+        ),
+        (Some(_), false, ServiceGrant::ClientCredentials) => missing(
+            &key::CLIENT_SECRET.info,
+            "upstream = \"client_credentials\" needs a secret or a key",
+            "add client_secret_file = \"…\" or client_key_file = \"…\"",
+        ),
+        (None, true, ServiceGrant::WorkloadIdentity(_)) => missing(
+            &key::CLIENT_ID.info,
+            "a client secret without a client id",
+            "add client_id, or take the secret out",
+        ),
+        (Some(_), true, _) | (_, false, ServiceGrant::WorkloadIdentity(_)) => {
+            Ok(Upstream::ServiceToken(Box::new(ServiceTokenSettings { auth_server, grant })))
+        }
+    }
+}
+
 /// `issuer` is that of configured endpoints. Metadata has its own.
 fn check_endpoint_issuer(service: &Section) -> Result<(), ConfigError> {
     let location = service.location(&key::ISSUER);
@@ -134,14 +201,42 @@ fn check_endpoint_issuer(service: &Section) -> Result<(), ConfigError> {
     Err(location.wrong("it names the issuer of configured endpoints, and there are none", instead))
 }
 
+/// The key that signs client assertions, instead of a secret.
+fn client_key(service: &Section) -> Result<Option<ClientKey>, ConfigError> {
+    let Some(pem) = service.get(&key::CLIENT_KEY)? else {
+        return Ok(None);
+    };
+    let location = service.location(&key::CLIENT_KEY);
+    if !service.contains(&key::CLIENT_ID) {
+        let instead = "add client_id, by which the upstream knows the public key";
+        return Err(location.wrong("a client key without a client id", instead));
+    }
+    if service.contains(&key::CLIENT_SECRET) {
+        return Err(location.wrong("`client_secret` is given too", "keep one of them"));
+    }
+    let id = service.get(&key::CLIENT_KEY_ID)?.map(|spanned| spanned.value);
+    let instead = "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+    let client_key = ClientKey::parse(&pem, id).map_err(|error| location.wrong(error.to_string(), instead))?;
+    Ok(Some(client_key))
+}
+
+/// The method with a secret or without one. `None`: a key signs, or the upstream's metadata decides.
 fn token_auth(service: &Section) -> Result<Option<TokenEndpointAuth>, ConfigError> {
     let Some(word) = service.get(&key::TOKEN_AUTH)? else {
         return Ok(None);
     };
-    let method = match word.value {
-        "basic" => TokenEndpointAuth::Basic,
-        "post" => TokenEndpointAuth::Post,
-        _ => TokenEndpointAuth::None,
+    let method = match (word.value, service.contains(&key::CLIENT_KEY)) {
+        ("private_key_jwt", true) => return Ok(None),
+        ("private_key_jwt", false) => return Err(word.wrong("'private_key_jwt' needs a key", "add client_key_file = \"…\"")),
+        (_, true) => {
+            return Err(word.wrong(
+                "the client key would not be used",
+                "take `token_auth` out, or use \"private_key_jwt\"",
+            ));
+        }
+        ("basic", false) => TokenEndpointAuth::Basic,
+        ("post", false) => TokenEndpointAuth::Post,
+        (_, false) => TokenEndpointAuth::None,
     };
     let (has_id, has_secret) = (service.contains(&key::CLIENT_ID), service.contains(&key::CLIENT_SECRET));
     match method {
@@ -166,6 +261,20 @@ fn resource(text: &Spanned<String>) -> Result<ResourceParam, ConfigError> {
             "write it like https://mcp.example.com/mcp, api://crm or urn:crm, or \"none\" to send none",
         )),
     }
+}
+
+/// How the gateway gets a client id where none is configured.
+fn registration(service: &Section) -> Result<RegistrationMethod, ConfigError> {
+    let Some(word) = service.get(&key::REGISTRATION)? else {
+        return Ok(RegistrationMethod::Dynamic);
+    };
+    if service.contains(&key::CLIENT_ID) {
+        return Err(word.wrong("with a client id the gateway needs no other one", "take it out"));
+    }
+    Ok(match word.value {
+        "document" => RegistrationMethod::Document,
+        _ => RegistrationMethod::Dynamic,
+    })
 }
 
 /// The scopes in one text, as OAuth writes them.

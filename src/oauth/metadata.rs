@@ -108,6 +108,17 @@ pub fn is_resource_of(resource: &str, mcp: &ExactUrl) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// What the gateway needs of an authorization server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Users sign in there: it needs an authorization endpoint, and PKCE.
+    #[default]
+    UserSignIn,
+    /// The gateway obtains a token for itself. The token endpoint is enough, and stands for an absent
+    /// authorization endpoint, which no browser sees.
+    ServiceToken,
+}
+
 /// Checks of authorization server metadata that an upstream's profile waives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetadataWaivers {
@@ -117,6 +128,8 @@ pub struct MetadataWaivers {
     pub root_slash: bool,
     /// Issuers that are accepted in place of the expected one, byte for byte.
     pub issuers: &'static [&'static str],
+    /// What the server is for.
+    pub purpose: Purpose,
     /// Endpoints may be plain http although the issuer is https: the operator fetches the document so.
     pub plain_http: bool,
 }
@@ -166,13 +179,18 @@ impl AuthorizationServer {
         };
         let is_true = |member| document.get(member) == Some(&Value::Bool(true));
         let methods = list(&document, "code_challenge_methods_supported");
-        if !waivers.pkce && !methods.iter().any(|method| method == "S256") {
+        let signs_in = waivers.purpose == Purpose::UserSignIn;
+        if signs_in && !waivers.pkce && !methods.iter().any(|method| method == "S256") {
             return Err(MetadataError::NoS256);
         }
+        let token_endpoint = endpoint("token_endpoint")?.ok_or(MetadataError::Missing("token_endpoint"))?;
+        let instead = (!signs_in).then(|| token_endpoint.clone());
         Ok(Self {
             issuer: document_issuer.to_owned(),
-            authorization_endpoint: endpoint("authorization_endpoint")?.ok_or(MetadataError::Missing("authorization_endpoint"))?,
-            token_endpoint: endpoint("token_endpoint")?.ok_or(MetadataError::Missing("token_endpoint"))?,
+            authorization_endpoint: endpoint("authorization_endpoint")?
+                .or(instead)
+                .ok_or(MetadataError::Missing("authorization_endpoint"))?,
+            token_endpoint,
             registration_endpoint: endpoint("registration_endpoint")?,
             revocation_endpoint: endpoint("revocation_endpoint")?,
             device_authorization_endpoint: endpoint("device_authorization_endpoint")?,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::base::secret::{Secret, at_rest_option};
 use crate::base::url::ExactUrl;
-use crate::oauth::metadata::{AuthorizationServer, MetadataError, MetadataWaivers, object, secure, text};
+use crate::oauth::metadata::{AuthorizationServer, MetadataError, MetadataWaivers, Purpose, object, secure, text};
 
 /// Metadata of a provider (OpenID Connect Discovery, section 3), as far as the gateway uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,7 @@ impl OpenIdConfiguration {
             pkce: true,
             root_slash: false,
             issuers: &[],
+            purpose: Purpose::UserSignIn,
             plain_http: url.url().scheme() == "http",
         };
         let server = AuthorizationServer::parse(body, issuer, waivers)?;

@@ -1,12 +1,24 @@
 //! `upstream = "oauth"`: the configuration of the upstream AS.
 
+use crate::base::client_key::ClientKey;
 use crate::base::secret::Secret;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
-use crate::upstream::auth_server::TokenEndpointAuth;
+use crate::oauth::metadata::Purpose;
+use crate::upstream::auth_server::{ClientProof, TokenEndpointAuth};
 use crate::upstream::discovery_result::{DiscoveryInput, ResourceParam};
 use crate::upstream::quirks::{self, Profile};
 use crate::upstream::token_endpoint;
+
+/// How the gateway gets a client id at an upstream AS where the operator configured none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationMethod {
+    /// It registers itself (RFC 7591).
+    #[default]
+    Dynamic,
+    /// Its client metadata document is the client id, where the server supports that. Elsewhere it registers.
+    Document,
+}
 
 /// What the operator configured about the upstream AS. The rest is discovered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +29,8 @@ pub struct AuthServerConfig {
     pub client_id: Option<String>,
     /// The gateway's client secret there.
     pub client_secret: Option<Secret>,
+    /// The gateway's key there, which signs assertions instead of a secret.
+    pub client_key: Option<ClientKey>,
     /// The authorization endpoint. It needs `token_endpoint`.
     pub authorization_endpoint: Option<ExactUrl>,
     /// The token endpoint. It needs `authorization_endpoint`.
@@ -27,6 +41,8 @@ pub struct AuthServerConfig {
     pub token_auth: Option<TokenEndpointAuth>,
     /// What replaces the upstream's resource identifier.
     pub resource: Option<ResourceParam>,
+    /// How the gateway gets a client id, if none is configured.
+    pub registration: RegistrationMethod,
     /// The scope of the gateway's registration.
     pub registration_scope: Option<String>,
     /// Further parameters of every authorization request, such as Auth0's `audience`.
@@ -40,8 +56,9 @@ pub struct AuthServerConfig {
 
 impl AuthServerConfig {
     /// What the discovery of the MCP server at `mcp` starts from.
-    pub fn discovery_input(&self, mcp: &ExactUrl) -> DiscoveryInput {
+    pub fn discovery_input(&self, mcp: &ExactUrl, purpose: Purpose) -> DiscoveryInput {
         DiscoveryInput {
+            purpose,
             mcp: mcp.clone(),
             issuer: self.issuer.clone(),
             endpoints: self.authorization_endpoint.clone().zip(self.token_endpoint.clone()),
@@ -55,6 +72,17 @@ impl AuthServerConfig {
     pub fn profile_of(&self, mcp: &ExactUrl) -> &'static Profile {
         let by_host = || mcp.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
         self.profile.unwrap_or_else(by_host)
+    }
+
+    /// What a configured client authenticates with.
+    pub fn client_proof(&self) -> ClientProof {
+        match &self.client_key {
+            Some(key) => ClientProof::Key(key.clone()),
+            None => ClientProof::Secret {
+                secret: self.client_secret.clone(),
+                method: self.token_auth,
+            },
+        }
     }
 
     /// Whether a changed issuer of the MCP server at `mcp` is refused. By default it is if a client id is

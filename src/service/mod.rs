@@ -14,6 +14,7 @@ pub mod config;
 pub mod identity_headers;
 pub mod password_user;
 pub mod public_urls;
+pub mod service_token;
 pub mod static_credential;
 pub mod stored_settings;
 pub mod tool_policy;
@@ -23,10 +24,12 @@ use http::header::{AUTHORIZATION, HeaderName};
 
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
+use crate::oauth::metadata::Purpose;
 use crate::oauth::scope::Scopes;
 use crate::service::auth_header::PasteSettings;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::identity_headers::IdentityHeaders;
+use crate::service::service_token::ServiceTokenSettings;
 use crate::service::static_credential::StaticCredential;
 use crate::service::stored_settings::StoredSettings;
 use crate::service::tool_policy::ToolPolicy;
@@ -179,6 +182,8 @@ pub enum Upstream {
     Static(StaticCredential),
     /// A credential of the service that the operator obtained with a command. The store has it.
     Stored(Box<StoredSettings>),
+    /// A token of the service, which the gateway obtains itself. It is only in memory.
+    ServiceToken(Box<ServiceTokenSettings>),
     /// Identity headers, for a backend that trusts the gateway.
     Identity(IdentityHeaders),
     /// Nothing.
@@ -258,7 +263,9 @@ impl Service {
         }
         match self.upstream {
             Upstream::OAuth(_) | Upstream::Paste(_) => ServiceDigest::of(&format!("{} {}", self.name, self.mcp.origin())),
-            Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => ServiceDigest::of(&self.name),
+            Upstream::Static(_) | Upstream::Stored(_) | Upstream::ServiceToken(_) | Upstream::Identity(_) | Upstream::None => {
+                ServiceDigest::of(&self.name)
+            }
         }
     }
 
@@ -281,7 +288,8 @@ impl Service {
     /// Whether the upstream is known to require a client secret, and only a client id is configured.
     pub fn lacks_client_secret(&self) -> bool {
         self.endpoints_without_metadata().is_some_and(|(config, endpoints)| {
-            config.client_id.is_some() && config.client_secret.is_none() && !endpoints.auth_methods.contains(&"none")
+            let has_proof = config.client_secret.is_some() || config.client_key.is_some();
+            config.client_id.is_some() && !has_proof && !endpoints.auth_methods.contains(&"none")
         })
     }
 
@@ -292,7 +300,8 @@ impl Service {
                 let config = &settings.auth_server;
                 Some((config, config.profile_of(&self.mcp).endpoints.as_ref()?))
             }
-            Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
+            // Of a service token, the configuration names the client already, or the grant does.
+            Upstream::ServiceToken(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
         }
     }
 
@@ -323,14 +332,22 @@ impl Upstream {
         match self {
             Self::OAuth(_) => AfterConsent::Upstream,
             Self::Paste(paste) => AfterConsent::Form(paste),
-            Self::Static(_) | Self::Stored(_) | Self::Identity(_) | Self::None => AfterConsent::Nowhere,
+            Self::Static(_) | Self::Stored(_) | Self::ServiceToken(_) | Self::Identity(_) | Self::None => AfterConsent::Nowhere,
+        }
+    }
+
+    /// What the gateway needs of the upstream's authorization server.
+    pub fn discovery_purpose(&self) -> Purpose {
+        match self {
+            Self::ServiceToken(_) => Purpose::ServiceToken,
+            Self::OAuth(_) | Self::Paste(_) | Self::Static(_) | Self::Stored(_) | Self::Identity(_) | Self::None => Purpose::UserSignIn,
         }
     }
 
     /// Whether the upstream cannot tell users apart, so any user could use another user's session.
     pub fn is_shared_identity(&self) -> bool {
         match self {
-            Self::Static(_) | Self::Stored(_) | Self::None => true,
+            Self::Static(_) | Self::Stored(_) | Self::ServiceToken(_) | Self::None => true,
             Self::OAuth(_) | Self::Paste(_) | Self::Identity(_) => false,
         }
     }
@@ -341,7 +358,7 @@ impl Upstream {
         match self {
             Self::OAuth(_) => matches!(kind, PayloadKind::Refresh | PayloadKind::Access | PayloadKind::Reference),
             Self::Paste(_) => matches!(kind, PayloadKind::Access | PayloadKind::Reference),
-            Self::Static(_) | Self::Stored(_) | Self::Identity(_) | Self::None => kind == PayloadKind::Nothing,
+            Self::Static(_) | Self::Stored(_) | Self::ServiceToken(_) | Self::Identity(_) | Self::None => kind == PayloadKind::Nothing,
         }
     }
 
@@ -356,9 +373,18 @@ impl Upstream {
             )])),
             (Self::Static(credential), PayloadKind::Nothing) => Some(UpstreamHeaders::One([credential.header()])),
             (Self::Identity(identity), PayloadKind::Identity) => Some(UpstreamHeaders::Many(identity.headers(payload)?)),
-            // The stored credential is put on the request once the caller is authenticated.
-            (Self::Stored(_) | Self::None, PayloadKind::Nothing) => Some(UpstreamHeaders::Nothing),
-            (Self::OAuth(_) | Self::Paste(_) | Self::Static(_) | Self::Stored(_) | Self::Identity(_) | Self::None, _) => None,
+            // The credential of the service is put on the request once the caller is authenticated.
+            (Self::Stored(_) | Self::ServiceToken(_) | Self::None, PayloadKind::Nothing) => Some(UpstreamHeaders::Nothing),
+            (
+                Self::OAuth(_)
+                | Self::Paste(_)
+                | Self::Static(_)
+                | Self::Stored(_)
+                | Self::ServiceToken(_)
+                | Self::Identity(_)
+                | Self::None,
+                _,
+            ) => None,
         }
     }
 }
@@ -373,6 +399,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 mod tests {
     use super::*;
     use crate::service::auth_header::AuthHeader;
+    use crate::service::service_token::ServiceGrant;
 
     const CARRIED: [PayloadKind; 4] = [
         PayloadKind::Access,
@@ -381,7 +408,7 @@ mod tests {
         PayloadKind::Nothing,
     ];
 
-    fn every_way() -> [(Upstream, PayloadKind, &'static str); 6] {
+    fn every_way() -> [(Upstream, PayloadKind, &'static str); 7] {
         let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
         let credential = StaticCredential::new(&header, &Secret::from("fixed")).unwrap();
         let settings = PasteSettings {
@@ -389,6 +416,10 @@ mod tests {
             hint: String::new(),
         };
         let identity = IdentityHeaders::parse(["id"]).unwrap();
+        let service_token = ServiceTokenSettings {
+            auth_server: AuthServerConfig::default(),
+            grant: ServiceGrant::ClientCredentials,
+        };
         [
             (
                 Upstream::OAuth(Box::default()),
@@ -399,6 +430,7 @@ mod tests {
             (Upstream::Static(credential), PayloadKind::Nothing, "x-api-key: fixed"),
             (Upstream::Identity(identity), PayloadKind::Identity, "x-user-id: 4711"),
             (Upstream::Stored(Box::default()), PayloadKind::Nothing, ""),
+            (Upstream::ServiceToken(Box::new(service_token)), PayloadKind::Nothing, ""),
             (Upstream::None, PayloadKind::Nothing, ""),
         ]
     }
@@ -429,7 +461,9 @@ mod tests {
             let expected = match &upstream {
                 Upstream::OAuth(_) => [true, true, false, false],
                 Upstream::Paste(_) => [true, false, false, false],
-                Upstream::Static(_) | Upstream::Stored(_) | Upstream::Identity(_) | Upstream::None => [false, false, false, true],
+                Upstream::Static(_) | Upstream::Stored(_) | Upstream::ServiceToken(_) | Upstream::Identity(_) | Upstream::None => {
+                    [false, false, false, true]
+                }
             };
             assert_eq!(accepted(&upstream), expected, "{upstream:?}");
         }

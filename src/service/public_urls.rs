@@ -112,6 +112,16 @@ impl PublicUrls {
         }
     }
 
+    /// The gateway's client metadata document for the upstream AS of a service. Each service has its own, so
+    /// that no upstream learns of another.
+    pub fn client_document(&self, service: &Service) -> String {
+        if service.is_default {
+            format!("{}/upstream/client", self.base)
+        } else {
+            format!("{}/upstream/client/{}", self.base, service.name)
+        }
+    }
+
     /// The redirect URI at an identity provider. Each provider has one, to be registered there.
     pub fn login_callback(&self, idp: &str) -> String {
         format!("{}/login/callback/{idp}", self.base)

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::client_key::ClientKey;
 use crate::base::endpoint_network::EndpointNetwork;
 use crate::base::secret::Secret;
 use crate::base::special_ip::Cidr;
@@ -53,6 +54,53 @@ impl TokenEndpointAuth {
     }
 }
 
+/// The gateway's authentication at one token endpoint: the method, with what it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// As a public client: only `client_id`, in the body.
+    None,
+    /// The secret in the `Authorization` header.
+    Basic(Secret),
+    /// The secret in the body.
+    Post(Secret),
+    /// An assertion signed with this key (RFC 7523 §2.2).
+    PrivateKeyJwt(ClientKey),
+    /// Not at all: the assertion of the grant says who the gateway is (RFC 7523 §3.1).
+    ByGrant,
+}
+
+impl ClientAuth {
+    /// The registered name of [`ClientAuth::PrivateKeyJwt`].
+    pub const PRIVATE_KEY_JWT: &str = "private_key_jwt";
+
+    /// A method without a key. Without a secret, the client is public.
+    pub fn with_secret(method: TokenEndpointAuth, secret: Option<Secret>) -> Self {
+        match (method, secret) {
+            (TokenEndpointAuth::Basic, Some(secret)) => Self::Basic(secret),
+            (TokenEndpointAuth::Post, Some(secret)) => Self::Post(secret),
+            (TokenEndpointAuth::Basic | TokenEndpointAuth::Post, None) | (TokenEndpointAuth::None, _) => Self::None,
+        }
+    }
+
+    /// The registered name of the method.
+    pub fn method_name(&self) -> &'static str {
+        match self {
+            Self::None | Self::ByGrant => TokenEndpointAuth::None.name(),
+            Self::Basic(_) => TokenEndpointAuth::Basic.name(),
+            Self::Post(_) => TokenEndpointAuth::Post.name(),
+            Self::PrivateKeyJwt(_) => Self::PRIVATE_KEY_JWT,
+        }
+    }
+
+    /// The client secret.
+    pub fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Basic(secret) | Self::Post(secret) => Some(secret),
+            Self::None | Self::PrivateKeyJwt(_) | Self::ByGrant => None,
+        }
+    }
+}
+
 /// One service's authorization server, and the gateway's client there. Prints no secret.
 #[derive(Clone, Debug)]
 pub struct AuthServer {
@@ -75,10 +123,8 @@ pub struct AuthServer {
     pub device_authorization_endpoint: Option<ExactUrl>,
     /// The gateway's client id.
     pub client_id: String,
-    /// The gateway's client secret.
-    pub client_secret: Option<Secret>,
-    /// The gateway's authentication method.
-    pub auth_method: TokenEndpointAuth,
+    /// How the gateway authenticates there.
+    pub client_auth: ClientAuth,
     /// The resource identifier of authorization and token requests (RFC 8707). `None`: it is omitted.
     pub resource: Option<String>,
     /// The deviations of this upstream from the standard.
@@ -105,10 +151,24 @@ impl AuthServer {
 pub struct UpstreamClientCredentials {
     /// The client id.
     pub id: String,
-    /// The client secret, for a confidential client.
-    pub secret: Option<Secret>,
-    /// The registered method. `None`: chosen from the methods that the server lists.
-    pub auth_method: Option<TokenEndpointAuth>,
+    /// What proves that the gateway is this client.
+    pub proof: ClientProof,
+}
+
+/// What a client authenticates with.
+#[derive(Clone, Debug)]
+pub enum ClientProof {
+    /// A secret, or nothing.
+    Secret {
+        /// The client secret, for a confidential client.
+        secret: Option<Secret>,
+        /// The registered method. `None`: chosen from the methods that the server lists.
+        method: Option<TokenEndpointAuth>,
+    },
+    /// A key that signs assertions.
+    Key(ClientKey),
+    /// Nothing beside the grant, whose assertion names the client.
+    Grant,
 }
 
 #[cfg(test)]

@@ -35,8 +35,16 @@ pub enum ProbeResult {
 pub(super) fn initialize_request(mcp: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
     let info = json!({ "name": "mcp-oauth-gateway", "version": env!("CARGO_PKG_VERSION") });
     let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info });
-    let body = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }).to_string();
-    let mut request = fetch::post(mcp, "application/json", body)?;
+    mcp_request(mcp, &json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }))
+}
+
+/// A second request without a credential and without a session, for a server that answered the first.
+pub(super) fn list_tools_request(mcp: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
+    mcp_request(mcp, &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }))
+}
+
+fn mcp_request(mcp: &ExactUrl, message: &serde_json::Value) -> Result<Request<RequestBody>, FetchError> {
+    let mut request = fetch::post(mcp, "application/json", message.to_string())?;
     let accept = HeaderValue::from_static("application/json, text/event-stream");
     request.headers_mut().insert(header::ACCEPT, accept);
     Ok(request)

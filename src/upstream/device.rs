@@ -50,7 +50,7 @@ pub async fn request_codes(
     form.resource(target);
     let no_answer = |reason: String| DeviceRequestError::NoAnswer(reason);
     // A public client names itself in the body; the form does that for each method.
-    let request = form.request(target, endpoint).map_err(|error| no_answer(error.to_string()))?;
+    let request = form.request(target, endpoint, now).map_err(|error| no_answer(error.to_string()))?;
     let response = fetch(client, request, &target.addresses, REQUEST_TIMEOUT).await;
     let response = response.map_err(|error| no_answer(error.to_string()))?;
     if let Some(refusal) = parse_error_response(&response.body) {
@@ -76,6 +76,6 @@ pub async fn poll(
     let mut form = TokenForm::new(DEVICE_GRANT_TYPE);
     form.add("device_code", device_code.expose());
     form.resource(target);
-    let request = form.request(target, &target.token_endpoint)?;
+    let request = form.request(target, &target.token_endpoint, now)?;
     token_endpoint::send(client, request, &target.addresses, now).await
 }

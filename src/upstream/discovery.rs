@@ -1,9 +1,12 @@
 //! One running discovery: which URL comes next, and which document decides.
 
+use http::{Request, StatusCode};
+
 use crate::base::url::ExactUrl;
+use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
-use crate::oauth::metadata::{self, AuthorizationServer, MetadataError, ProtectedResource};
+use crate::oauth::metadata::{self, AuthorizationServer, MetadataError, ProtectedResource, Purpose};
 use crate::oauth::www_authenticate::BearerChallenge;
 use crate::upstream::credential_probe;
 use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryError, DiscoveryFailure, DiscoveryInput};
@@ -40,6 +43,15 @@ struct ServerHint {
     metadata: AddressPolicy,
     resource: Option<ProtectedResource>,
     scopes: Vec<String>,
+    /// Whether the server may follow MCP 2025-03-26: its 401 names no metadata, and it has none. Then its
+    /// origin has the endpoints.
+    may_have_default_endpoints: bool,
+}
+
+/// The response to a request without a token.
+struct ProbeAnswer {
+    status: Option<StatusCode>,
+    challenge: Option<BearerChallenge>,
 }
 
 impl Search<'_> {
@@ -47,13 +59,25 @@ impl Search<'_> {
         if let Some((authorize, token)) = &self.wanted.endpoints {
             return Ok(self.configured(authorize, token));
         }
+        let mut issuer_is_guess = false;
         let (server, profile, addresses, hint) = if let Some(issuer) = &self.wanted.issuer {
             let (server, profile) = self.first_server(&Self::hint_from_config(issuer)).await?;
             let addresses = self.named_addresses(issuer);
             (server, profile, addresses, self.optional_hint().await?)
         } else {
             let hint = self.hint_from_server().await?;
-            let (server, profile) = self.first_server(&hint).await?;
+            let (server, profile) = match self.first_server(&hint).await {
+                Err(DiscoveryFailure::NoMetadata) if hint.may_have_default_endpoints => {
+                    issuer_is_guess = true;
+                    let server = default_server(&self.wanted.mcp.origin()).ok_or(DiscoveryFailure::NoMetadata)?;
+                    self.note_step(
+                        &server.issuer,
+                        "no metadata; using the default endpoints of MCP 2025-03-26".to_owned(),
+                    );
+                    (server, self.profile(&self.wanted.mcp))
+                }
+                found => found?,
+            };
             (server, profile, self.named_addresses(&self.wanted.mcp), hint)
         };
         let (resource, supported) = match hint.resource {
@@ -64,7 +88,7 @@ impl Search<'_> {
             mcp: self.wanted.mcp.clone(),
             resource: self.resource_param(profile, resource),
             server,
-            issuer_is_guess: false,
+            issuer_is_guess,
             profile,
             scopes_known: if hint.scopes.is_empty() { supported } else { hint.scopes },
             addresses,
@@ -99,6 +123,7 @@ impl Search<'_> {
             metadata: AddressPolicy::Anything,
             resource: None,
             scopes: Vec::new(),
+            may_have_default_endpoints: false,
         }
     }
 
@@ -110,9 +135,10 @@ impl Search<'_> {
             metadata: AddressPolicy::Anything,
             resource: None,
             scopes: Vec::new(),
+            may_have_default_endpoints: false,
         };
         let challenge = match self.probe().await {
-            Ok(challenge) => challenge,
+            Ok(answer) => answer.challenge.unwrap_or_default(),
             Err(moved @ DiscoveryFailure::Moved(_)) => return Err(moved),
             Err(_) => return Ok(unknown),
         };
@@ -125,7 +151,8 @@ impl Search<'_> {
     }
 
     async fn hint_from_server(&mut self) -> Result<ServerHint, DiscoveryFailure> {
-        let challenge = self.probe().await?;
+        let answer = self.probe().await?;
+        let challenge = answer.challenge.unwrap_or_default();
         let resource = self.resource(challenge.resource_metadata.as_deref()).await?;
         let (issuers, metadata) = match &resource {
             Some(resource) if !resource.authorization_servers.is_empty() => {
@@ -139,18 +166,40 @@ impl Search<'_> {
                 AddressPolicy::Anything,
             ),
         };
+        let is_refused = answer.status == Some(StatusCode::UNAUTHORIZED);
         Ok(ServerHint {
             issuers,
             metadata,
+            may_have_default_endpoints: is_refused
+                && resource.is_none()
+                && challenge.resource_metadata.is_none()
+                && self.wanted.purpose == Purpose::UserSignIn,
             resource,
             scopes: challenge.scopes(),
         })
     }
 
-    /// Sends `initialize` without a token, as clients do. A 401 with a challenge is expected.
-    async fn probe(&mut self) -> Result<BearerChallenge, DiscoveryFailure> {
+    /// Sends `initialize` without a token, as clients do. A 401 with a challenge is expected. Some servers
+    /// challenge only other requests than `initialize`, so another one is sent too.
+    async fn probe(&mut self) -> Result<ProbeAnswer, DiscoveryFailure> {
         let mcp = &self.wanted.mcp;
-        let request = credential_probe::initialize_request(mcp).map_err(|error| unreachable(&error))?;
+        let initialize = credential_probe::initialize_request(mcp).map_err(|error| unreachable(&error))?;
+        let answer = self.send_probe(initialize).await?;
+        match answer.status {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) | None => return Ok(answer),
+            // MCP 2026-07-28 does not know `initialize`.
+            Some(status) if status.is_server_error() || answer.challenge.is_some() => return Ok(answer),
+            Some(_) => {}
+        }
+        let list = credential_probe::list_tools_request(mcp).map_err(|error| unreachable(&error))?;
+        match self.send_probe(list).await {
+            Ok(second) if second.challenge.is_some() => Ok(second),
+            Ok(_) | Err(_) => Ok(answer),
+        }
+    }
+
+    async fn send_probe(&mut self, request: Request<RequestBody>) -> Result<ProbeAnswer, DiscoveryFailure> {
+        let mcp = &self.wanted.mcp;
         let url = mcp.to_string();
         match fetch::fetch_head_with_peer(self.client, request, self.time_left()).await {
             Err(error @ (FetchError::NeverSent(_) | FetchError::NoAddress(_))) => {
@@ -159,7 +208,10 @@ impl Search<'_> {
             }
             Err(error @ FetchError::Unknown(_)) => {
                 self.note_step(&url, error.to_string());
-                Ok(BearerChallenge::default())
+                Ok(ProbeAnswer {
+                    status: None,
+                    challenge: None,
+                })
             }
             Ok((status, headers, peer)) => {
                 self.peers.push(peer);
@@ -175,7 +227,10 @@ impl Search<'_> {
                     "without a challenge"
                 };
                 self.note_step(&url, format!("{}, {kind}", status.as_u16()));
-                Ok(challenge.unwrap_or_default())
+                Ok(ProbeAnswer {
+                    status: Some(status),
+                    challenge,
+                })
             }
         }
     }
@@ -261,6 +316,7 @@ impl Search<'_> {
         let mut waivers = profile.waived();
         // The origin as issuer is our own guess, and so is the missing final slash.
         waivers.root_slash |= issuer.as_str() == self.wanted.mcp.origin();
+        waivers.purpose = self.wanted.purpose;
         for metadata_url in metadata::authorization_server_urls(issuer) {
             match self.fetch(&metadata_url, addresses).await {
                 FetchedDocument::Missing(reason) => self.note_step(&metadata_url, reason),
@@ -305,6 +361,17 @@ fn known_server(known: &KnownEndpoints) -> Option<AuthorizationServer> {
     Some(server)
 }
 
+/// The endpoints that MCP 2025-03-26 names for servers without metadata ("Fallbacks for Servers without
+/// Metadata Discovery").
+fn default_server(origin: &str) -> Option<AuthorizationServer> {
+    let endpoint = |path: &str| ExactUrl::parse(&format!("{origin}{path}")).ok();
+    let server = minimal_server(origin.to_owned(), endpoint("/authorize")?, endpoint("/token")?);
+    Some(AuthorizationServer {
+        registration_endpoint: endpoint("/register"),
+        ..server
+    })
+}
+
 fn minimal_server(issuer: String, authorization_endpoint: ExactUrl, token_endpoint: ExactUrl) -> AuthorizationServer {
     AuthorizationServer {
         issuer,
@@ -337,7 +404,7 @@ mod tests {
 
     use super::*;
     use crate::base::secret::Secret;
-    use crate::upstream::auth_server::{TokenEndpointAuth, UpstreamClientCredentials};
+    use crate::upstream::auth_server::{ClientAuth, ClientProof, UpstreamClientCredentials};
     use crate::upstream::quirks;
     use crate::upstream::test_support::{self, Said, Seen, Stub};
 
@@ -375,6 +442,7 @@ mod tests {
 
     fn wanted(stub: &Stub) -> DiscoveryInput {
         DiscoveryInput {
+            purpose: Purpose::UserSignIn,
             mcp: stub.at("/mcp"),
             issuer: None,
             endpoints: None,
@@ -411,10 +479,15 @@ mod tests {
         assert_eq!(lines(&stub).len(), 3);
         let target = discovery.target(&UpstreamClientCredentials {
             id: "c".to_owned(),
-            secret: Some(Secret::from("s")),
-            auth_method: None,
+            proof: ClientProof::Secret {
+                secret: Some(Secret::from("s")),
+                method: None,
+            },
         });
-        assert_eq!((target.auth_method, target.offline_access), (TokenEndpointAuth::Basic, true));
+        assert_eq!(
+            (target.client_auth, target.offline_access),
+            (ClientAuth::Basic(Secret::from("s")), true)
+        );
         let is_upstream_policy = matches!(
             target.addresses,
             AddressPolicy::AsUpstream {
@@ -462,6 +535,7 @@ mod tests {
             (Some(stub.base.as_str()), &["all".to_owned()][..])
         );
         let expected = [
+            "POST /mcp",
             "POST /mcp",
             &format!("{PRM}/mcp"),
             PRM,
@@ -626,14 +700,84 @@ mod tests {
         );
         let target = discovery.target(&UpstreamClientCredentials {
             id: "c".to_owned(),
-            secret: Some(Secret::from("s")),
-            auth_method: None,
+            proof: ClientProof::Secret {
+                secret: Some(Secret::from("s")),
+                method: None,
+            },
         });
         assert_eq!(
-            (target.auth_method, target.issuer.as_str()),
-            (TokenEndpointAuth::Post, "https://github.com/login/oauth")
+            (&target.client_auth, target.issuer.as_str()),
+            (&ClientAuth::Post(Secret::from("s")), "https://github.com/login/oauth")
         );
         assert!(discover(&test_support::client(), &wanted(&stub)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_401_without_any_metadata_leads_to_the_default_endpoints_of_its_origin() {
+        let (stub, result) = discovered(|request| match request.line.as_str() {
+            "POST /mcp" => challenge(""),
+            _ => nothing(),
+        })
+        .await;
+        let found = result.unwrap();
+        assert_eq!(found.server.authorization_endpoint, stub.at("/authorize"));
+        assert_eq!(found.server.token_endpoint, stub.at("/token"));
+        assert_eq!(found.server.registration_endpoint, Some(stub.at("/register")));
+        assert!(found.issuer_is_guess && found.has_default_endpoints());
+        for status in [200, 403, 404] {
+            let (_stub, result) = discovered(move |request| match request.line.as_str() {
+                "POST /mcp" => (status, vec![], String::new()),
+                _ => nothing(),
+            })
+            .await;
+            assert_eq!(result.unwrap_err().reason, DiscoveryFailure::NoMetadata, "{status}");
+        }
+        let (_stub, result) = discovered(|request| match request.line.as_str() {
+            "POST /mcp" => challenge(""),
+            _ => (503, vec![], String::new()),
+        })
+        .await;
+        assert!(
+            matches!(result.unwrap_err().reason, DiscoveryFailure::Unreachable(_)),
+            "an outage is no fallback"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_initialize_is_asked_for_its_challenge_once_more() {
+        let (_stub, result) = discovered(|request| {
+            let base = &request.base;
+            match request.line.as_str() {
+                "POST /mcp" if request.body.contains("tools/list") => challenge(r#"scope="needed""#),
+                "POST /mcp" => (200, vec![], "{}".to_owned()),
+                "GET /.well-known/oauth-authorization-server" => test_support::json(200, &server(request, base)),
+                _ => nothing(),
+            }
+        })
+        .await;
+        assert_eq!(result.unwrap().scopes_known, ["needed"]);
+    }
+
+    #[tokio::test]
+    async fn a_server_without_sign_ins_is_found_only_for_service_tokens() {
+        let stub = test_support::serve(|request| {
+            let base = request.base.clone();
+            match request.line.as_str() {
+                "GET /.well-known/oauth-authorization-server" => {
+                    test_support::json(200, &json!({"issuer": base, "token_endpoint": format!("{base}/token")}))
+                }
+                _ => (404, vec![], String::new()),
+            }
+        });
+        let stub = stub.await;
+        let input = DiscoveryInput {
+            purpose: Purpose::ServiceToken,
+            ..wanted(&stub)
+        };
+        let found = discover(&test_support::client(), &input).await.unwrap();
+        assert_eq!(found.server.token_endpoint, stub.at("/token"));
+        let error = discover(&test_support::client(), &wanted(&stub)).await.unwrap_err();
+        assert_eq!(error.reason, DiscoveryFailure::Document(MetadataError::NoS256));
     }
 
     #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
 use crate::net::dial::AddressPolicy;
-use crate::oauth::metadata::{AuthorizationServer, MetadataError};
-use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth, UpstreamClientCredentials};
+use crate::oauth::metadata::{AuthorizationServer, MetadataError, Purpose};
+use crate::upstream::auth_server::{AuthServer, ClientAuth, ClientProof, TokenEndpointAuth, UpstreamClientCredentials};
 use crate::upstream::quirks::Profile;
 
 /// What the operator configured as `resource` (RFC 8707).
@@ -23,6 +23,8 @@ pub enum ResourceParam {
 /// What the operator configured for the discovery.
 #[derive(Clone, Debug)]
 pub struct DiscoveryInput {
+    /// What the server is for.
+    pub purpose: Purpose,
     /// The URL of the MCP server.
     pub mcp: ExactUrl,
     /// The configured issuer (`--upstream-as`). It replaces challenge and resource metadata.
@@ -75,6 +77,11 @@ pub struct DiscoveredServer {
 }
 
 impl DiscoveredServer {
+    /// Whether nothing names the endpoints: they are the default ones of MCP 2025-03-26.
+    pub fn has_default_endpoints(&self) -> bool {
+        self.issuer_is_guess && self.server.registration_endpoint.is_some()
+    }
+
     /// Combines the discovered server with the gateway's credentials there.
     pub fn target(&self, credentials: &UpstreamClientCredentials) -> AuthServer {
         let server = &self.server;
@@ -82,7 +89,14 @@ impl DiscoveredServer {
             Some(known) if server.auth_methods.is_empty() => known.auth_methods.iter().map(|name| (*name).to_owned()).collect(),
             Some(_) | None => server.auth_methods.clone(),
         };
-        let chosen = || TokenEndpointAuth::choose(&listed, credentials.secret.is_some());
+        let client_auth = match &credentials.proof {
+            ClientProof::Grant => ClientAuth::ByGrant,
+            ClientProof::Key(key) => ClientAuth::PrivateKeyJwt(key.clone()),
+            ClientProof::Secret { secret, method } => {
+                let method = method.unwrap_or_else(|| TokenEndpointAuth::choose(&listed, secret.is_some()));
+                ClientAuth::with_secret(method, secret.clone())
+            }
+        };
         AuthServer {
             mcp: self.mcp.clone(),
             issuer: server.issuer.clone(),
@@ -93,8 +107,7 @@ impl DiscoveredServer {
             revocation_endpoint: server.revocation_endpoint.clone(),
             device_authorization_endpoint: server.device_authorization_endpoint.clone(),
             client_id: credentials.id.clone(),
-            client_secret: credentials.secret.clone(),
-            auth_method: credentials.auth_method.unwrap_or_else(chosen),
+            client_auth,
             resource: self.resource.clone(),
             profile: self.profile,
             extra_authorize: Vec::new(),

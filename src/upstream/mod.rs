@@ -8,6 +8,7 @@
 
 pub mod allow_list;
 pub mod auth_server;
+pub mod client_assertion;
 pub mod client_metadata;
 pub mod credential_probe;
 pub mod device;
@@ -24,6 +25,7 @@ pub mod provider_discovery;
 pub mod quirks;
 pub mod registration;
 pub mod resource_proof;
+pub mod service_token_request;
 pub mod token_endpoint;
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Provider {
     /// # Errors
     /// If the provider refuses the code, does not respond, or responds with no tokens.
     pub async fn redeem(&self, client: &HttpClient, code: IdpCode<'_>, now: UnixTime) -> Result<IdpTokens, IdpError> {
-        let request = code_request(&self.target, code.code, code.verifier, code.redirect_uri)?;
+        let request = code_request(&self.target, code.code, code.verifier, code.redirect_uri, now)?;
         self.request_tokens(client, request, now).await.map_err(|error| match error {
             IdpError::SessionEnded(reason) => IdpError::Refused(reason),
             IdpError::Down(_) | IdpError::Setup(_) | IdpError::Refused(_) => error,
@@ -211,7 +211,7 @@ impl Provider {
     /// [`IdpError::SessionEnded`] if the provider refuses the token for good. Another error says nothing
     /// about the session.
     pub async fn refresh(&self, client: &HttpClient, token: &Secret, now: UnixTime) -> Result<IdpTokens, IdpError> {
-        let request = refresh_request(&self.target, &UpstreamRefreshToken::new(token.clone()), None)?;
+        let request = refresh_request(&self.target, &UpstreamRefreshToken::new(token.clone()), None, now)?;
         self.request_tokens(client, request, now).await
     }
 

@@ -5,7 +5,7 @@ use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::oauth::metadata::MetadataError;
 use crate::oauth::openid_configuration::{self, OpenIdConfiguration};
-use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
+use crate::upstream::auth_server::{AuthServer, ClientAuth, TokenEndpointAuth};
 use crate::upstream::fetch::fetch_document_with_peer;
 use crate::upstream::idp::{Idp, UserApi};
 use crate::upstream::oidc::{IdentitySource, IdpError, NamedEndpoint, OFFLINE_ACCESS, Provider, REQUEST_TIMEOUT, checked_body};
@@ -46,7 +46,7 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
             named.clone()
         },
         token_endpoint: configured.token.clone().unwrap_or(server.token_endpoint),
-        auth_method: TokenEndpointAuth::choose(&server.auth_methods, idp.client_secret.is_some()),
+        client_auth: client_auth(idp, TokenEndpointAuth::choose(&server.auth_methods, idp.client_secret.is_some())),
         offline_access: server.scopes_supported.iter().any(|scope| scope == OFFLINE_ACCESS),
         ..target(idp)
     };
@@ -70,7 +70,7 @@ fn without_metadata(idp: &Idp) -> Option<Provider> {
         target: AuthServer {
             authorization_endpoint: configured.authorization.clone()?,
             token_endpoint: configured.token.clone()?,
-            auth_method: TokenEndpointAuth::choose(&[], idp.client_secret.is_some()),
+            client_auth: client_auth(idp, TokenEndpointAuth::Basic),
             ..target(idp)
         },
         speaks: IdentitySource::OpenId {
@@ -100,11 +100,7 @@ fn from_config(idp: &Idp, plain: &UserApi) -> Provider {
         target: AuthServer {
             authorization_endpoint: plain.authorize.clone(),
             token_endpoint: plain.token.clone(),
-            auth_method: if idp.client_secret.is_some() {
-                TokenEndpointAuth::Post
-            } else {
-                TokenEndpointAuth::None
-            },
+            client_auth: client_auth(idp, TokenEndpointAuth::Post),
             ..target(idp)
         },
         speaks: IdentitySource::Plain {
@@ -113,6 +109,11 @@ fn from_config(idp: &Idp, plain: &UserApi) -> Provider {
             api: plain.api.clone(),
         },
     }
+}
+
+/// The authentication by this method; of a public client if the provider gave us no secret.
+fn client_auth(idp: &Idp, method: TokenEndpointAuth) -> ClientAuth {
+    ClientAuth::with_secret(method, idp.client_secret.clone())
 }
 
 /// The fields that all providers have in common. Both endpoints are placeholders.
@@ -126,8 +127,7 @@ fn target(idp: &Idp) -> AuthServer {
         revocation_endpoint: None,
         device_authorization_endpoint: None,
         client_id: idp.client_id.clone(),
-        client_secret: idp.client_secret.clone(),
-        auth_method: TokenEndpointAuth::None,
+        client_auth: ClientAuth::None,
         resource: None,
         issuer_is_guess: false,
         profile: idp.preset.profile,

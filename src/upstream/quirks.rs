@@ -1,7 +1,7 @@
 //! Known deviations of real upstreams from the RFCs: data only, with public sources. One pure
 //! function applies each field. An upstream without deviations is still held to the standard.
 
-use crate::oauth::metadata::MetadataWaivers;
+use crate::oauth::metadata::{MetadataWaivers, Purpose};
 
 /// When to request `offline_access`, for which OpenID providers issue a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,7 @@ impl Profile {
             pkce: !self.require_pkce_metadata,
             root_slash: self.waive_root_slash,
             issuers: self.other_issuers,
+            purpose: Purpose::UserSignIn,
             plain_http: false,
         }
     }

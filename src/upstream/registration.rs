@@ -15,7 +15,7 @@ use crate::net::http_client::HttpClient;
 use crate::oauth::device_authorization::DEVICE_GRANT_TYPE;
 use crate::oauth::metadata::AuthorizationServer;
 use crate::oauth::token_response::{OAuthErrorResponse, parse_error_response};
-use crate::upstream::auth_server::{TokenEndpointAuth, UpstreamClientCredentials};
+use crate::upstream::auth_server::{ClientProof, TokenEndpointAuth, UpstreamClientCredentials};
 use crate::upstream::fetch::{FetchError, fetch, post};
 
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,8 +44,10 @@ impl UpstreamRegistration {
     pub fn credentials(&self) -> UpstreamClientCredentials {
         UpstreamClientCredentials {
             id: self.client_id.clone(),
-            secret: self.client_secret.clone(),
-            auth_method: Some(self.auth_method),
+            proof: ClientProof::Secret {
+                secret: self.client_secret.clone(),
+                method: Some(self.auth_method),
+            },
         }
     }
 
@@ -146,6 +148,14 @@ fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth, memb
             grant_types.push(DEVICE_GRANT_TYPE.into());
         }
     }
+    document
+}
+
+/// The gateway's client metadata document (draft-ietf-oauth-client-id-metadata-document), which is at `url`.
+/// The client is public: the gateway proves itself by PKCE and by its callback.
+pub fn client_document(url: &str, application: &OwnClientMetadata<'_>) -> Value {
+    let mut document = metadata(application, TokenEndpointAuth::None, Members::All);
+    document["client_id"] = url.into();
     document
 }
 
@@ -416,7 +426,10 @@ mod tests {
         assert!(!format!("{registration:?}").contains("hidden"));
         let serialized = serde_json::to_string(&registration).unwrap();
         assert_eq!(serde_json::from_str::<UpstreamRegistration>(&serialized).unwrap(), registration);
-        assert_eq!(registration.credentials().auth_method, Some(TokenEndpointAuth::Basic));
+        let ClientProof::Secret { method, .. } = registration.credentials().proof else {
+            panic!("a secret")
+        };
+        assert_eq!(method, Some(TokenEndpointAuth::Basic));
     }
 
     #[tokio::test]

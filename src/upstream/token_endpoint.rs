@@ -19,7 +19,8 @@ use crate::net::http_client::HttpClient;
 use crate::oauth::token_response::{
     OAuthErrorResponse, TokenResponseError, UpstreamRefreshToken, UpstreamTokens, parse_error_response, parse_token_response,
 };
-use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
+use crate::upstream::auth_server::{AuthServer, ClientAuth};
+use crate::upstream::client_assertion;
 use crate::upstream::fetch::{FetchError, FetchResponse, fetch, post};
 use crate::upstream::quirks::OfflineAccess;
 
@@ -28,6 +29,8 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of [`send_with_retry`], with all its attempts and delays.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(55);
 const MAX_ATTEMPTS: u32 = 3;
+/// The scope for which some servers issue a refresh token (OpenID Connect Core §11).
+pub(super) const OFFLINE_ACCESS: &str = "offline_access";
 /// The gateway does not wait for a longer `Retry-After` than this; the client gets it.
 const MAX_RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -114,7 +117,6 @@ pub fn is_reserved_param(name: &str) -> bool {
 
 /// The scopes of a request, in the form of the profile, with `offline_access` where it is useful.
 pub(super) fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
-    const OFFLINE: &str = "offline_access";
     let profile = target.profile;
     let mut requested: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let add_offline = match profile.offline_access {
@@ -122,26 +124,33 @@ pub(super) fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
         OfflineAccess::IfListed => target.offline_access && !requested.is_empty(),
         OfflineAccess::Always => true,
         OfflineAccess::Never => {
-            requested.retain(|scope| *scope != OFFLINE);
+            requested.retain(|scope| *scope != OFFLINE_ACCESS);
             false
         }
     };
-    if add_offline && !requested.contains(&OFFLINE) {
-        requested.push(OFFLINE);
+    if add_offline && !requested.contains(&OFFLINE_ACCESS) {
+        requested.push(OFFLINE_ACCESS);
     }
     requested.join(profile.scope_separator)
 }
 
 /// The request that exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5, RFC 8707 §2.2).
+/// `now` is the current time, for a signed client assertion.
 /// # Errors
-/// If no request can be built from the configured URL or client secret.
-pub fn code_request(target: &AuthServer, code: &Secret, verifier: &Secret, redirect_uri: &str) -> Result<Request<RequestBody>, FetchError> {
+/// If no request can be built from the configured URL, or the client secret or key cannot be used.
+pub fn code_request(
+    target: &AuthServer,
+    code: &Secret,
+    verifier: &Secret,
+    redirect_uri: &str,
+    now: UnixTime,
+) -> Result<Request<RequestBody>, FetchError> {
     let mut form = TokenForm::new("authorization_code");
     form.add("code", code.expose());
     form.add("redirect_uri", redirect_uri);
     form.add("code_verifier", verifier.expose());
     form.resource(target);
-    form.request(target, &target.token_endpoint)
+    form.request(target, &target.token_endpoint, now)
 }
 
 /// The refresh request (RFC 6749 §6). The granted `scope` is sent only if the profile requires it.
@@ -151,6 +160,7 @@ pub fn refresh_request(
     target: &AuthServer,
     refresh: &UpstreamRefreshToken,
     scope: Option<&str>,
+    now: UnixTime,
 ) -> Result<Request<RequestBody>, FetchError> {
     let mut form = TokenForm::new("refresh_token");
     form.add("refresh_token", refresh.expose());
@@ -158,7 +168,7 @@ pub fn refresh_request(
         form.add("scope", scope);
     }
     form.resource(target);
-    form.request(target, &target.token_endpoint)
+    form.request(target, &target.token_endpoint, now)
 }
 
 /// The token that [`revoke_request`] revokes (RFC 7009 §2.1).
@@ -171,7 +181,7 @@ pub enum TokenToRevoke<'a> {
 }
 
 /// The revocation request (RFC 7009 §2.1). `None`: the upstream has no revocation endpoint.
-pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>) -> Option<Result<Request<RequestBody>, FetchError>> {
+pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>, now: UnixTime) -> Option<Result<Request<RequestBody>, FetchError>> {
     let endpoint = target.revocation_endpoint.as_ref()?;
     let (text, hint) = match token {
         TokenToRevoke::Access(token) => (token.expose(), "access_token"),
@@ -180,7 +190,7 @@ pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>) -> Option<R
     let mut form = TokenForm::default();
     form.add("token", text);
     form.add("token_type_hint", hint);
-    Some(form.request(target, endpoint))
+    Some(form.request(target, endpoint, now))
 }
 
 /// A form body, wiped on drop. The copy in the sent request is not wiped.
@@ -210,19 +220,25 @@ impl TokenForm {
     }
 
     /// Authenticates by exactly one method: RFC 6749 §2.3 forbids two.
-    pub(super) fn request(mut self, target: &AuthServer, endpoint: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
-        let secret = target.client_secret.as_ref().map_or("", Secret::expose);
-        match target.auth_method {
-            TokenEndpointAuth::None => self.add("client_id", &target.client_id),
-            TokenEndpointAuth::Basic => {}
-            TokenEndpointAuth::Post => {
+    pub(super) fn request(mut self, target: &AuthServer, endpoint: &ExactUrl, now: UnixTime) -> Result<Request<RequestBody>, FetchError> {
+        match &target.client_auth {
+            ClientAuth::None => self.add("client_id", &target.client_id),
+            ClientAuth::Basic(_) | ClientAuth::ByGrant => {}
+            ClientAuth::Post(secret) => {
                 self.add("client_id", &target.client_id);
-                self.add("client_secret", secret);
+                self.add("client_secret", secret.expose());
+            }
+            ClientAuth::PrivateKeyJwt(key) => {
+                let assertion = client_assertion::sign(target, key, now)?;
+                self.add("client_id", &target.client_id);
+                self.add("client_assertion_type", client_assertion::ASSERTION_TYPE);
+                self.add("client_assertion", assertion.expose());
             }
         }
         let mut request = post(endpoint, "application/x-www-form-urlencoded", self.0.as_bytes().to_vec())?;
-        if target.auth_method == TokenEndpointAuth::Basic {
-            request.headers_mut().insert(AUTHORIZATION, basic(&target.client_id, secret)?);
+        if let ClientAuth::Basic(secret) = &target.client_auth {
+            let value = basic(&target.client_id, secret.expose())?;
+            request.headers_mut().insert(AUTHORIZATION, value);
         }
         Ok(request)
     }
@@ -311,7 +327,7 @@ fn throttled(response: &FetchResponse) -> Result<(), TokenEndpointError> {
     }
 }
 
-/// Sends the request that `build` makes, at most three times in 55 s. Retries only what the
+/// Sends the request that `build` makes for the current time, at most three times in 55 s. Retries only what the
 /// upstream certainly did not process.
 /// # Errors
 /// The error of the last attempt. `Unknown` and `Refused` are never retried.
@@ -322,13 +338,14 @@ pub async fn send_with_retry<B>(
     build: B,
 ) -> Result<UpstreamTokens, TokenEndpointError>
 where
-    B: Fn() -> Result<Request<RequestBody>, FetchError>,
+    B: Fn(UnixTime) -> Result<Request<RequestBody>, FetchError>,
 {
     let deadline = Instant::now() + TOTAL_TIMEOUT;
     let mut attempt = 1;
     loop {
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let failure = match send_within(client, build()?, addresses, clock.now(), remaining).await {
+        let now = clock.now();
+        let failure = match send_within(client, build(now)?, addresses, now, remaining).await {
             Ok(tokens) => return Ok(tokens),
             Err(failure) => failure,
         };
@@ -384,6 +401,7 @@ mod tests {
 
     use super::*;
     use crate::oauth::token_response::UpstreamAccessToken;
+    use crate::upstream::auth_server::TokenEndpointAuth;
     use crate::upstream::quirks::{self, Profile};
     use crate::upstream::test_support;
 
@@ -401,8 +419,7 @@ mod tests {
             revocation_endpoint: Some(at("https://as/revoke")),
             device_authorization_endpoint: None,
             client_id: "id:1".to_owned(),
-            client_secret: Some(Secret::from("s+cret %/&")),
-            auth_method,
+            client_auth: ClientAuth::with_secret(auth_method, Some(Secret::from("s+cret %/&"))),
             resource: profile.send_resource.then(|| "https://h/mcp".to_owned()),
             issuer_is_guess: false,
             profile,
@@ -588,6 +605,7 @@ mod tests {
                 &Secret::from("c"),
                 &Secret::from("v"),
                 "https://g/cb",
+                UnixTime(1_000),
             );
             request.unwrap()
         };
@@ -621,7 +639,7 @@ mod tests {
     #[tokio::test]
     async fn a_refresh_repeats_the_scope_only_if_the_profile_requires_it() {
         let refresh = UpstreamRefreshToken::new(Secret::from("r"));
-        let request = |profile| refresh_request(&target(profile, TokenEndpointAuth::None), &refresh, Some("a b")).unwrap();
+        let request = |profile| refresh_request(&target(profile, TokenEndpointAuth::None), &refresh, Some("a b"), UnixTime(1_000)).unwrap();
         let standard = form(request(&quirks::STANDARD)).await;
         assert_eq!(
             (all(&standard, "scope"), all(&standard, "resource")),
@@ -639,13 +657,18 @@ mod tests {
     async fn a_token_is_revoked_only_if_a_revocation_endpoint_exists() {
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         let access = UpstreamAccessToken::new(Secret::from("a"));
-        let fields = form(revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap()).await;
+        let fields = form(
+            revoke_request(&target, TokenToRevoke::Access(&access), UnixTime(1_000))
+                .unwrap()
+                .unwrap(),
+        )
+        .await;
         assert_eq!(
             (all(&fields, "token"), all(&fields, "token_type_hint")),
             (vec!["a"], vec!["access_token"])
         );
         target.revocation_endpoint = None;
-        assert!(revoke_request(&target, TokenToRevoke::Access(&access)).is_none());
+        assert!(revoke_request(&target, TokenToRevoke::Access(&access), UnixTime(1_000)).is_none());
     }
 
     #[test]
@@ -661,7 +684,7 @@ mod tests {
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.token_endpoint = stub.at("/token");
         let refresh = UpstreamRefreshToken::new(Secret::from("r"));
-        let build = || refresh_request(&target, &refresh, None);
+        let build = |now| refresh_request(&target, &refresh, None, now);
         send_with_retry(&test_support::client(), &clock(), &target.addresses, build).await
     }
 
@@ -725,7 +748,7 @@ mod tests {
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.token_endpoint = at(&base);
         let refresh = UpstreamRefreshToken::new(Secret::from("r"));
-        let build = || refresh_request(&target, &refresh, None).unwrap();
+        let build = || refresh_request(&target, &refresh, None, UnixTime(0)).unwrap();
         let client = test_support::client();
         let interrupted = send(&client, build(), &target.addresses, UnixTime(0)).await;
         assert!(matches!(interrupted, Err(TokenEndpointError::Unknown(_))), "{interrupted:?}");
@@ -747,7 +770,11 @@ mod tests {
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.revocation_endpoint = Some(stub.at("/revoke"));
         let access = UpstreamAccessToken::new(Secret::from("a"));
-        let build = || revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap();
+        let build = || {
+            revoke_request(&target, TokenToRevoke::Access(&access), UnixTime(1_000))
+                .unwrap()
+                .unwrap()
+        };
         let client = test_support::client();
         assert_eq!(revoke(&client, build(), &target.addresses).await, Ok(()));
         assert!(matches!(

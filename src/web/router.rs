@@ -184,6 +184,7 @@ impl Router {
             Document::Services(Some(name)) => service_list::find(config, base_url, name),
             Document::Services(None) => service_list::list(config, base_url),
             Document::Keys => self.app.signing_keys.public_keys(),
+            Document::Client(service) => find(context, service).and_then(|endpoint| self.app.discovery.client_document(endpoint.service)),
         }
     }
 

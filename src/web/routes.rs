@@ -66,6 +66,8 @@ pub enum Document {
     Services(Option<String>),
     /// The public signing keys (RFC 7517).
     Keys,
+    /// The gateway's own client metadata document, for the upstream of a service.
+    Client(ServiceRef),
 }
 
 /// The endpoints that OAuth clients call.
@@ -198,6 +200,7 @@ enum Path {
     LoginCallback,
     Consent,
     UpstreamCallback,
+    UpstreamClient,
     Approvals,
     Services,
     Keys,
@@ -208,7 +211,9 @@ enum Path {
 }
 
 /// The paths that do not belong to a service.
-const PAGES_AND_DOCUMENTS: [(&str, Path); 14] = [
+const PAGES_AND_DOCUMENTS: [(&str, Path); 16] = [
+    ("/upstream/client", Path::UpstreamClient),
+    ("/upstream/client/{service}", Path::UpstreamClient),
     ("/upstream/callback", Path::UpstreamCallback),
     ("/upstream/callback/{service}", Path::UpstreamCallback),
     ("/login/{flow}", Path::Login),
@@ -309,6 +314,7 @@ impl RouteTable {
             Path::AuthorizationServer => document(Document::AuthorizationServer(service())),
             Path::Services => document(Document::Services(matched.params.get("service").map(str::to_owned))),
             Path::Keys => document(Document::Keys),
+            Path::UpstreamClient => document(Document::Client(service())),
             Path::Token => oauth(OAuthEndpoint::Token),
             Path::Register => oauth(OAuthEndpoint::Register),
             Path::Revoke => oauth(OAuthEndpoint::Revoke),

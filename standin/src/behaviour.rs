@@ -131,6 +131,12 @@ pub struct Behaviour {
     pub authorization_server: Option<String>,
     /// Omit `code_challenge_methods_supported` from the metadata.
     pub no_pkce_in_metadata: bool,
+    /// Announce in the metadata that a client id may be the URL of a metadata document.
+    pub client_documents: bool,
+    /// No user signs in: the metadata has no authorization endpoint and no PKCE.
+    pub no_sign_in: bool,
+    /// The workload token for which `/token` issues an access token (RFC 7523 §2.1).
+    pub workload_token: Option<String>,
     /// The endpoints in the metadata.
     pub metadata_endpoints: MetadataEndpoints,
     /// Serve no protected resource metadata, and name none in challenges.
@@ -196,6 +202,9 @@ impl Default for Behaviour {
             prm_resource: None,
             authorization_server: None,
             no_pkce_in_metadata: false,
+            client_documents: false,
+            no_sign_in: false,
+            workload_token: None,
             metadata_endpoints: MetadataEndpoints::default(),
             prm_missing: false,
             as_metadata_missing: false,

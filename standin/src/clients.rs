@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::assertion;
 use crate::body::{Reply, html, json as json_reply};
 use crate::server::Exchange;
 use crate::token::{Refusal, Unknown};
@@ -69,10 +70,20 @@ pub fn unix_now() -> u64 {
 }
 
 /// Authenticates the client of a request to `/token` or `/revoke`: by Basic, by the secret in the
-/// form, or by its id alone if it has no secret.
-pub fn authenticate(tokens: &Tokens, headers: &HeaderMap, form: &[(String, String)]) -> Result<String, Refusal> {
+/// form, by an assertion, or by its id alone if it has no secret.
+pub fn authenticate(tokens: &mut Tokens, issuer: &str, headers: &HeaderMap, form: &[(String, String)]) -> Result<String, Refusal> {
     let field = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     let authorization = headers.get("authorization").and_then(|v| v.to_str().ok());
+    if let (Some(kind), Some(assertion)) = (field("client_assertion_type"), field("client_assertion")) {
+        if authorization.is_some() || field("client_secret").is_some() {
+            return Err(Refusal::new("invalid_request", "two ways of authentication at once"));
+        }
+        let id = assertion::client(tokens, issuer, &kind, &assertion).ok_or(Refusal::client(&Unknown::Form))?;
+        if field("client_id").is_some_and(|named| named != id) {
+            return Err(Refusal::new("invalid_request", "two clients at once"));
+        }
+        return Ok(id);
+    }
     let (id, secret) = match authorization {
         Some(value) => {
             if field("client_secret").is_some() {

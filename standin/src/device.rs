@@ -46,7 +46,7 @@ pub async fn handle(exchange: Exchange) -> io::Result<Reply> {
     let Some(flow) = call.behaviour.device.clone() else {
         return Ok(json_reply(404, &json!({"error": "not_found"})));
     };
-    let client = match authenticate(&call.state.tokens(), &call.headers, &call.form) {
+    let client = match authenticate(&mut call.state.tokens(), &call.state.issuer(), &call.headers, &call.form) {
         Ok(client) => client,
         Err(refusal) => return Ok(refusal.reply(&call)),
     };

@@ -74,7 +74,7 @@ pub fn server(exchange: &Exchange) -> Value {
             "response_modes_supported": ["query"],
             "grant_types_supported": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_methods_supported":
-                ["none", "client_secret_basic", "client_secret_post"],
+                ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
             "scopes_supported": ["mcp", "admin", "offline_access"],
         }),
         Profile::GitHub => json!({
@@ -88,7 +88,13 @@ pub fn server(exchange: &Exchange) -> Value {
     if behaviour.device.is_some() {
         document["device_authorization_endpoint"] = json!(format!("{origin}/device_authorization"));
     }
-    if !behaviour.no_pkce_in_metadata {
+    if behaviour.client_documents {
+        document["client_id_metadata_document_supported"] = json!(true);
+    }
+    if let Some(members) = document.as_object_mut().filter(|_| behaviour.no_sign_in) {
+        members.remove("authorization_endpoint");
+    }
+    if !behaviour.no_pkce_in_metadata && !behaviour.no_sign_in {
         document["code_challenge_methods_supported"] = json!(["S256"]);
     }
     document

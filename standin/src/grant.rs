@@ -10,6 +10,9 @@ use crate::state::State;
 use crate::token::{Call, Granted, Refusal};
 use crate::tokens::{Life, Refresh, after, sha256};
 
+/// The grant of RFC 7523 §2.1.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
 type Outcome = Result<Granted, Refusal>;
 
 fn invalid_grant(why: &'static str) -> Refusal {
@@ -34,14 +37,42 @@ pub fn grant(call: &Call) -> Outcome {
     if call.form.iter().enumerate().any(twice) {
         return Err(Refusal::new("invalid_request", "a parameter came twice"));
     }
-    let client = authenticate(&call.state.tokens(), &call.headers, &call.form)?;
+    if call.field("grant_type") == Some(JWT_BEARER) {
+        return accept_workload(call);
+    }
+    let client = authenticate(&mut call.state.tokens(), &call.state.issuer(), &call.headers, &call.form)?;
     match (call.state.profile, call.field("grant_type")) {
         (_, Some("authorization_code")) | (Profile::GitHub, None) => exchange_code(call, &client),
         (Profile::Standard | Profile::OpenId, Some("refresh_token")) => rotate(call, &client),
         (Profile::Standard | Profile::OpenId, Some(GRANT_TYPE)) => redeem_device(call, &client),
+        (Profile::Standard | Profile::OpenId, Some("client_credentials")) => Ok(issue_to(call, &client)),
         (_, None) => Err(Refusal::new("invalid_request", "no grant_type")),
         _ => Err(Refusal::new("unsupported_grant_type", "not granted here")),
     }
+}
+
+/// The token of a client itself, which gets no refresh token (RFC 6749 §4.4.3).
+fn issue_to(call: &Call, client: &str) -> Granted {
+    let like = Refresh {
+        family: call.state.tokens().new_family(),
+        client_id: client.to_owned(),
+        scope: call.field("scope").unwrap_or("mcp").to_owned(),
+        life: Life::Alive,
+        expires: None,
+    };
+    let scope = like.scope.clone();
+    issue(call, &like, &scope, false).0
+}
+
+/// The assertion must be the workload token, and no client is named beside it.
+fn accept_workload(call: &Call) -> Outcome {
+    if call.field("client_id").is_some() || call.headers.contains_key("authorization") {
+        return Err(Refusal::new("invalid_request", "two identities at once"));
+    }
+    if call.field("assertion").is_none() || call.field("assertion") != call.behaviour.workload_token.as_deref() {
+        return Err(invalid_grant("another workload"));
+    }
+    Ok(issue_to(call, "workload"))
 }
 
 /// The errors of the behaviour first, and then the tokens.

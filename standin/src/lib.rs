@@ -9,6 +9,7 @@
 //! assert!(upstream.mcp_url().ends_with("/mcp"));
 //! ```
 
+mod assertion;
 mod authorize;
 mod behaviour;
 mod body;
@@ -35,6 +36,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+pub use assertion::KEY_CLIENTS;
 pub use behaviour::{Behaviour, Canned, MetadataEndpoints};
 pub use device::DeviceFlow;
 pub use openid::OpenId;
@@ -175,6 +177,15 @@ impl Standin {
     /// Empties the log.
     pub fn clear_log(&self) {
         self.state().clear_log();
+    }
+
+    /// Knows this public client, which names itself by a metadata document.
+    pub fn add_document_client(&self, url: &str) {
+        let client = tokens::Client {
+            secret: None,
+            redirect_uris: None,
+        };
+        self.state().tokens().clients.insert(url.to_owned(), client);
     }
 
     /// The refresh tokens that were presented, in order.

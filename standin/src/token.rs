@@ -209,7 +209,7 @@ fn cut(reply: Reply) -> Reply {
 /// `/revoke` (RFC 7009): 200 for any token, known or not.
 pub async fn revoke(exchange: Exchange) -> io::Result<Reply> {
     let call = call(exchange).await?;
-    let known = authenticate(&call.state.tokens(), &call.headers, &call.form);
+    let known = authenticate(&mut call.state.tokens(), &call.state.issuer(), &call.headers, &call.form);
     let Some(token) = call.field("token") else {
         return Ok(Refusal::new("invalid_request", "no token").reply(&call));
     };

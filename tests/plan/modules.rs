@@ -57,7 +57,7 @@ mcp      PURE
 store    PURE ASYNC HTTP dashmap percent_encoding redis rusqlite std::fs std::os::unix std::thread
 flow     PURE
 upstream PURE ASYNC HTTP governor percent_encoding quick_cache
-service  PURE HTTP tokio::sync tokio::task::spawn_blocking tracing std::sync
+service  PURE HTTP tokio::fs tokio::sync tokio::task::spawn_blocking tracing std::path std::sync
 config   PURE HTTP clap strsim toml_edit std::cell::Cell std::marker std::path std::sync::Arc std::net::SocketAddr
 config   std::net::ToSocketAddrs std::time::Duration
 app      PURE ASYNC HTTP argon2 dashmap http_body governor quick_cache std::thread::available_parallelism
@@ -75,7 +75,7 @@ signing_keys revocations
 clients discovery
 tokens
 grants
-api_keys grant_admin approvals introspection servers stored
+api_keys grant_admin approvals introspection servers stored service_tokens
 stored_logins
 token_endpoint authorize proxy
 tools

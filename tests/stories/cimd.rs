@@ -10,6 +10,7 @@ use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::client_id_metadata::{self, ClientIdUrl};
 use mcp_oauth_gateway::oauth::form::Form;
+use mcp_oauth_gateway::service::auth_server_config::RegistrationMethod;
 use mcp_oauth_gateway::service::client::{ClientDocuments, PinnedDocument};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,7 +21,7 @@ use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair};
 use crate::support::port::free_port;
 use crate::support::process::Process;
-use crate::support::world::World;
+use crate::support::world::{World, authorization};
 
 const REDIRECT: &str = "http://127.0.0.1/callback";
 
@@ -427,4 +428,40 @@ async fn only_redirect_uris_in_the_current_metadata_document_are_used() {
     host.say(200, &changed);
     world.pass(300);
     assert_eq!(browser.get(&at(REDIRECT)).await.onward(), None, "what it listed before is gone");
+}
+
+#[tokio::test]
+async fn gateway_names_itself_by_its_own_document_where_the_upstream_supports_that() {
+    let world = World::with(Profile::Standard, |service| {
+        authorization(service).registration = RegistrationMethod::Document
+    })
+    .await;
+    let url = format!("{}/upstream/client", world.url);
+    world.standin.add_document_client(&url);
+    world.standin.set(|b| b.client_documents = true);
+    let document = Browser::default().get(&url).await.json();
+    assert_eq!(document["client_id"], url);
+    assert_eq!(document["redirect_uris"], json!([format!("{}/upstream/callback", world.url)]));
+    assert_eq!(document["token_endpoint_auth_method"], "none");
+    let client = McpClient::register(&world.url).await;
+    let pair = Pair::of(&client.refresh(&client.login().await.refresh).await);
+    assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 200);
+    let log = world.standin.log();
+    assert!(log.iter().all(|seen| seen.path != "/register"));
+    let tokens = log.iter().filter(|seen| seen.path == "/token");
+    assert!(
+        tokens.clone().count() == 2
+            && tokens
+                .clone()
+                .all(|seen| seen.form().contains(&("client_id".to_owned(), url.clone())))
+    );
+    // An upstream that does not support it gets a registration, and other services publish nothing.
+    let world = World::with(Profile::Standard, |service| {
+        authorization(service).registration = RegistrationMethod::Document
+    })
+    .await;
+    McpClient::register(&world.url).await.login().await;
+    assert!(world.standin.log().iter().any(|seen| seen.path == "/register"));
+    let world = World::standard().await;
+    assert_eq!(Browser::default().get(&format!("{}/upstream/client", world.url)).await.status, 404);
 }

@@ -143,7 +143,18 @@ fn the_configuration_example_in_the_documents_is_valid() {
     let example = section.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let checked = checked(example).unwrap();
     let names: Vec<&str> = checked.config.services.iter().map(|service| service.name.as_str()).collect();
-    assert_eq!(names, ["github", "legacy", "weather", "calculator", "open", "batch"]);
+    let expected = [
+        "github",
+        "crm",
+        "legacy",
+        "weather",
+        "reports",
+        "cluster",
+        "calculator",
+        "open",
+        "batch",
+    ];
+    assert_eq!(names, expected);
     assert!(checked.config.idps.len() == 1 && checked.config.clients.len() == 1 && checked.warnings.is_empty());
 }
 
@@ -261,6 +272,7 @@ fn checked(configuration: &str) -> Result<Validated, ConfigError> {
             let text = match path.file_name().and_then(|name| name.to_str()) {
                 Some("redis-url") => "redis://a:b@redis:6379/0\n",
                 Some("claude-code.json") => CLIENT_DOCUMENT,
+                Some("crm.pem") => mcp_gateway_standin::KEY_CLIENTS[0].1,
                 _ => "a-secret\n",
             };
             Ok(FileContents {

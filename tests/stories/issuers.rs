@@ -304,3 +304,46 @@ async fn repeated_invalid_client_for_five_minutes_causes_a_new_upstream_registra
     Pair::of(&client.refresh(&again.refresh).await);
     assert_eq!(registered(), 2, "the count begins anew with the registration");
 }
+
+#[tokio::test]
+async fn sign_in_after_a_refused_token_finds_the_new_authorization_server_at_once() {
+    let (world, other) = (World::standard().await, Standin::start(Profile::Standard));
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+    let first_client = told(&world.standin).split("client_id=").nth(1).unwrap()[..20].to_owned();
+    names(&world.standin, Some(&other));
+    // Nothing says so yet, and the metadata is valid for an hour.
+    client.login().await;
+    assert_eq!(count(&other, "/register"), 0);
+    world.standin.revoke_all();
+    assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 401);
+    client.login().await;
+    assert_eq!((count(&other, "/register"), other.issued_access().len()), (1, 1));
+    assert!(
+        !told(&other).contains(&first_client),
+        "the registration belongs to the first server"
+    );
+    // Without another refusal, no further sign-in looks again.
+    let looks = count(&world.standin, "/.well-known/oauth-protected-resource/mcp");
+    client.login().await;
+    assert_eq!(count(&world.standin, "/.well-known/oauth-protected-resource/mcp"), looks);
+}
+
+#[tokio::test]
+async fn refused_token_without_a_refresh_token_is_not_issued_again_if_the_upstream_moved() {
+    let (world, other) = (World::standard().await, Standin::start(Profile::Standard));
+    world.standin.set(|b| b.never_refresh_token = true);
+    let client = McpClient::register(&world.url).await;
+    let (first, second) = (client.login().await, client.login().await);
+    world.standin.revoke_all();
+    // The same authorization server: one refusal may be a mistake, and the token is issued again.
+    assert_eq!(client.call(&first.access, "echo", json!({ "text": "x" })).await.status, 401);
+    assert_eq!(client.refresh(&first.refresh).await.status, 200);
+    names(&world.standin, Some(&other));
+    assert_eq!(client.call(&second.access, "echo", json!({ "text": "x" })).await.status, 401);
+    let page = client.refresh(&second.refresh).await;
+    refused(&page, 400, "invalid_grant");
+    assert!(page.text.contains("sign in again"), "{}", page.text);
+    assert_eq!((count(&other, "/register"), count(&other, "/token")), (1, 0));
+}

@@ -425,7 +425,9 @@ async fn stored_upstream_responses_are_pruned_from_every_confirmed_grant() {
 #[tokio::test]
 async fn failed_upstream_discovery_is_not_repeated_by_each_sign_in() {
     let world = World::standard().await;
-    world.standin.set(|b| (b.prm_missing, b.as_metadata_missing) = (true, true));
+    world
+        .standin
+        .set(|b| (b.prm_missing, b.as_metadata_missing, b.registration_status) = (true, true, Some(404)));
     let looks = || {
         world
             .standin
@@ -443,7 +445,9 @@ async fn failed_upstream_discovery_is_not_repeated_by_each_sign_in() {
         seen.push(looks());
     }
     assert!(seen[0] > 0 && seen.iter().all(|looks| *looks == seen[0]), "{seen:?}");
-    world.standin.set(|b| (b.prm_missing, b.as_metadata_missing) = (false, false));
+    world
+        .standin
+        .set(|b| (b.prm_missing, b.as_metadata_missing, b.registration_status) = (false, false, None));
     world.pass(5);
     let pair = client.login().await;
     assert_eq!(client.refresh(&pair.refresh).await.status, 200);

@@ -82,6 +82,7 @@ async fn before_discovery_pages_name_the_profiles_host_or_the_service() {
     world.standin.set(|b| {
         b.as_metadata_missing = true;
         b.prm_missing = true;
+        b.registration_status = Some(404);
     });
     let client = McpClient::register(&world.url).await;
     let login = first_page(&client, &mut Browser::default()).await;

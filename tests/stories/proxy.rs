@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::browser::{Browser, Page, send};
-use crate::support::client::{McpClient, Pair};
+use crate::support::client::{McpClient, Pair, param};
 use crate::support::port::free_port;
 use crate::support::process::Process;
 use crate::support::world::World;
@@ -461,7 +461,7 @@ async fn upstream_401_becomes_a_challenge_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn upstream_insufficient_scope_becomes_a_challenge_with_its_scopes() {
+async fn upstream_insufficient_scope_becomes_a_challenge_with_its_scopes_and_the_granted_ones() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.mcp_status = Some(403));
@@ -469,13 +469,37 @@ async fn upstream_insufficient_scope_becomes_a_challenge_with_its_scopes() {
     let challenge = page.header("www-authenticate");
     assert_eq!(page.status, 403);
     assert!(
-        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("scope=\"admin\""),
+        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("scope=\"admin mcp\""),
         "{challenge}"
     );
     assert!(
         challenge.contains(&world.url) && !challenge.contains(&world.standin.origin()),
         "{challenge}"
     );
+}
+
+#[tokio::test]
+async fn client_steps_up_with_the_scopes_that_the_upstream_challenged() {
+    let world = World::standard().await;
+    let (client, pair) = signed_in(&world).await;
+    world.standin.set(|b| b.mcp_status = Some(403));
+    let asked = |scope: &str| {
+        let address = client.authorize_url_with(&[("scope", scope)]);
+        let client = client.clone();
+        async move {
+            client.browse_from(&mut Browser::default(), &address).await;
+        }
+    };
+    let sent = || {
+        let log = world.standin.log();
+        let last = log.iter().rfind(|seen| seen.path == "/authorize").unwrap();
+        param(&format!("http://upstream/?{}", last.query), "scope").unwrap()
+    };
+    asked("admin mcp").await;
+    assert_eq!(sent(), "mcp offline_access", "nobody named the other scope yet");
+    assert_eq!(client.call(&pair.access, "echo", json!({})).await.status, 403);
+    asked("admin mcp").await;
+    assert_eq!(sent(), "admin mcp offline_access");
 }
 
 #[tokio::test]

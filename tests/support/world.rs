@@ -258,6 +258,7 @@ pub(crate) fn authorization(service: &mut Service) -> &mut AuthServerConfig {
     match &mut service.upstream {
         Upstream::OAuth(given) => given,
         Upstream::Stored(settings) => &mut settings.auth_server,
+        Upstream::ServiceToken(settings) => &mut settings.auth_server,
         Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => {
             panic!("this service has no authorization server upstream")
         }

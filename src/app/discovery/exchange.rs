@@ -33,7 +33,7 @@ impl Discovery {
             ));
         }
         let callback = self.core.urls.upstream_callback(&active.service);
-        let request = || token_endpoint::code_request(&server, code, &exchange.verifier, &callback);
+        let request = |now| token_endpoint::code_request(&server, code, &exchange.verifier, &callback, now);
         match token_endpoint::send_with_retry(http, &self.core.clock, &server.addresses, request).await {
             Ok(tokens) => {
                 self.note_tokens(active, &tokens);
@@ -68,7 +68,8 @@ impl Discovery {
             ));
         }
         let scope = data.scopes.to_string();
-        let request = || token_endpoint::refresh_request(&server, token, Some(scope.as_str()).filter(|s| !s.is_empty()));
+        let scope = Some(scope.as_str()).filter(|scope| !scope.is_empty());
+        let request = |now| token_endpoint::refresh_request(&server, token, scope, now);
         match token_endpoint::send_with_retry(http, &self.core.clock, &server.addresses, request).await {
             Ok(tokens) => {
                 let stopwatch = Stopwatch::start();
@@ -96,7 +97,7 @@ impl Discovery {
     }
 
     /// Maps a failure of the upstream's token endpoint to our reason.
-    async fn map_token_error(&self, active: &ActiveService, server: &AuthServer, error: TokenEndpointError) -> Rejection {
+    pub(super) async fn map_token_error(&self, active: &ActiveService, server: &AuthServer, error: TokenEndpointError) -> Rejection {
         match error {
             TokenEndpointError::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
             // Our own credentials are wrong there. That ends no grant.
@@ -152,7 +153,7 @@ impl Discovery {
             .as_ref()
             .map_or(TokenToRevoke::Access(&tokens.access), TokenToRevoke::Refresh);
         // `None`: the upstream has no revocation endpoint.
-        let Some(Ok(request)) = token_endpoint::revoke_request(&server, token) else {
+        let Some(Ok(request)) = token_endpoint::revoke_request(&server, token, self.core.clock.now()) else {
             return;
         };
         match token_endpoint::revoke(http, request, &server.addresses).await {

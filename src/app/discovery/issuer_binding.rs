@@ -1,5 +1,5 @@
 //! The gateway remembers the issuer that an upstream names. A configured client secret stays with the
-//! issuer of its first use, and so does everything with `pin_issuer`. Otherwise a changed issuer is
+//! issuer of its first use, and so do the credentials of a service token and everything with `pin_issuer`. Otherwise a changed issuer is
 //! logged and shown to users.
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use crate::app::upstream_cache::PreviousIssuer;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
+use crate::oauth::metadata::Purpose;
 use crate::service::Service;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::store::{Handle, UpsertError};
@@ -102,7 +103,10 @@ impl Discovery {
         };
         let policy = if config.issuer.is_some() || config.token_endpoint.is_some() {
             ChangePolicy::Configured
-        } else if next.secret.is_some() || config.is_issuer_pinned(&service.mcp) {
+        } else if next.secret.is_some()
+            || service.upstream.discovery_purpose() == Purpose::ServiceToken
+            || config.is_issuer_pinned(&service.mcp)
+        {
             ChangePolicy::Pinned
         } else {
             ChangePolicy::Followed

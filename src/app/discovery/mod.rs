@@ -6,6 +6,7 @@ pub mod identity;
 pub mod identity_provider;
 pub mod issuer_binding;
 pub mod prefetch;
+pub mod service_token;
 pub mod upstream;
 
 use std::sync::Arc;

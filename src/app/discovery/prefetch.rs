@@ -19,7 +19,7 @@ impl Discovery {
             if mcp.url().path().trim_end_matches('/').ends_with("/sse") && legacy_transport::is_http_sse(http, mcp).await == Ok(true) {
                 tracing::error!(service = active.service.name, "{HTTP_SSE_MESSAGE}");
             }
-            if !active.has_upstream_leg() {
+            if !active.has_upstream_leg() && !active.has_service_token() {
                 continue;
             }
             if let Ok(server) = self.auth_server(http, active).await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::app::discovery::Discovery;
 use crate::app::error::{Rejection, SetupFault};
@@ -12,12 +13,16 @@ use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::base::url::ExactUrl;
 use crate::net::http_client::HttpClient;
+use crate::service::auth_server_config::RegistrationMethod;
 use crate::service::{Service, Upstream};
 use crate::store::{Handle, InsertError};
-use crate::upstream::auth_server::{AuthServer, UpstreamClientCredentials};
+use crate::upstream::auth_server::{AuthServer, ClientProof, TokenEndpointAuth, UpstreamClientCredentials};
 use crate::upstream::discovery::discover;
 use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryFailure};
-use crate::upstream::registration::{OwnClientMetadata, UpstreamRegistration, UpstreamRegistrationError, register};
+use crate::upstream::registration::{OwnClientMetadata, UpstreamRegistration, UpstreamRegistrationError, client_document, register};
+
+/// The gateway's name on the consent pages of upstreams.
+const CLIENT_NAME: &str = "MCP OAuth Gateway";
 
 /// Our registration at an upstream (RFC 7591), stored so that it outlives a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,11 +76,33 @@ impl Discovery {
     }
 
     /// Looks the upstream up where a result is useful and not needed. After a failure it waits, so that
-    /// new flows do not cause a request each.
+    /// new flows do not cause a request each. If the upstream refused a token since the last lookup, it may
+    /// name another authorization server now, so a sign-in looks again before the user consents.
     pub(in crate::app) async fn discover_if_due(&self, http: &HttpClient, active: &ActiveService) {
+        if active.has_upstream_leg() && active.discovery.take_refused_token() {
+            active.discovery.server.expire();
+        }
         if active.has_upstream_leg() && active.discovery.server.is_lookup_due(self.core.clock.now()) {
             // A failure is logged, and approving reports it.
             let _ = self.auth_server(http, active).await;
+        }
+    }
+
+    /// Looks again after the upstream refused a token that no refresh renews.
+    ///
+    /// # Errors
+    /// If the upstream names another authorization server than `issuer`: only a new sign-in helps.
+    pub(in crate::app) async fn check_issuer_after_refusal(&self, active: &ActiveService, issuer: Option<&str>) -> Result<(), Rejection> {
+        if !active.discovery.take_refused_token() {
+            return Ok(());
+        }
+        active.discovery.server.expire();
+        match self.auth_server(self.core.tasks.http(), active).await {
+            Ok(server) if issuer.is_some_and(|issuer| issuer != server.issuer) => Err(Rejection::Unknown(
+                "the upstream has moved to another authorization server; sign in again",
+            )),
+            // What the lookup says of anything else, the next sign-in reports.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -84,7 +111,7 @@ impl Discovery {
         let config = active
             .auth_server_config()
             .ok_or(Rejection::Unknown("this service has no authorization server of its own"))?;
-        let discovered = discover(http, &config.discovery_input(&service.mcp)).await.map_err(|error| {
+        let discovered = discover(http, &config.discovery_input(&service.mcp, service.upstream.discovery_purpose())).await.map_err(|error| {
             let attempts: Vec<String> = error.attempts.iter().map(ToString::to_string).collect();
             tracing::error!(service = service.name, why = %error, tried = attempts.join("; "), "the upstream's authorization server was not found");
             let why = error.to_string();
@@ -98,14 +125,30 @@ impl Discovery {
         for attempt in &discovered.attempts {
             tracing::debug!(%attempt, "discovery");
         }
+        // A configured client is known at endpoints that the operator knows too.
+        if discovered.has_default_endpoints() && config.client_id.is_some() {
+            return Err(no_metadata(&service.name));
+        }
         let previous = self.bind_issuer(service, config, &discovered.server.issuer).await?;
         active.discovery.note_previous_issuer(previous);
         let credentials = match &config.client_id {
             Some(id) => UpstreamClientCredentials {
                 id: id.clone(),
-                secret: config.client_secret.clone(),
-                auth_method: config.token_auth,
+                proof: config.client_proof(),
             },
+            None if active.has_service_token() => UpstreamClientCredentials {
+                id: String::new(),
+                proof: ClientProof::Grant,
+            },
+            None if config.registration == RegistrationMethod::Document && discovered.server.client_documents => {
+                UpstreamClientCredentials {
+                    id: self.core.urls.client_document(service),
+                    proof: ClientProof::Secret {
+                        secret: None,
+                        method: Some(TokenEndpointAuth::None),
+                    },
+                }
+            }
             None => self.find_or_register(http, active, &discovered).await?.credentials(),
         };
         Ok(AuthServer {
@@ -133,7 +176,7 @@ impl Discovery {
             .map_err(|error| registration_error(&UpstreamRegistrationError::NoAnswer(error.to_string())))?;
         let config = active.auth_server_config();
         let metadata = OwnClientMetadata {
-            name: "MCP OAuth Gateway",
+            name: CLIENT_NAME,
             redirect_uri: &callback,
             scope: &registration_scope(service, config.and_then(|config| config.registration_scope.as_deref()), discovered),
             auth_method: config.and_then(|config| config.token_auth),
@@ -141,7 +184,15 @@ impl Discovery {
         };
         let registration = register(http, &discovered.server, &metadata, &discovered.addresses)
             .await
-            .map_err(|error| registration_error(&error))?;
+            .map_err(|error| {
+                // The default endpoints were a guess, and there is none.
+                let is_wrong_guess = discovered.has_default_endpoints() && matches!(error, UpstreamRegistrationError::Closed(_));
+                if is_wrong_guess {
+                    no_metadata(&service.name)
+                } else {
+                    registration_error(&error)
+                }
+            })?;
         tracing::info!(client_id = registration.client_id, "registered at the upstream");
         let record = OwnRegistration {
             registration: registration.clone(),
@@ -155,6 +206,25 @@ impl Discovery {
             },
             Err(InsertError::Store(error)) => Err(error.into()),
         }
+    }
+
+    /// The gateway's client metadata document for the upstream of a service. `None`: the gateway registers
+    /// there, or is configured.
+    pub fn client_document(&self, active: &ActiveService) -> Option<Value> {
+        let config = active.auth_server_config()?;
+        if config.registration != RegistrationMethod::Document {
+            return None;
+        }
+        let service = &active.service;
+        let callback = ExactUrl::parse(&self.core.urls.upstream_callback(service)).ok()?;
+        let metadata = OwnClientMetadata {
+            name: CLIENT_NAME,
+            redirect_uri: &callback,
+            scope: "",
+            auth_method: Some(TokenEndpointAuth::None),
+            device_flow: false,
+        };
+        Some(client_document(&self.core.urls.client_document(service), &metadata))
     }
 
     fn registration_handle(&self, service: &Service, issuer: &str) -> Handle<UpstreamClientRecord> {
@@ -188,6 +258,12 @@ fn registration_scope(service: &Service, configured: Option<&str>, discovered: &
         None if service.scopes.is_empty() => discovered.scopes_known.join(" "),
         None => of_service.to_string(),
     }
+}
+
+fn no_metadata(service: &str) -> Rejection {
+    let why = DiscoveryFailure::NoMetadata.to_string();
+    tracing::error!(service, why, "the upstream's authorization server was not found");
+    SetupFault::NotFound.because(why)
 }
 
 fn registration_error(error: &UpstreamRegistrationError) -> Rejection {

@@ -101,6 +101,10 @@ impl Grants {
             // Before the lease is taken, so that discovery does not use up the lease.
             let _ = self.discovery.auth_server(self.core.tasks.http(), active).await;
         }
+        if let (RefreshPayload::Access(_), Some(data)) = (&request.payload, data) {
+            // The same token again would be refused again, if the upstream has moved.
+            self.discovery.check_issuer_after_refusal(active, data.issuer.as_deref()).await?;
+        }
         let wait = LeaseWait::start();
         loop {
             wait.while_running(&self.locks, grant.id()).await?;

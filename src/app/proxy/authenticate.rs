@@ -116,9 +116,12 @@ impl Proxy {
                 Some(identity) => Some(self.identity_headers(active, configured, &identity, &header)?),
                 None => None,
             },
-            Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::Stored(_) | Upstream::None => {
-                service.upstream.headers(header.carried, &upstream)
-            }
+            Upstream::OAuth(_)
+            | Upstream::Paste(_)
+            | Upstream::Static(_)
+            | Upstream::Stored(_)
+            | Upstream::ServiceToken(_)
+            | Upstream::None => service.upstream.headers(header.carried, &upstream),
         };
         Ok(AuthenticatedRequest {
             credential: credential.ok_or(WRONG_PAYLOAD)?,

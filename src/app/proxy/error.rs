@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use crate::app::grants::error::UpstreamTokenError;
+use crate::app::service_tokens::ServiceTokenError;
 use crate::app::stored::error::StoredCredentialError;
 use crate::app::tokens::verify::OpenError;
 
@@ -61,6 +62,15 @@ impl From<UpstreamTokenError> for ProxyError {
         match error {
             UpstreamTokenError::GrantEnded => Self::BadToken("what the token stands for has ended"),
             UpstreamTokenError::TryLater => Self::TryLater,
+        }
+    }
+}
+
+impl From<ServiceTokenError> for ProxyError {
+    fn from(error: ServiceTokenError) -> Self {
+        match error {
+            ServiceTokenError::Refused => Self::CredentialRefused,
+            ServiceTokenError::TryLater => Self::TryLater,
         }
     }
 }

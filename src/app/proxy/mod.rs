@@ -1,6 +1,6 @@
 //! Proxied MCP requests. A request reads no store and writes nothing, holds no lock while it waits, and
 //! buffers no body: the caller is authenticated, the request streams on with the upstream's own
-//! credential, and the response streams back. A reference pair and a stored credential
+//! credential, and the response streams back. A reference pair, a stored credential and a service token
 //! are the exception, see [`retry`].
 
 pub mod adapter_call;
@@ -44,6 +44,7 @@ use crate::app::proxy::known_keys::KnownKeys;
 use crate::app::proxy::mcp_sessions::McpSessions;
 use crate::app::rate_limit::AnonymousLimit;
 use crate::app::revocations::Revocations;
+use crate::app::service_tokens::ServiceTokens;
 use crate::app::stored::StoredCredentials;
 use crate::app::tokens::Tokens;
 use crate::base::time::UnixTime;
@@ -52,13 +53,15 @@ use crate::net::body::HasEnded;
 /// Components that only some services use.
 pub(in crate::app) struct ProxyParts {
     stored: Arc<StoredCredentials>,
+    service_tokens: Arc<ServiceTokens>,
     approvals: Arc<Approvals>,
 }
 
 impl ProxyParts {
-    pub(in crate::app) fn new(stored: &Arc<StoredCredentials>, approvals: &Arc<Approvals>) -> Self {
+    pub(in crate::app) fn new(stored: &Arc<StoredCredentials>, service_tokens: &Arc<ServiceTokens>, approvals: &Arc<Approvals>) -> Self {
         Self {
             stored: Arc::clone(stored),
+            service_tokens: Arc::clone(service_tokens),
             approvals: Arc::clone(approvals),
         }
     }
@@ -71,6 +74,7 @@ pub struct Proxy {
     tokens: Arc<Tokens>,
     grants: Arc<Grants>,
     stored: Arc<StoredCredentials>,
+    service_tokens: Arc<ServiceTokens>,
     approvals: Arc<Approvals>,
     sessions: McpSessions,
     anonymous_limit: AnonymousLimit,
@@ -95,6 +99,7 @@ impl Proxy {
             tokens,
             grants,
             stored: parts.stored,
+            service_tokens: parts.service_tokens,
             approvals: parts.approvals,
             has_ended: Arc::new(move |id| list.is_revoked(id)),
             sessions: McpSessions::default(),

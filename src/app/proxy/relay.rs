@@ -10,6 +10,7 @@ use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::Caller;
 use crate::app::proxy::error::ProxyError;
 use crate::net::body::{BodyError, EarlyEnd, ResponseBody, StreamBody, is_event_stream, read_limited};
+use crate::oauth::scope::Scopes;
 use crate::service::Service;
 use crate::token::header::PayloadKind;
 use crate::upstream::forward_rules::{self, ResponseVerdict};
@@ -59,8 +60,8 @@ impl Proxy {
             Err(error @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => return Err(ProxyError::UpstreamBroken(error.to_string())),
         };
         if forward_rules::is_refused_token(&body) {
-            self.renew_stored_credential(service);
-            return Err(self.map_upstream_401(caller));
+            self.renew_service_credential(service);
+            return Err(self.map_upstream_401(service, caller));
         }
         let (response, _) = self.relay_response(service, caller, Response::from_parts(head, body), stream)?;
         Ok(response.map(ResponseBody::Full))
@@ -79,9 +80,9 @@ impl Proxy {
         }
         match forward_rules::classify(&service.mcp, response.status(), response.headers()) {
             ResponseVerdict::Pass => {}
-            ResponseVerdict::Unauthorized => return Err(self.map_upstream_401(caller)),
+            ResponseVerdict::Unauthorized => return Err(self.map_upstream_401(service, caller)),
             ResponseVerdict::InsufficientScope { scope } if caller.can_reauthenticate() => {
-                return Err(ProxyError::InsufficientScope(scope.join(" ")));
+                return Err(self.step_up(service, caller, &scope.join(" ")));
             }
             ResponseVerdict::InsufficientScope { .. } => return Err(ProxyError::CredentialRefused),
             ResponseVerdict::Redirect { location } => {
@@ -107,11 +108,30 @@ impl Proxy {
         Ok((response, early_end))
     }
 
+    /// The upstream requires more scopes. The challenge to the client names those that it has too: with the
+    /// upstream's scopes alone, it would lose the others.
+    fn step_up(&self, service: &Service, caller: &Caller, scope: &str) -> ProxyError {
+        let challenged = Scopes::parse(scope);
+        if let Some(active) = self.core.active_service(&service.name) {
+            active.discovery.note_challenged_scopes(&challenged);
+        }
+        let granted = match caller {
+            Caller::TokenHolder(header) => Scopes::parse(&header.scopes),
+            Caller::Anonymous | Caller::LocalKey(_) | Caller::Adapter(_) => Scopes::default(),
+            #[cfg(feature = "raw")]
+            Caller::RawBearer => Scopes::default(),
+        };
+        ProxyError::InsufficientScope(granted.without("offline_access").union(&challenged).to_string())
+    }
+
     /// The upstream answered 401. The client gets a 401 only where a refresh or a login may help.
-    fn map_upstream_401(&self, caller: &Caller) -> ProxyError {
+    fn map_upstream_401(&self, service: &Service, caller: &Caller) -> ProxyError {
         if let Caller::TokenHolder(header) = caller
             && matches!(header.carried, PayloadKind::Access | PayloadKind::Reference)
         {
+            if let Some(active) = self.core.active_service(&service.name) {
+                active.discovery.note_refused_token();
+            }
             self.grants.note_upstream_401(header.grant, header.generation);
         }
         if caller.can_reauthenticate() {

@@ -1,5 +1,5 @@
 //! The upstream credential that a request does not bring along: the token of its grant, or the stored
-//! credential of its service.
+//! credential or the token of its service.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use crate::app::proxy::authenticate::WRONG_PAYLOAD;
 use crate::app::proxy::caller::Caller;
 use crate::app::proxy::error::ProxyError;
 use crate::app::runtime_config::ActiveService;
+use crate::app::service_token_slot::ServiceToken;
+use crate::app::service_tokens::ServiceTokenError;
 use crate::app::stored::cache::CurrentCredential;
 use crate::app::stored::error::StoredCredentialError;
 use crate::base::secret::Secret;
@@ -24,6 +26,8 @@ pub(super) enum TokenSource<'a> {
     Grant(&'a PairHeader),
     /// From the stored credential of the service.
     Service,
+    /// The token that the gateway obtains for the service itself.
+    ServiceToken,
 }
 
 /// A credential for one request.
@@ -32,6 +36,8 @@ pub(super) enum RequestCredential {
     Grant(Arc<CachedToken>, UpstreamHeaders),
     /// The stored credential of a service.
     Service(Arc<CurrentCredential>),
+    /// The token of a service.
+    ServiceToken(Arc<ServiceToken>),
 }
 
 /// Where the upstream credential comes from. `None`: the request brought it along, or needs none.
@@ -41,7 +47,9 @@ pub(super) fn token_source<'a>(caller: &'a Caller, service: &Service) -> Option<
         Caller::TokenHolder(_) | Caller::LocalKey(_) | Caller::Adapter(_) if matches!(service.upstream, Upstream::Stored(_)) => {
             Some(TokenSource::Service)
         }
-        Caller::TokenHolder(_) | Caller::LocalKey(_) | Caller::Adapter(_) | Caller::Anonymous => None,
+        Caller::TokenHolder(_) | Caller::LocalKey(_) | Caller::Adapter(_) | Caller::Anonymous => {
+            matches!(service.upstream, Upstream::ServiceToken(_)).then_some(TokenSource::ServiceToken)
+        }
         #[cfg(feature = "raw")]
         Caller::RawBearer => None,
     }
@@ -53,6 +61,7 @@ impl RequestCredential {
         match self {
             Self::Grant(_, headers) => headers,
             Self::Service(credential) => credential.headers(),
+            Self::ServiceToken(token) => token.headers(),
         }
     }
 
@@ -61,6 +70,7 @@ impl RequestCredential {
         match self {
             Self::Grant(token, _) => Some(&token.access),
             Self::Service(credential) => credential.access.as_ref(),
+            Self::ServiceToken(token) => Some(&token.access),
         }
     }
 
@@ -82,6 +92,7 @@ impl Proxy {
                 RequestCredential::of_grant(&active.service, token)
             }
             TokenSource::Service => Ok(RequestCredential::Service(self.stored.current(active).await?)),
+            TokenSource::ServiceToken => Ok(RequestCredential::ServiceToken(self.service_tokens.current(active).await?)),
         }
     }
 
@@ -108,16 +119,22 @@ impl Proxy {
                 Err(StoredCredentialError::Refused) => Ok(None),
                 Err(error) => Err(error.into()),
             },
+            TokenSource::ServiceToken => match self.service_tokens.renew(active, Some(access)).await {
+                Ok(token) => Ok(Some(RequestCredential::ServiceToken(token))),
+                Err(ServiceTokenError::Refused) => Ok(None),
+                Err(error @ ServiceTokenError::TryLater) => Err(error.into()),
+            },
         }
     }
 
-    /// Renews the stored credential of a service, if it has one, because the upstream's error says that it
-    /// refuses the token. Such an error comes too late for its request.
-    pub(super) fn renew_stored_credential(&self, service: &Service) {
-        if matches!(service.upstream, Upstream::Stored(_))
-            && let Some(active) = self.core.active_service(&service.name)
-        {
-            self.stored.renew_cached(&active);
+    /// Renews the stored credential or the token of a service, if it has one, because the upstream's error
+    /// says that it refuses the token. Such an error comes too late for its request.
+    pub(super) fn renew_service_credential(&self, service: &Service) {
+        let active = || self.core.active_service(&service.name);
+        match service.upstream {
+            Upstream::Stored(_) => active().into_iter().for_each(|active| self.stored.renew_cached(&active)),
+            Upstream::ServiceToken(_) => active().into_iter().for_each(|active| self.service_tokens.renew_present(&active)),
+            Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => {}
         }
     }
 
@@ -126,7 +143,8 @@ impl Proxy {
         match (source, refused.access()) {
             (TokenSource::Grant(header), Some(access)) => self.grants.renew_in_background(active, header.grant, Some(access)),
             (TokenSource::Service, Some(access)) => self.stored.renew_in_background(active, Some(access)),
-            (TokenSource::Grant(_) | TokenSource::Service, None) => self.stored.note_refusal(active),
+            (TokenSource::ServiceToken, Some(access)) => self.service_tokens.renew_in_background(active, Some(access)),
+            (TokenSource::Grant(_) | TokenSource::Service | TokenSource::ServiceToken, None) => self.stored.note_refusal(active),
         }
     }
 }

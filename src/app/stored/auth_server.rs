@@ -5,7 +5,8 @@ use crate::app::runtime_config::ActiveService;
 use crate::base::url::ExactUrl;
 use crate::flow::stored_token::{LoginClient, OAuthCredential};
 use crate::oauth::token_response::UpstreamTokens;
-use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
+use crate::service::auth_server_config::AuthServerConfig;
+use crate::upstream::auth_server::{AuthServer, ClientAuth, TokenEndpointAuth};
 
 /// The credential to store after a login at `server`, which issued `tokens` for these scopes.
 pub fn oauth_credential(server: &AuthServer, scopes: &str, tokens: UpstreamTokens) -> OAuthCredential {
@@ -16,8 +17,8 @@ pub fn oauth_credential(server: &AuthServer, scopes: &str, tokens: UpstreamToken
         network: server.addresses.network(),
         client: LoginClient {
             id: server.client_id.clone(),
-            secret: server.client_secret.clone(),
-            auth_method: server.auth_method.name().to_owned(),
+            secret: server.client_auth.secret().cloned(),
+            auth_method: server.client_auth.method_name().to_owned(),
         },
         scopes: scopes.to_owned(),
         resource: server.resource.clone(),
@@ -34,8 +35,6 @@ pub fn auth_server(active: &ActiveService, oauth: &OAuthCredential) -> Result<Au
     let config = active.auth_server_config().ok_or("the service has no stored credential")?;
     let url = |text: &str| ExactUrl::parse(text).map_err(|error| format!("the stored endpoint cannot be used: {error}"));
     let token_endpoint = url(&oauth.token_endpoint)?;
-    let auth_method = TokenEndpointAuth::parse(&oauth.client.auth_method)
-        .ok_or_else(|| format!("the stored method {:?} is not known", oauth.client.auth_method))?;
     Ok(AuthServer {
         mcp: active.service.mcp.clone(),
         issuer: oauth.issuer.clone(),
@@ -46,8 +45,7 @@ pub fn auth_server(active: &ActiveService, oauth: &OAuthCredential) -> Result<Au
         device_authorization_endpoint: None,
         token_endpoint,
         client_id: oauth.client.id.clone(),
-        client_secret: oauth.client.secret.clone(),
-        auth_method,
+        client_auth: client_auth(&oauth.client, config)?,
         resource: oauth.resource.clone(),
         profile: config.profile_of(&active.service.mcp),
         extra_authorize: Vec::new(),
@@ -55,4 +53,15 @@ pub fn auth_server(active: &ActiveService, oauth: &OAuthCredential) -> Result<Au
         scopes_known: Vec::new(),
         offline_access: false,
     })
+}
+
+/// The authentication of the stored login. A key is not stored, so the configuration must still have it.
+fn client_auth(client: &LoginClient, config: &AuthServerConfig) -> Result<ClientAuth, String> {
+    match (client.auth_method.as_str(), &config.client_key) {
+        (ClientAuth::PRIVATE_KEY_JWT, Some(key)) => Ok(ClientAuth::PrivateKeyJwt(key.clone())),
+        (ClientAuth::PRIVATE_KEY_JWT, None) => Err("the login used a `client_key`, and none is configured now".to_owned()),
+        (name, _) => TokenEndpointAuth::parse(name)
+            .map(|method| ClientAuth::with_secret(method, client.secret.clone()))
+            .ok_or_else(|| format!("the stored method {name:?} is not known")),
+    }
 }

@@ -109,7 +109,7 @@ impl StoredCredentials {
         let result = match auth_server(active, oauth) {
             Ok(server) => {
                 let scope = Some(oauth.scopes.as_str()).filter(|scopes| !scopes.is_empty());
-                let request = || token_endpoint::refresh_request(&server, &renewal.token, scope);
+                let request = |now| token_endpoint::refresh_request(&server, &renewal.token, scope, now);
                 token_endpoint::send_with_retry(self.core.tasks.http(), &self.core.clock, &server.addresses, request).await
             }
             Err(reason) => Err(TokenEndpointError::NeverSent(reason)),

@@ -28,7 +28,7 @@ impl StoredCredentials {
             Some(refresh) => TokenToRevoke::Refresh(refresh),
             None => TokenToRevoke::Access(&oauth.tokens.access),
         };
-        let request = match token_endpoint::revoke_request(&server, token) {
+        let request = match token_endpoint::revoke_request(&server, token, self.core.clock.now()) {
             Some(Ok(request)) => request,
             Some(Err(error)) => return RevocationOutcome::Failed(error.to_string()),
             None => return RevocationOutcome::NotOffered,

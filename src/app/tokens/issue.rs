@@ -192,7 +192,15 @@ fn access_payload<'a>(upstream: &Upstream, user: &User, tokens: Option<&'a Upstr
             text: Cow::Owned(headers.to_payload(&identity_payload(user)).expose().to_owned()),
             ends: UnixTime::NEVER,
         },
-        (Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::Stored(_) | Upstream::None, None) => EMPTY_PAYLOAD,
+        (
+            Upstream::OAuth(_)
+            | Upstream::Paste(_)
+            | Upstream::Static(_)
+            | Upstream::Stored(_)
+            | Upstream::ServiceToken(_)
+            | Upstream::None,
+            None,
+        ) => EMPTY_PAYLOAD,
     }
 }
 

@@ -85,11 +85,14 @@ impl LocalGateway {
         };
         match active.service.upstream {
             Upstream::Stored(_) => Ok(active),
-            Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => {
-                Err(Failure::Act(format!(
-                    "service '{name}' has no stored credential: its upstream is not \"stored\"\n  change it in the configuration file, or add another one: mcp-oauth-gateway add NAME URL"
-                )))
-            }
+            Upstream::OAuth(_)
+            | Upstream::Paste(_)
+            | Upstream::Static(_)
+            | Upstream::ServiceToken(_)
+            | Upstream::Identity(_)
+            | Upstream::None => Err(Failure::Act(format!(
+                "service '{name}' has no stored credential: its upstream is not \"stored\"\n  change it in the configuration file, or add another one: mcp-oauth-gateway add NAME URL"
+            ))),
         }
     }
 

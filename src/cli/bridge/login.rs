@@ -97,7 +97,12 @@ pub fn remove(name: &str, yes: bool, context: &CommandContext) -> Result<(), Fai
     edit::remove_service(&context.text()?, name).map_err(|error| unusable(context, &error.to_string()))?;
     let removal = match active.service.upstream {
         Upstream::Stored(_) => local.block_on(revoke::revoke_and_remove(&local, &active))?,
-        Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => Removal::Nothing,
+        Upstream::OAuth(_)
+        | Upstream::Paste(_)
+        | Upstream::Static(_)
+        | Upstream::ServiceToken(_)
+        | Upstream::Identity(_)
+        | Upstream::None => Removal::Nothing,
     };
     config_file::edit(&context.config, |text| {
         edit::remove_service(text, name).map_err(|error| error.to_string())
