@@ -1,4 +1,4 @@
-//! The user assertions that were sent to one backend a moment ago. A signature costs as much as the
+//! The user assertions that were recently sent to one backend. A signature costs as much as the
 //! rest of a proxied request.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::base::time::UnixTime;
 
 /// For how many seconds an assertion is sent again: half of its lifetime.
 const REUSE_SECONDS: u64 = 30;
-/// The most callers of one service whose assertion is cached.
+/// The maximum number of callers of one service whose assertion is cached.
 const MAX_CALLERS: usize = 10_000;
 
 /// Cached assertions by grant and generation. A reload empties the cache, because the backend may be

@@ -1,4 +1,4 @@
-//! The audit events of the use cases: what each one says.
+//! The audit events of the use cases, and their fields.
 
 use crate::base::ids::Id;
 use crate::flow::authorize::AuthorizationRequest;
@@ -9,18 +9,18 @@ use crate::oauth::redirect_uri::RedirectUri;
 use crate::oauth::registration::ClientRegistration;
 use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome};
 
-/// Why a grant or API key ended.
+/// The reason why a grant or API key ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::app) enum EndReason {
     /// Its client revoked it (RFC 7009).
     Client,
     /// Its code was redeemed twice.
     CodeReplayed,
-    /// A token of it was reused.
+    /// One of its refresh tokens was reused.
     Reuse,
     /// The user may no longer use the service, or the password was changed.
     UserPolicy,
-    /// The upstream refused its token for good.
+    /// The upstream's refusal of its token was final.
     Upstream,
     /// A command, or another instance.
     OtherProcess,
@@ -48,9 +48,9 @@ pub(in crate::app) fn client_registered(client_id: &str, registration: &ClientRe
         .with("redirect_uris", registration.redirect_uris.len() as u64)
 }
 
-/// A tool call needs a decision. Its arguments are not in the log; their digest is.
+/// A tool call needs a decision. The log has the digest of its arguments, not the arguments.
 pub(in crate::app) fn call_proposed(approval: Id, call: &ProposedCall) -> AuditEvent {
-    of_call(AuditEventKind::CallProposed, AuditOutcome::Success, approval, &call.binding)
+    call_event(AuditEventKind::CallProposed, AuditOutcome::Success, approval, &call.binding)
         .with("reason", call.reason.as_str())
         .with("expires", call.expires.0)
 }
@@ -73,7 +73,7 @@ pub(in crate::app) fn call_refused(approval: Option<Id>, binding: &CallBinding, 
 /// A person decided about a tool call.
 pub(in crate::app) fn call_decided(approval: Id, call: &ProposedCall, by: &str, is_approved: bool) -> AuditEvent {
     let outcome = if is_approved { AuditOutcome::Success } else { AuditOutcome::Denied };
-    of_call(AuditEventKind::CallDecided, outcome, approval, &call.binding)
+    call_event(AuditEventKind::CallDecided, outcome, approval, &call.binding)
         .user(by)
         .with("decision", if is_approved { "approved" } else { "denied" })
 }
@@ -102,7 +102,7 @@ pub(in crate::app) fn pins_reset(service: &str) -> AuditEvent {
 
 /// An approved tool call is about to be sent.
 pub(in crate::app) fn call_executed(approval: Id, binding: &CallBinding) -> AuditEvent {
-    of_call(AuditEventKind::CallExecuted, AuditOutcome::Success, approval, binding)
+    call_event(AuditEventKind::CallExecuted, AuditOutcome::Success, approval, binding)
 }
 
 /// An approved tool call returned.
@@ -119,7 +119,7 @@ pub(in crate::app) fn call_returned(approval: Id, outcome: &CallOutcome) -> Audi
         .with("result", result)
 }
 
-fn of_call(kind: AuditEventKind, outcome: AuditOutcome, approval: Id, binding: &CallBinding) -> AuditEvent {
+fn call_event(kind: AuditEventKind, outcome: AuditOutcome, approval: Id, binding: &CallBinding) -> AuditEvent {
     let digest = binding.digest().to_hex();
     AuditEvent::new(kind, outcome)
         .with("approval", approval)
@@ -132,7 +132,7 @@ fn of_call(kind: AuditEventKind, outcome: AuditOutcome, approval: Id, binding: &
 /// A flow began.
 pub(in crate::app) fn flow_started(flow: Id, request: &AuthorizationRequest) -> AuditEvent {
     let redirect_host = request.return_address.uri().display_host();
-    of_request(AuditEventKind::FlowStarted, AuditOutcome::Success, flow, request).with("redirect_host", redirect_host.as_str())
+    request_event(AuditEventKind::FlowStarted, AuditOutcome::Success, flow, request).with("redirect_host", redirect_host.as_str())
 }
 
 /// A user signed in by this method: `password`, `session`, or the name of a provider.
@@ -143,7 +143,7 @@ pub(in crate::app) fn signed_in(flow: Id, user: &User, method: &str) -> AuditEve
         .with("method", method)
 }
 
-/// A sign-in was refused. `user` is one whom the gateway knows: what else is typed may be a password.
+/// A sign-in was refused. `user` is the name of a known user: an unknown name may be a mistyped password.
 pub(in crate::app) fn sign_in_refused(flow: Id, user: Option<&str>, reason: &'static str) -> AuditEvent {
     AuditEvent::new(AuditEventKind::SignIn, AuditOutcome::Denied)
         .user(user.unwrap_or_default())
@@ -153,7 +153,7 @@ pub(in crate::app) fn sign_in_refused(flow: Id, user: Option<&str>, reason: &'st
 
 /// A user allowed access, now or earlier.
 pub(in crate::app) fn consent_given(flow: Id, request: &AuthorizationRequest, user: &User, is_remembered: bool) -> AuditEvent {
-    of_request(AuditEventKind::Consent, AuditOutcome::Success, flow, request)
+    request_event(AuditEventKind::Consent, AuditOutcome::Success, flow, request)
         .user(&user.subject)
         .with("scope", request.scopes.to_string().as_str())
         .with("remembered", is_remembered)
@@ -164,7 +164,7 @@ pub(in crate::app) fn consent_denied(flow: Id) -> AuditEvent {
     AuditEvent::new(AuditEventKind::Consent, AuditOutcome::Denied).with("flow", flow)
 }
 
-fn of_request(kind: AuditEventKind, outcome: AuditOutcome, flow: Id, request: &AuthorizationRequest) -> AuditEvent {
+fn request_event(kind: AuditEventKind, outcome: AuditOutcome, flow: Id, request: &AuthorizationRequest) -> AuditEvent {
     AuditEvent::new(kind, outcome)
         .client(&request.client_id)
         .client_name(request.client_name.as_deref())
@@ -173,7 +173,7 @@ fn of_request(kind: AuditEventKind, outcome: AuditOutcome, flow: Id, request: &A
 }
 
 /// An event of a grant.
-pub(in crate::app) fn of_grant(kind: AuditEventKind, outcome: AuditOutcome, grant: Id, data: &GrantData) -> AuditEvent {
+pub(in crate::app) fn grant_event(kind: AuditEventKind, outcome: AuditOutcome, grant: Id, data: &GrantData) -> AuditEvent {
     AuditEvent::new(kind, outcome)
         .user(&data.who.subject)
         .client(&data.client_id)
@@ -184,7 +184,7 @@ pub(in crate::app) fn of_grant(kind: AuditEventKind, outcome: AuditOutcome, gran
 
 /// A client got the first tokens of a grant.
 pub(in crate::app) fn tokens_issued(grant: Id, data: &GrantData) -> AuditEvent {
-    of_grant(AuditEventKind::TokenIssued, AuditOutcome::Success, grant, data)
+    grant_event(AuditEventKind::TokenIssued, AuditOutcome::Success, grant, data)
         .with("scope", data.scopes.to_string().as_str())
         .with("upstream_issuer", data.issuer.as_deref())
 }
@@ -199,11 +199,11 @@ pub(in crate::app) fn issuer_changed(service: &str, old_issuer: &str, new_issuer
 
 /// A grant ended.
 pub(in crate::app) fn grant_ended(grant: Id, data: &GrantData, reason: EndReason) -> AuditEvent {
-    of_grant(AuditEventKind::TokenRevoked, AuditOutcome::Success, grant, data).with("by", reason.as_str())
+    grant_event(AuditEventKind::TokenRevoked, AuditOutcome::Success, grant, data).with("by", reason.as_str())
 }
 
-/// A grant or API key ended, of which only the id is known.
-pub(in crate::app) fn ended_elsewhere(id: Id) -> AuditEvent {
+/// Another process ended a grant or API key, of which only the id is known.
+pub(in crate::app) fn other_process_ended(id: Id) -> AuditEvent {
     AuditEvent::new(AuditEventKind::TokenRevoked, AuditOutcome::Success)
         .with("grant", id)
         .with("by", EndReason::OtherProcess.as_str())

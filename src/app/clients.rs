@@ -1,5 +1,5 @@
-//! Clients. A client id is the sealed registration itself, so that registrations cannot fill a disk; or
-//! it is the URL of a metadata document; or the operator configured it.
+//! Clients. The client id of a registered client is its sealed registration, so that registrations cannot
+//! fill a disk. Other client ids are URLs of metadata documents, or configured by the operator.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::service::client::{ConfiguredClient, REGISTERED_PREFIX};
 use crate::upstream::client_metadata::{ClientMetadataCache, ClientMetadataFetchError};
 
 const LABEL: Label = Label("client id");
-/// The longest client id, in bytes.
+/// The maximum length of a client id, in bytes.
 const MAX_CLIENT_ID_BYTES: usize = 4 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -62,7 +62,7 @@ impl Clients {
     /// registrations get equal ids; a confidential one always gets a new id and secret.
     ///
     /// # Errors
-    /// If the metadata is not good, or the source registers too often.
+    /// If the metadata is not valid, or the source registers too often.
     ///
     /// # Panics
     /// Never: the registration consists of strings, which serialize.
@@ -102,10 +102,10 @@ impl Clients {
     }
 
     /// The client of this id: configured by the operator, named by its metadata document, or registered
-    /// here. `None` if there is none. `source` is the caller's address, for limits only.
+    /// here. `None`: the client is unknown. `source` is the caller's address, for limits only.
     ///
     /// # Errors
-    /// If the metadata document cannot be read or is not good, or the source has too many fetched.
+    /// If the metadata document cannot be read or is not valid, or the source causes too many fetches.
     pub async fn client(&self, http: &HttpClient, client_id: &str, source: IpAddr) -> Result<Option<RegisteredClient>, Rejection> {
         if let Some(client) = self.known_client(client_id) {
             return Ok(Some(client));
@@ -114,13 +114,13 @@ impl Clients {
             None => return Ok(None),
             Some(url) => url.map_err(|error| Rejection::Document(ClientMetadataFetchError::Url(error)))?,
         };
-        // Before the limit of all sources, so that one source uses up its own share only.
+        // This check precedes the limit of all sources, so that one source uses up only its own share.
         if !self.documents.is_cached(&url) && !self.document_limit.allow(source) {
             return Err(Rejection::TryLater { retry_after: 10 });
         }
         match self.documents.get_fresh(http, &url).await {
             Ok(registration) => {
-                // Of a document, which also other gateways read, the usable URIs count.
+                // Other gateways read the document too, so only the URIs that are usable here count.
                 let (mut usable, more) = (ClientRegistration::clone(&registration), self.core.config());
                 usable
                     .redirect_uris
@@ -130,7 +130,7 @@ impl Clients {
                 }
                 Ok(Some(RegisteredClient::from_metadata(url, usable)))
             }
-            // Our own limit, which says nothing about the client.
+            // The gateway's own limit, which is not the client's fault.
             Err(ClientMetadataFetchError::Busy) => Err(Rejection::TryLater { retry_after: 5 }),
             Err(error) => Err(Rejection::Document(error)),
         }
@@ -145,7 +145,7 @@ impl Clients {
                 code: OAuthErrorCode::InvalidRedirectUri,
                 why: format!(
                     "redirect URI '{}' uses a scheme of no known app; use a reverse domain name such as com.example.app:/callback, \
-                    or have the operator of this gateway add the scheme to redirect_schemes",
+                    or ask the operator of this gateway to add the scheme to redirect_schemes",
                     uri.as_str().chars().take(80).collect::<String>()
                 ),
             }),
@@ -156,7 +156,7 @@ impl Clients {
     fn known_client(&self, client_id: &str) -> Option<RegisteredClient> {
         let config = self.core.config();
         if let Some(configured) = config.client(client_id) {
-            return Some(registered_form(configured));
+            return Some(from_config(configured));
         }
         if let Some(copy) = config.pinned_document(client_id) {
             return Some(RegisteredClient::from_metadata(copy.url.clone(), copy.registration.clone()));
@@ -164,14 +164,14 @@ impl Clients {
         self.registered(client_id)
     }
 
-    /// The URL in a client id; `None` if it is none, or if metadata documents are not used.
+    /// The URL in a client id; `None` if it is not a URL, or if metadata documents are not used.
     fn document_url(&self, client_id: &str) -> Option<Result<ClientIdUrl, ClientIdUrlError>> {
         let is_used = client_id_metadata::is_url(client_id) && self.core.config().configured.client_documents.is_on;
         is_used.then(|| ClientIdUrl::parse(client_id, self.core.urls.is_loopback()))
     }
 
     /// Authenticates the client of a request to the token or revocation endpoint (RFC 6749 §2.3). No
-    /// metadata document is fetched for it, so that nobody has the gateway fetch addresses here.
+    /// metadata document is fetched, so that no caller can make the gateway fetch URLs here (SSRF).
     ///
     /// # Errors
     /// If the client is unknown, or its secret is missing or wrong.
@@ -192,7 +192,7 @@ impl Clients {
         }
     }
 
-    /// Forgets sources that have been quiet.
+    /// Removes sources that sent no request lately.
     pub(in crate::app) fn sweep(&self) {
         self.registration_limit.sweep();
         self.document_limit.sweep();
@@ -221,8 +221,8 @@ pub(in crate::app) fn registered_name(keys: &KeyRing, client_id: &str) -> Option
     SealedClient::open(keys, client_id)?.is.name
 }
 
-/// A configured client as if it had registered. `service` does not know this form.
-fn registered_form(client: &ConfiguredClient) -> RegisteredClient {
+/// A configured client, in the form of a registered one.
+fn from_config(client: &ConfiguredClient) -> RegisteredClient {
     let registration = ClientRegistration {
         name: Some(client.name.clone()),
         redirect_uris: client.redirect_uris.clone(),

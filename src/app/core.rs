@@ -1,4 +1,4 @@
-//! What every component shares: the store, the keys, the clock, the public URLs, the configuration
+//! The common parts of all components: the store, the keys, the clock, the public URLs, the configuration
 //! and the detached work.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
 use crate::store::{SharedKeyRing, Store};
 
-/// What an [`App`](crate::app::App) is made of.
+/// The parts of an [`App`](crate::app::App).
 pub struct AppParts {
     /// Stores records.
     pub store: Store,
@@ -24,11 +24,11 @@ pub struct AppParts {
     pub keys: SharedKeyRing,
     /// Says what time it is.
     pub clock: Clock,
-    /// The URLs under which clients know the gateway.
+    /// The public URLs of the gateway.
     pub urls: PublicUrls,
     /// The first configuration.
     pub config: Config,
-    /// The most flows that wait for a login; see
+    /// The maximum number of flows that wait for a login; see
     /// `MAX_PENDING_FLOWS` in `authorize/pending_flows.rs`.
     pub max_pending_flows: usize,
     /// Runs detached work.
@@ -45,7 +45,7 @@ pub struct Core {
     pub(in crate::app) keys: SharedKeyRing,
     /// Says what time it is; a test moves it.
     pub(in crate::app) clock: Clock,
-    /// The URLs under which clients know the gateway.
+    /// The public URLs of the gateway.
     pub(in crate::app) urls: PublicUrls,
     /// Runs work that outlives its request.
     pub(in crate::app) tasks: Tasks,

@@ -8,13 +8,13 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 use crate::base::time::UnixTime;
 
-/// How long a result is used, in seconds.
+/// The time for which a result is used, in seconds.
 const TTL_SECONDS: u64 = 3_600;
 
-/// How long after a failed lookup of something known the next lookup waits, in seconds.
+/// The pause after a failed lookup of a known value, in seconds.
 pub const RETRY_DELAY_SECONDS: u64 = 30;
 
-/// How long a failure is repeated without a new lookup, in seconds: during an outage, not every
+/// The time for which a failure is repeated without a new lookup, in seconds: during an outage, not every
 /// sign-in looks.
 const NEGATIVE_TTL_SECONDS: u64 = 5;
 
@@ -48,14 +48,14 @@ impl<T, E: Clone + fmt::Display> DiscoveryCache<T, E> {
         self.found.load().as_ref().map(|entry| Arc::clone(&entry.0))
     }
 
-    /// Why the last lookup failed, if that was a moment ago and nothing was found before.
+    /// The reason why the last lookup failed, if it failed within the last seconds and none succeeded before.
     pub fn recent_failure(&self, now: UnixTime) -> Option<E> {
         let failure = self.failure.load_full()?;
         let is_recent = now.seconds_since(failure.1) < NEGATIVE_TTL_SECONDS;
         (is_recent && self.found.load().is_none()).then(|| failure.0.clone())
     }
 
-    /// Whether a lookup in advance is worth a request: none failed a moment ago.
+    /// Whether a lookup in advance is useful: none failed within the last seconds.
     pub fn is_lookup_due(&self, now: UnixTime) -> bool {
         let failure = self.failure.load();
         failure

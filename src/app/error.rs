@@ -1,4 +1,4 @@
-//! Why a request at an OAuth endpoint is refused, and the OAuth error code of each reason.
+//! The refusals of OAuth endpoints, and the OAuth error code of each reason.
 
 use crate::flow::error::RejectReason;
 use crate::oauth::authorization_request::RequestParamsError;
@@ -9,14 +9,14 @@ use crate::oauth::token_endpoint::TokenRequestError;
 use crate::store::StoreError;
 use crate::upstream::client_metadata::ClientMetadataFetchError;
 
-/// How long a client that refreshes waits after a fault of the gateway's own configuration, in seconds.
+/// The time for which a client that refreshes waits after a fault of the gateway's own configuration, in seconds.
 const SETUP_RETRY_SECONDS: u64 = 30;
 
-/// What clients and pages learn of a lasting fault between the gateway and an identity provider.
+/// The message for clients and pages about a lasting fault between the gateway and an identity provider.
 pub const IDP_SETUP_MESSAGE: &str =
     "the identity provider does not work with this gateway's configuration; the operator of this gateway must correct it";
 
-/// Why a request at an OAuth endpoint is refused.
+/// The reason why a request at an OAuth endpoint is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Rejection {
     /// A transition of a code or a grant is refused.
@@ -60,7 +60,7 @@ pub enum Rejection {
     /// `resource` is not a resource of this gateway (RFC 8707).
     #[error("resource is not a resource of this gateway")]
     Target,
-    /// The upstream refused for good.
+    /// The upstream's refusal is final.
     #[error("the upstream ended this sign-in: {0}")]
     UpstreamRefused(String),
     /// The upstream does not answer now.
@@ -91,16 +91,16 @@ pub enum Rejection {
     #[error("{0}")]
     Store(String),
     /// The gateway is overloaded.
-    #[error("too much at once; try again")]
+    #[error("too many requests at the same time; try again")]
     TryLater {
         /// Seconds until a retry.
         retry_after: u64,
     },
 }
 
-/// The client learns nothing of this failure: only its document says where a response may go.
-const DOCUMENT_ADVICE: &str = "The gateway cannot tell your client, because only the document says how to reach it: stop the sign-in \
-    there. Whoever runs the gateway can let it reach the document's host, copy the document into its configuration \
+/// The client gets no response to this failure, because only its document names the redirect URIs.
+const DOCUMENT_ADVICE: &str = "The gateway cannot send this error to your client, because only the document names its address: stop the sign-in \
+    there. The operator of the gateway can let it reach the document's host, copy the document into its configuration \
     (document_file), or set client_documents = false, so that clients register instead.";
 
 /// A lasting fault between the gateway and an upstream. A retry does not help, the operator must act.
@@ -138,8 +138,8 @@ impl SetupFault {
 }
 
 impl Rejection {
-    /// The same reason for a client that refreshes. A fault of the gateway's own configuration becomes
-    /// temporary for it, so that it keeps its tokens until the operator has corrected the fault.
+    /// The same reason, for a client that refreshes. A fault of the gateway's own configuration becomes
+    /// temporary, so that the client keeps its tokens until the operator has corrected the fault.
     #[must_use]
     pub fn keep_tokens(mut self) -> Self {
         if let Self::UpstreamSetup { retry_after, .. } = &mut self {
@@ -162,7 +162,7 @@ impl Rejection {
             Self::Token(error) => error.code,
             Self::Registration(error) => error.code,
             Self::Form(_) => OAuthErrorCode::InvalidRequest,
-            // OAuth has no code that says more. The page and the log do.
+            // OAuth has no more specific code. The page and the log have the details.
             Self::Client { .. } | Self::Document(_) => OAuthErrorCode::InvalidClient,
             Self::Target => OAuthErrorCode::InvalidTarget,
             Self::UpstreamSetup { retry_after: None, .. } | Self::IdpSetup(_) => OAuthErrorCode::ServerError,
@@ -223,7 +223,7 @@ impl Rejection {
         }
     }
 
-    /// What the user and the operator can do, where more than starting again is needed.
+    /// The advice for user and operator, if starting again is not enough.
     pub fn advice(&self) -> Option<&'static str> {
         if let Self::Document(error) = self
             && error.is_unavailable()

@@ -1,4 +1,4 @@
-//! The handle of an authorization flow, and where a flow sends the browser.
+//! The handle of an authorization flow, and the redirect at the end of a flow.
 
 use crate::app::error::Rejection;
 use crate::base::secret::Secret;
@@ -11,10 +11,10 @@ use crate::store::{Handle, TransitionError};
 /// The handle of an authorization flow.
 pub type FlowHandle = Handle<FlowRecord>;
 
-/// No flow has this handle, or it is in another state than the request expects.
+/// The refusal if no flow has the handle, or the flow is in another state than the request expects.
 pub const FLOW_NOT_FOUND: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
-/// A callback without a `state` of this gateway.
+/// The refusal of a callback without a `state` of this gateway.
 pub const UNKNOWN_CALLBACK: Rejection = Rejection::Unknown("this answer does not belong to a sign-in of this gateway");
 
 /// The end of a flow: the browser goes back to the client, with a code or an error.
@@ -29,7 +29,7 @@ pub struct ClientRedirect {
 }
 
 impl ClientRedirect {
-    /// Back to the client with a code (RFC 6749 §4.1.2).
+    /// The redirect to the client with a code (RFC 6749 §4.1.2).
     pub fn with_code(flow: FlowHandle, return_address: ReturnAddress, code: &Secret) -> Self {
         Self {
             location: return_address.with_code(code),
@@ -38,7 +38,7 @@ impl ClientRedirect {
         }
     }
 
-    /// Back to the client with an error (RFC 6749 §4.1.2.1).
+    /// The redirect to the client with an error (RFC 6749 §4.1.2.1).
     pub fn with_error(flow: FlowHandle, return_address: ReturnAddress, code: OAuthErrorCode, description: &str) -> Self {
         Self {
             location: return_address.with_error(code, description),
@@ -48,7 +48,7 @@ impl ClientRedirect {
     }
 }
 
-/// Maps a failed transition of a flow to a reason.
+/// The refusal for a failed transition of a flow.
 pub fn flow_error(error: TransitionError<RejectReason>) -> Rejection {
     match error {
         TransitionError::NotFound | TransitionError::WrongState => FLOW_NOT_FOUND,

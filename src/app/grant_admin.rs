@@ -11,10 +11,10 @@ use crate::flow::grant::GrantRecord;
 use crate::flow::grant_data::GrantData;
 use crate::store::{Handle, SharedKeyRing, Store, StoreError, TransitionError};
 
-/// How many grants one page of a scan has.
+/// The number of grants in one page of a scan.
 const PAGE_SIZE: usize = 500;
 
-/// Which grants are meant. Every condition that is set must hold; without one, all grants are meant.
+/// A selection of grants. Every condition that is set must hold. Without a condition, all grants are selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrantFilter {
     /// The subject of the user, or the user's e-mail address.

@@ -1,4 +1,4 @@
-//! What this process learned of one identity provider.
+//! The discovered metadata of one identity provider, in memory.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl ActiveIdp {
         Self { idp, cache }
     }
 
-    /// What was learned.
+    /// The discovered metadata.
     pub fn cache(&self) -> &IdpCache {
         &self.cache
     }

@@ -163,7 +163,7 @@ impl App {
         })
     }
 
-    /// The URLs under which clients know the gateway.
+    /// The public URLs of the gateway.
     pub fn urls(&self) -> &PublicUrls {
         &self.core.urls
     }
@@ -193,7 +193,7 @@ impl App {
         }
     }
 
-    /// How often the store was read for proxied requests.
+    /// The number of reads of the store for proxied requests.
     pub fn store_reads(&self) -> u64 {
         self.grants.store_reads()
     }

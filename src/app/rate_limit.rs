@@ -1,4 +1,4 @@
-//! How often one source may ask for what costs something. The limits are generous, because hosted
+//! Limits the expensive requests of one source. The limits are generous, because hosted
 //! clients share their addresses.
 
 use std::net::IpAddr;
@@ -44,7 +44,7 @@ impl SourceLimit {
     }
 }
 
-/// Limits requests that anybody can send, each kind by its own instance.
+/// Limits requests that need no credential, each kind by its own instance.
 pub struct AnonymousLimit(SourceLimit);
 
 impl Default for AnonymousLimit {

@@ -1,4 +1,4 @@
-//! Whether the store answers, for health checks. Everybody can ask, so the store is asked once a second.
+//! Checks for health checks whether the store answers. They need no credential, so the result is used for a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

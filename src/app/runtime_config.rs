@@ -29,7 +29,7 @@ pub struct ActiveService {
     pub(crate) assertions: AssertionCache,
 }
 
-/// Where the user signs in at the upstream after consent.
+/// The sign-in at the upstream after consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamLogin {
     /// At this host of the authorization endpoint, with the port if it is not the scheme's default.
@@ -39,7 +39,7 @@ pub enum UpstreamLogin {
 }
 
 impl ActiveService {
-    /// Where the user signs in at the upstream after consent; `None` if there is no such sign-in.
+    /// The sign-in at the upstream after consent; `None` if there is none.
     /// The authorization endpoint is the discovered one, else the configured one, else the profile's.
     pub fn upstream_login(&self) -> Option<UpstreamLogin> {
         let config = self.auth_server_config().filter(|_| self.has_upstream_leg())?;

@@ -1,4 +1,4 @@
-//! What this process learned of one service's upstream.
+//! The discovered metadata of one service's upstream, in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::upstream::auth_server::AuthServer;
 /// For how many seconds the upstream must go on refusing our client id before it is given up.
 const UNKNOWN_CLIENT_SECONDS: u64 = 300;
 
-/// How long the consent page shows that an upstream changed its issuer, in seconds: as long as a grant
+/// The time for which the consent page shows that an upstream changed its issuer, in seconds: as long as a grant
 /// that began before lives by default.
 const ISSUER_NOTICE_SECONDS: u64 = 90 * 86_400;
 

@@ -47,7 +47,8 @@ pub fn is_argon2id(encoded_hash: &str) -> bool {
     })
 }
 
-/// Why a configured hash is too cheap to guess, or too short. `None` if it is good, or no argon2id hash.
+/// The reason why a configured hash is too weak: too cheap to guess, or too short. `None` if it is accepted, or is
+/// no argon2id hash.
 pub fn weakness(encoded_hash: &str) -> Option<&'static str> {
     let stored = PasswordHash::new(encoded_hash).ok()?;
     let params = Params::try_from(&stored).ok()?;
@@ -61,7 +62,7 @@ pub fn weakness(encoded_hash: &str) -> Option<&'static str> {
     (length < MIN_OUTPUT_BYTES).then_some("it is shorter than 16 bytes")
 }
 
-/// What a check of `encoded_hash` costs, in passes over a KiB of memory. A text that is no hash costs
+/// The cost of a check of `encoded_hash`, in passes over a KiB of memory. A text that is no hash costs
 /// nothing.
 pub fn cost(encoded_hash: &str) -> u64 {
     let params = PasswordHash::new(encoded_hash)
@@ -70,7 +71,7 @@ pub fn cost(encoded_hash: &str) -> u64 {
     params.as_ref().map_or(0, params_cost)
 }
 
-/// What a check of a hash of [`hash`] costs, as [`cost`] counts.
+/// The cost of a check of a hash of [`hash`], as [`cost`] counts it.
 pub fn default_cost() -> u64 {
     params_cost(&Params::default())
 }

@@ -11,7 +11,7 @@ use crate::base::argon2id;
 use crate::base::random;
 use crate::base::secret::Secret;
 
-/// What the ciphertext is for.
+/// The purpose of the ciphertext.
 const ASSOCIATED_DATA: &[u8] = b"mcp-oauth-gateway locked key file 1";
 /// The costs of a new file: 64 MiB of memory, three passes (RFC 9106 §4, second choice).
 const MEMORY_KIB: u32 = 64 * 1_024;
@@ -35,7 +35,7 @@ struct Locked {
     keys: String,
 }
 
-/// Why a locked file does not open.
+/// The reason why a locked file does not open.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnlockError {
     /// The passphrase is wrong, or the file was changed.

@@ -10,7 +10,7 @@ use crate::base::random;
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 
-/// How long a new key opens before it also seals, in seconds. Meanwhile every process reads it.
+/// The time for which a new key opens before it also seals, in seconds. In this time, every process reads it.
 pub const ACTIVATION_DELAY_SECONDS: u64 = 300;
 
 /// The id of a key: the first four bytes of a digest of the key.
@@ -47,7 +47,7 @@ struct KeyFile {
     keys: Vec<KeyEntry>,
 }
 
-/// Why a key file is rejected.
+/// The reason why a key file is rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
     /// The text is not the JSON that [`generate`] writes.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// What a range of addresses is reserved for.
+/// The purpose for which a range of addresses is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressKind {
     /// The public internet.
@@ -26,7 +26,7 @@ pub enum AddressKind {
     LinkLocal,
     /// RFC 3879: `fec0::/10`, deprecated, but still routed in some networks.
     SiteLocal,
-    /// Where clouds give credentials to their machines, in any range.
+    /// The metadata services of clouds, which give credentials to their machines, in any range.
     Metadata,
     /// Multicast: `224.0.0.0/4`, `ff00::/8`.
     Multicast,
@@ -235,7 +235,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// Why a text is not a block of addresses.
+/// The reason why a text is not a block of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {
     /// The part before the slash is not an IP address.

@@ -12,7 +12,7 @@ pub struct ExactUrl {
     parsed: Url,
 }
 
-/// Why a text is rejected as a URL.
+/// The reason why a text is rejected as a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Longer than [`MAX_URL_BYTES`] bytes.

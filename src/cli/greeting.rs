@@ -1,4 +1,4 @@
-//! What a person sees at the start on a terminal: the addresses, the sign-in, and how to connect a
+//! The greeting at the start on a terminal: the addresses, the sign-in, and how to connect a
 //! client.
 
 use std::fmt::Write as _;

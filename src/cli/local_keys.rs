@@ -11,7 +11,7 @@ use crate::cli::data_dir;
 use crate::service::Access;
 use crate::token::local_key::LocalKeyKind;
 
-/// How often a running gateway looks whether a file changed.
+/// The interval at which a running gateway checks the files for changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Both kinds of keys.
@@ -97,7 +97,7 @@ pub async fn watch(app: Arc<App>, data_dir: PathBuf) {
     }
 }
 
-/// What changes when a file is written, replaced or gets another mode.
+/// The metadata that changes when a file is written, replaced or gets another mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
     modified: Option<SystemTime>,

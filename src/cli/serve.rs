@@ -37,16 +37,16 @@ use crate::service::config::Config;
 use crate::store::{SharedKeyRing, Store};
 use crate::web::router::Router;
 
-/// How long detached refreshes may take to commit after the last connection is closed.
+/// The time that detached refreshes may take to commit after the last connection is closed.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(70);
 
-/// The most connections for each worker.
+/// The maximum number of connections for each worker.
 const MAX_CONNECTIONS_PER_WORKER: usize = 10_000;
 
-/// How often the gateway checks whether its own certificates expire soon.
+/// The interval at which the gateway checks the expiry of its own certificates.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(86_400);
 
-/// How long the shutdown waits for blocked threads, such as an unanswered name lookup.
+/// The time for which the shutdown waits for blocked threads, such as an unanswered name lookup.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT. An error is a text for the operator.
@@ -143,7 +143,7 @@ fn renew_in_background(background: &Runtime, validated: &Validated, store: Store
     }
 }
 
-/// Which password the user of the data directory has. A new one was shown before the greeting.
+/// The source of the password in the data directory. A new password was shown before the greeting.
 fn password_source(is_new: bool) -> &'static str {
     match (is_new, arguments::is_set("MCP_GATEWAY_PASSWORD")) {
         (true, _) => "the password above",
@@ -255,7 +255,7 @@ fn listen_error(flags: &Serve, listen: Option<&Location>, address: SocketAddr, e
     }
 }
 
-/// What each worker is started with.
+/// The parameters of each worker.
 #[derive(Clone)]
 struct WorkerContext {
     app: Arc<App>,

@@ -22,7 +22,7 @@ pub enum Bridge {
     Login {
         /// The service.
         name: String,
-        /// How to sign in.
+        /// The flags of the sign-in.
         #[command(flatten)]
         login: LoginFlags,
         /// Read an API key from standard input, instead of signing in
@@ -67,7 +67,7 @@ pub enum Bridge {
     Refresh {
         /// The service.
         name: String,
-        /// How to sign in, if that is necessary.
+        /// The flags of the sign-in, if one is necessary.
         #[command(flatten)]
         login: LoginFlags,
         /// The files, and the form of the output.
@@ -121,13 +121,13 @@ pub struct AddFlags {
     /// Read an API key from standard input, instead of signing in
     #[arg(long, conflicts_with_all = ["client_id", "scopes", "no_browser", "no_device"])]
     pub key: bool,
-    /// What happens at a tool call: writes `default` of the table `tools`
+    /// The rule for tool calls: sets `default` in the table `tools`
     #[arg(long, value_enum)]
     pub policy: Option<PolicyChoice>,
     /// Replace a service of the same name without asking
     #[arg(long)]
     pub replace: bool,
-    /// How to sign in.
+    /// The flags of the sign-in.
     #[command(flatten)]
     pub login: LoginFlags,
     /// The files, and the form of the output.
@@ -135,7 +135,7 @@ pub struct AddFlags {
     pub common: CommonFlags,
 }
 
-/// How to sign in at an upstream.
+/// The flags of a sign-in at an upstream.
 #[derive(Clone, Debug, Args)]
 pub struct LoginFlags {
     /// Open no browser: print the address, and read the address of the last page from standard input
@@ -144,7 +144,7 @@ pub struct LoginFlags {
     /// Do not use the device flow, even if the upstream offers it
     #[arg(long)]
     pub no_device: bool,
-    /// How long to wait for the sign-in, in seconds
+    /// The timeout of the sign-in, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub timeout: u64,
 }

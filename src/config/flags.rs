@@ -37,7 +37,7 @@ pub enum Subcommand {
     Bridge(Bridge),
     /// Play known MCP clients at a server, up to the sign-in page, and say what each would refuse
     ///
-    /// Sends no credential, and registers nothing unless told to. Exit status 0: sound; 1: something
+    /// Sends no credential, and registers nothing without a flag. Exit status 0: no problem; 1: something
     /// must be mended; 2: the server could not be tried.
     Doctor(Box<DoctorFlags>),
     /// Print the state machines as a Mermaid diagram
@@ -48,7 +48,7 @@ pub enum Subcommand {
         /// The action.
         #[command(subcommand)]
         action: Keyring,
-        /// Where the keys are.
+        /// The storage of the keys.
         #[command(flatten)]
         storage: StorageFlags,
     },
@@ -67,7 +67,7 @@ pub enum Subcommand {
         /// The action.
         #[command(subcommand)]
         action: ApiKeys,
-        /// Where the keys are.
+        /// The storage of the keys.
         #[command(flatten)]
         storage: StorageFlags,
     },
@@ -77,7 +77,7 @@ pub enum Subcommand {
         /// The action.
         #[command(subcommand)]
         action: Servers,
-        /// Where the keys are.
+        /// The storage of the keys.
         #[command(flatten)]
         storage: StorageFlags,
     },
@@ -87,19 +87,19 @@ pub enum Subcommand {
         /// The action.
         #[command(subcommand)]
         action: AdminKeys,
-        /// Where the keys are.
+        /// The storage of the keys.
         #[command(flatten)]
         storage: StorageFlags,
     },
     /// List, show and end grants: who gave which client access to which service
     ///
-    /// Works while the gateway runs, with every store that keeps records.
+    /// Works while the gateway runs, with every store except `memory` and `none`.
     #[command(mut_args(global))]
     Grants {
         /// The action.
         #[command(subcommand)]
         action: Grants,
-        /// Where the grants are.
+        /// The storage of the grants.
         #[command(flatten)]
         storage: StorageFlags,
     },
@@ -112,7 +112,7 @@ pub enum Subcommand {
         /// The action.
         #[command(subcommand)]
         action: Users,
-        /// Where the grants are.
+        /// The storage of the grants.
         #[command(flatten)]
         storage: StorageFlags,
     },
@@ -128,7 +128,7 @@ pub enum Subcommand {
         /// The action.
         #[command(subcommand)]
         action: StoreCommand,
-        /// Where the store is.
+        /// The storage.
         #[command(flatten)]
         storage: StorageFlags,
     },
@@ -151,7 +151,7 @@ pub enum Subcommand {
 pub enum Keyring {
     /// List the keys, and whether each encrypts yet
     List,
-    /// Add a key; it decrypts at once and encrypts after five minutes; no user is signed out
+    /// Add a key; it decrypts immediately and encrypts after five minutes; no user is signed out
     Rotate,
     /// Lock the key file by a passphrase from standard input; an empty line removes the lock
     Passphrase,
@@ -162,7 +162,7 @@ pub enum Keyring {
 pub enum Grants {
     /// List grants, the oldest first
     List {
-        /// Which grants.
+        /// The selection of grants.
         #[command(flatten)]
         filter: GrantFilter,
         /// Print JSON, one object on each line
@@ -179,7 +179,7 @@ pub enum Grants {
     },
     /// End grants: every process refuses their tokens within two seconds
     ///
-    /// The user must sign in again. The upstream is not told: revoke the gateway's access there too
+    /// The user must sign in again. The upstream is not notified: revoke the gateway's access there too
     /// if the upstream's own token may have leaked.
     End {
         /// The ids that `list` or the log shows
@@ -188,7 +188,7 @@ pub enum Grants {
         /// The same as a flag; may be repeated
         #[arg(long = "id", value_name = "ID")]
         more_ids: Vec<String>,
-        /// Which grants, instead of ids or beside them.
+        /// The selection of grants, instead of ids or in addition to them.
         #[command(flatten)]
         filter: GrantFilter,
         /// End all grants
@@ -200,7 +200,7 @@ pub enum Grants {
     },
 }
 
-/// Which grants are meant. All conditions must hold.
+/// A selection of grants. All conditions must hold.
 #[derive(Clone, Debug, Args)]
 pub struct GrantFilter {
     /// Only grants of this user: a user name, `provider:id`, or an e-mail address
@@ -304,7 +304,7 @@ pub struct Serve {
     /// networks like 10.0.0.0/8, comma-separated
     #[arg(long, env = "MCP_GATEWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxies: Vec<String>,
-    /// How tokens are protected [default: sealed]
+    /// The protection of tokens [default: sealed]
     #[arg(long, env = "MCP_GATEWAY_TOKEN_MODE", value_enum)]
     pub token_mode: Option<TokenMode>,
     /// Allow tokens in which the client can read the upstream's token (--token-mode plain)

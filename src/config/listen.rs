@@ -11,7 +11,7 @@ use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::service::public_urls::PublicUrls;
 
-/// Where the certificate for https comes from.
+/// The source of the certificate for https.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsSource {
     /// No TLS.

@@ -24,7 +24,7 @@ pub const TABLES: [&str; 17] = [
     "audit",
 ];
 
-/// What a path of table names leads to.
+/// The result of looking up a path of table names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathTarget {
     /// A table with the keys of this pattern.

@@ -107,16 +107,16 @@ impl<T> From<&'static Key<T>> for &'static KeyInfo {
 pub struct KeyInfo {
     /// The constant in `config/keys.rs`.
     pub constant: &'static str,
-    /// The pattern of the key's table. `*` stands for the operator's own name: `services.*`.
+    /// The pattern of the key's table. `*` matches a name that the operator chooses: `services.*`.
     pub table: &'static str,
     /// The key's name.
     pub name: &'static str,
     /// The type of its value.
     pub kind: ValueType,
-    /// What applies if the key is absent, in Markdown.
+    /// The default, in Markdown.
     pub default: &'static str,
     /// The flag with the same meaning, for the service of the command line; empty if there is none.
     pub flag: &'static str,
-    /// What the key means, in one sentence.
+    /// The meaning of the key, in one sentence.
     pub means: &'static str,
 }

@@ -38,7 +38,7 @@ pub struct Section {
     pub pattern: &'static str,
     /// The table's path in the file, with the operator's own names.
     pub path: Vec<String>,
-    /// Where the table begins.
+    /// The location at which the table begins.
     pub at: Location,
     entries: Vec<Entry>,
 }
@@ -81,14 +81,14 @@ impl Section {
         unread.next().map(|entry| (entry.key.name, &entry.at))
     }
 
-    /// Where a key is set, if it is.
+    /// The location at which a key is set, if it is set.
     pub fn set_location(&self, key: impl Into<&'static KeyInfo>) -> Option<Location> {
         let key = key.into();
         let entry = self.entries.iter().find(|entry| entry.key == key);
         entry.map(|entry| entry.at.clone())
     }
 
-    /// Where a key is set; otherwise the flag for it, or the line where its table begins.
+    /// The location at which a key is set; otherwise the flag for it, or the line at which its table begins.
     pub fn location(&self, key: impl Into<&'static KeyInfo>) -> Location {
         let key = key.into();
         match (self.set_location(key), &self.at) {
@@ -293,7 +293,7 @@ pub enum TableOr<'s> {
     Table(&'s Section),
 }
 
-/// How a type of values is read.
+/// A type of values that a section can read.
 pub trait Read {
     /// The value, which says whether the key is absent.
     type Value<'s>;

@@ -88,7 +88,7 @@ fn server_url(section: &Section) -> Result<ExactUrl, ConfigError> {
     }
 }
 
-/// Which headers are forwarded, and how many streams.
+/// The headers that are forwarded, and the limit of streams.
 #[derive(Default)]
 struct Forwarding {
     fixed: Vec<(HeaderName, HeaderValue)>,
@@ -106,7 +106,7 @@ fn forwarding(section: &Section, upstream: &Upstream) -> Result<Forwarding, Conf
     })
 }
 
-/// What a service's defaults depend on beside its section.
+/// The facts that decide a service's defaults, besides its section.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceContext<'a> {
     /// The names of the identity providers.
@@ -208,7 +208,7 @@ fn reuse_window(section: &Section, access: Access) -> Result<ReuseWindow, Config
     Ok(configured.map(ReuseWindow::for_all_clients).unwrap_or_default())
 }
 
-/// A stored service is the default only if the file says so: `add` must not change the address and the
+/// A stored service is the default only if the file sets it: `add` must not change the address and the
 /// callback of the service that was there alone.
 fn is_default(section: &Section, context: ServiceContext<'_>, upstream_kind: UpstreamKind) -> Result<bool, ConfigError> {
     let configured = section.get(&key::DEFAULT)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a value was written, or where it could be.
+/// The location of a value, or the location at which it could be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// On the command line, or in the flag's environment variable.
@@ -53,7 +53,7 @@ impl Location {
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
-    /// Where it was written.
+    /// The location of the value.
     pub at: Location,
 }
 
@@ -75,15 +75,15 @@ impl<T> Spanned<T> {
     }
 }
 
-/// What is wrong, where, and what to write instead.
+/// An error of the configuration: the problem, its location, and the advice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {what}\n  {instead}")]
 pub struct ConfigError {
     /// The wrong or missing value's place.
     pub at: Location,
-    /// What is wrong there.
+    /// The problem.
     pub what: String,
-    /// What to write instead.
+    /// The advice: what to write instead.
     pub instead: String,
 }
 

@@ -13,7 +13,7 @@ pub struct StorageFlags {
     /// One directory for the configuration file (gateway.toml) and the data
     #[arg(long, env = "MCP_GATEWAY_CONFIG_DIR", value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
-    /// Where grants and registrations are stored [default: sqlite]
+    /// The store of grants and registrations [default: sqlite]
     #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
     pub store: Option<StoreKind>,
     /// The Redis of --store redis: redis://, rediss://, redis+unix://, redis-sentinel:// or

@@ -38,7 +38,7 @@ impl StoreConfig {
     }
 }
 
-/// Where data directory, store and key file are or could be configured, for messages.
+/// The locations at which data directory, store and key file are or could be configured, for messages.
 #[derive(Clone, Debug)]
 pub struct StorageLocations {
     /// The data directory.

@@ -40,16 +40,16 @@ pub struct StartConfig {
     pub upstream_ca: Vec<PathBuf>,
 }
 
-/// Where the audit log goes.
+/// The destinations of the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditConfig {
     /// Its file.
     pub file: Option<PathBuf>,
-    /// Whether it goes to standard output.
+    /// Whether the audit log is written to standard output.
     pub stdout: bool,
 }
 
-/// Where settings are or could be configured, for messages.
+/// The locations at which settings are or could be configured, for messages.
 #[derive(Clone, Debug)]
 pub struct Locations {
     /// Data directory, store and key file.
@@ -67,11 +67,11 @@ pub struct Locations {
 /// The checked configuration.
 #[derive(Debug)]
 pub struct Validated {
-    /// What a reload may change. Its users are those of the configuration.
+    /// The settings that a reload may change. Its users are those of the configuration.
     pub config: Config,
-    /// What needs a restart.
+    /// The settings that need a restart.
     pub start: StartConfig,
-    /// Where it is configured.
+    /// The locations of the settings.
     pub locations: Locations,
     /// Whether the configuration lists no users: then there is one, whose password is created at the
     /// first start.

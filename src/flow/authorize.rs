@@ -33,7 +33,7 @@ pub struct AuthorizationRequest {
     /// The operator configured the client, including its name.
     #[serde(default)]
     pub configured: bool,
-    /// What the token endpoint needs to know of the client.
+    /// The parts of the client's registration that the token endpoint needs.
     #[serde(default)]
     pub traits: ClientTraits,
     /// All redirect URIs are on the user's machine.
@@ -54,7 +54,7 @@ pub struct AuthorizationRequest {
     /// Whether a remembered consent may replace the consent page.
     #[serde(default)]
     pub remember: RememberConsent,
-    /// How old the user's sign-in may be, in seconds; 0 requires a new one. `None`: any age.
+    /// The maximum age of the user's sign-in, in seconds; 0 requires a new one. `None`: any age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<u64>,
 }
@@ -144,7 +144,7 @@ pub struct UpstreamCallbackParams<'a> {
 /// Effect: tell the user that nothing was allowed, and where the client waits.
 #[derive(Clone, Debug)]
 pub struct Denial {
-    /// Where the client gets the error.
+    /// The redirect URI for the error.
     pub return_address: ReturnAddress,
     /// Whether a user signed in before. Without, anybody could have sent the browser here, so it is
     /// not redirected.

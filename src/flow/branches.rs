@@ -10,9 +10,9 @@ use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 
-/// The most branches of one generation. After that, the newest one is issued again.
+/// The maximum number of branches of one generation. After that, the newest one is issued again.
 const MAX_BRANCHES: usize = 16;
-/// Of how many superseded generations the abandoned branches are remembered.
+/// The number of superseded generations whose abandoned branches are remembered.
 const MAX_GENERATIONS: usize = 16;
 
 /// One branch of the current generation.
@@ -49,7 +49,7 @@ pub struct ParallelUse {
     pub generation: u32,
 }
 
-/// What is known of the generation that is superseded.
+/// The known branches of the superseded generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefreshedBranch {
     /// A branch of it was seen in use. This branch is refreshed, if it is one of that generation.

@@ -19,7 +19,7 @@ pub struct RegisteredClient {
     client_id: String,
     registration: ClientRegistration,
     secret: Option<Digest>,
-    told_by: MetadataSource,
+    metadata_source: MetadataSource,
     pkce: PkceRule,
 }
 
@@ -34,8 +34,8 @@ enum MetadataSource {
     Configuration,
 }
 
-/// What the token endpoint needs to know of a client's registration. A flow keeps it, because the
-/// token endpoint fetches no metadata document.
+/// The parts of a client's registration that the token endpoint needs. A flow stores them, because the token
+/// endpoint fetches no metadata document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientTraits {
     /// Whether the client may get a refresh token.
@@ -59,13 +59,13 @@ impl Default for ClientTraits {
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     client_id: String,
-    /// `None` for a client whose metadata document is not at hand.
+    /// `None` for a client whose metadata document was not fetched.
     traits: Option<ClientTraits>,
 }
 
-/// Where a browser may go with a response for the client. Only a match with the client's
-/// registration creates it. Nothing else becomes a `Location` to a client, which prevents open
-/// redirects. The response has `state` and `iss` (RFC 9207).
+/// The redirect URI for a response to the client, with `state` and `iss` (RFC 9207). Only a match with the
+/// client's registration creates it. No other URI becomes a `Location` to a client, which prevents open
+/// redirects.
 /// ```compile_fail
 /// use mcp_oauth_gateway::flow::client::ReturnAddress;
 /// fn forged() -> ReturnAddress { ReturnAddress { uri: unreachable!(), client_state: None, issuer: String::new() } }
@@ -92,7 +92,7 @@ impl RegisteredClient {
             client_id,
             registration,
             secret,
-            told_by: MetadataSource::Registration,
+            metadata_source: MetadataSource::Registration,
             pkce: PkceRule::Required,
         }
     }
@@ -116,7 +116,7 @@ impl RegisteredClient {
     /// A client from the configuration. `secret` is the digest of its secret, if it has one.
     pub fn configured(client_id: String, registration: ClientRegistration, secret: Option<Digest>) -> Self {
         Self {
-            told_by: MetadataSource::Configuration,
+            metadata_source: MetadataSource::Configuration,
             ..Self::new(client_id, registration, secret)
         }
     }
@@ -127,7 +127,7 @@ impl RegisteredClient {
             client_id: document.address().as_str().to_owned(),
             registration,
             secret: None,
-            told_by: MetadataSource::Document(document),
+            metadata_source: MetadataSource::Document(document),
             pkce: PkceRule::Required,
         }
     }
@@ -160,7 +160,7 @@ impl RegisteredClient {
         })
     }
 
-    /// What the token endpoint needs to know of the registration.
+    /// The parts of the registration that the token endpoint needs.
     pub fn traits(&self) -> ClientTraits {
         ClientTraits {
             may_refresh: self.registration.may_refresh,
@@ -197,7 +197,7 @@ impl RegisteredClient {
     /// `return_address`. It vouches for its own host, and partly for programs on the user's machine:
     /// any local program can pose as the client. Other web hosts get `None`.
     pub fn verified_host(&self, return_address: &ReturnAddress) -> Option<String> {
-        match &self.told_by {
+        match &self.metadata_source {
             MetadataSource::Document(document) => {
                 let uri = &return_address.uri;
                 (document.is_same_host_as(uri) || uri.kind() != RedirectKind::Web).then(|| document.host_and_port())
@@ -208,7 +208,7 @@ impl RegisteredClient {
 
     /// Whether the operator configured the client, including its name.
     pub fn is_configured(&self) -> bool {
-        match &self.told_by {
+        match &self.metadata_source {
             MetadataSource::Configuration => true,
             MetadataSource::Registration | MetadataSource::Document(_) => false,
         }
@@ -218,7 +218,7 @@ impl RegisteredClient {
     /// requires that no other program can receive the response or pose as the client.
     pub fn may_remember_consent(&self, return_address: &ReturnAddress) -> bool {
         let is_https = return_address.uri.kind() == RedirectKind::Web && !return_address.uri.is_plain_http();
-        match &self.told_by {
+        match &self.metadata_source {
             MetadataSource::Registration => false,
             MetadataSource::Document(document) => is_https && document.is_same_host_as(&return_address.uri),
             MetadataSource::Configuration => is_https && self.secret.is_some(),
@@ -255,7 +255,7 @@ impl Authenticated {
         Digest::new(&self.client_id).truncated()
     }
 
-    /// What the registration says, if it is at hand.
+    /// The parts of the registration; `None` if the metadata document was not fetched.
     pub fn traits(&self) -> Option<ClientTraits> {
         self.traits
     }
@@ -274,7 +274,7 @@ impl ReturnAddress {
 
     /// Whether an error may be sent to this address by redirect before a user signs in or consents. It
     /// may go to loopback and to configured clients. Any other address would make the gateway an open
-    /// redirector: anybody can register a client, or publish a metadata document.
+    /// redirector: every attacker can register a client, or publish a metadata document.
     pub fn is_safe_before_sign_in(&self) -> bool {
         self.is_configured || self.uri.kind() == RedirectKind::Loopback
     }

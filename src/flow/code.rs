@@ -15,7 +15,7 @@ use crate::oauth::token_response::UpstreamTokens;
 /// The lifetime of an authorization code, in seconds.
 pub const CODE_TTL_SECONDS: u64 = 60;
 
-/// How long a redeemed code is remembered, in seconds. A replay within this time ends the grant.
+/// The time for which a redeemed code is remembered, in seconds. A replay within this time ends the grant.
 pub const SPENT_CODE_TTL_SECONDS: u64 = 600;
 
 /// The user's upstream credential, as the flow obtained it.
@@ -53,7 +53,7 @@ pub struct CodeSpent {
 pub struct RedeemedCode {
     /// The client id.
     pub client_id: String,
-    /// What the registration says of the client.
+    /// The parts of the client's registration that the token endpoint needs.
     pub traits: ClientTraits,
     /// The name of the service.
     pub service: String,

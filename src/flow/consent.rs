@@ -1,11 +1,11 @@
-//! Whether a flow may remember a consent or use a remembered one. Decided when the flow begins.
+//! The rule for remembered consents. It is applied when a flow starts.
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow::client::{RegisteredClient, ReturnAddress};
 use crate::flow::user::LoginMethod;
 
-/// What a flow may do with remembered consents.
+/// The permitted use of remembered consents in a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RememberConsent {
     /// The consent page is shown, and its result is not remembered.
@@ -17,21 +17,21 @@ pub enum RememberConsent {
     Use,
 }
 
-/// What decides about remembered consents, apart from the client.
+/// The facts that decide about remembered consents, apart from the client.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsentContext<'a> {
-    /// The service has `remember_consent = true`.
+    /// Whether the service has `remember_consent = true`.
     pub service_remembers: bool,
     /// The login method.
     pub by: &'a LoginMethod,
-    /// The client requires the consent page (`prompt=consent`).
+    /// Whether the client requires the consent page (`prompt=consent`).
     pub prompt: bool,
-    /// The browser states that no page of another site sent it.
+    /// Whether the browser states that no page of another site sent the request.
     pub is_user_initiated: bool,
 }
 
 impl RememberConsent {
-    /// Decides for a client with this `return_address`. Without a login, it is always `Never`.
+    /// The permission for a client with this `return_address`. Without a login, it is always `Never`.
     pub fn of(client: &RegisteredClient, return_address: &ReturnAddress, context: ConsentContext<'_>) -> Self {
         let has_user = match context.by {
             LoginMethod::Password | LoginMethod::Provider(_) => true,

@@ -1,15 +1,15 @@
-//! The upstream credential of a grant, and what a stored one is worth.
+//! The upstream credential of a grant, and the usability of a stored one.
 
 use crate::base::time::UnixTime;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 
-/// How long before its end a stored token is renewed, in seconds.
+/// The time before its expiry at which a stored token is renewed, in seconds.
 pub const RENEW_BEFORE_SECONDS: u64 = 60;
 /// For how many seconds after a renewal a token is not renewed again, although the upstream refuses it
 /// or it ends soon: another one would be no better.
 const RENEW_PAUSE_SECONDS: u64 = 30;
 
-/// What opens the upstream for a grant. `latest` is the upstream's latest answer, until the client has
+/// The upstream credential of a grant. `latest` is the upstream's latest answer, until the client has
 /// confirmed its generation and the reuse window is over.
 #[derive(Clone, Debug)]
 pub enum Credential {
@@ -29,12 +29,12 @@ pub enum Credential {
     Reference {
         /// The tokens.
         tokens: UpstreamTokens,
-        /// When the gateway last renewed them by itself.
+        /// When the gateway last renewed them without a client.
         renewed_at: Option<UnixTime>,
     },
 }
 
-/// What a stored credential is worth to a request.
+/// The usability of a stored credential for a request.
 #[derive(Clone, Debug)]
 pub enum ReferenceStatus<'a> {
     /// The token is valid.
@@ -91,7 +91,7 @@ impl Credential {
         Self::Reference { tokens, renewed_at }
     }
 
-    /// The credential after the gateway renewed it by itself.
+    /// The credential after the gateway renewed it without a client.
     #[must_use]
     pub(super) fn renewed(self, tokens: UpstreamTokens, now: UnixTime) -> Self {
         match self {
@@ -114,7 +114,7 @@ impl Credential {
         }
     }
 
-    /// What the credential is worth to a request, if the upstream refused `refused_token`. A pair that
+    /// The usability of the credential for a request, if the upstream refused `refused_token`. A pair that
     /// is no reference holds the upstream's refresh token itself, so nothing is renewed for it.
     pub fn reference_status(&self, refused_token: Option<&UpstreamAccessToken>, now: UnixTime) -> ReferenceStatus<'_> {
         let valid = self.valid_tokens(refused_token, now);

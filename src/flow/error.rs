@@ -1,9 +1,9 @@
-//! Why a transition is refused. `app/error.rs` maps each reason to an OAuth error code.
+//! The reason why a transition is refused. `app/error.rs` maps each reason to an OAuth error code.
 
 use crate::base::ids::Digest;
 use crate::base::time::UnixTime;
 
-/// Why a transition is refused. It contains no secret.
+/// The reason why a transition is refused. It contains no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RejectReason {
     /// The flow, code or grant has expired.
@@ -51,7 +51,7 @@ pub enum RejectReason {
     /// The client secret is missing or wrong.
     #[error("the client secret is missing or wrong")]
     ClientSecret,
-    /// A code is used again, or a refresh pair was superseded too long ago: possibly stolen.
+    /// A code is used again, or a refresh pair was superseded before the reuse window: possibly stolen.
     #[error("this code or refresh token was used before")]
     Replayed,
     /// Another attempt is refreshing this grant.

@@ -1,4 +1,4 @@
-//! What a journey leaves behind: a grant, one record, refreshed for weeks. `Active ⇄ Refreshing → Ended`.
+//! A grant, the result of a flow: one record, refreshed for weeks. `Active ⇄ Refreshing → Ended`.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::flow::refresh::{Acceptance, AcceptedRefresh, RefreshAction, RefreshDe
 use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 
-/// How long an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
+/// The time for which an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
 pub const LEASE_SECONDS: u64 = 75;
 /// A second upstream 401 within this many seconds of the first ends a grant that cannot be refreshed.
 const REPEATED_401_SECONDS: u64 = 300;
@@ -32,7 +32,7 @@ pub struct Refreshing {
     pub(super) attempt: Id,
     pub(super) owner: Id,
     pub(super) lease: UnixTime,
-    /// The gateway began it by itself: what comes of it is no new generation.
+    /// The gateway started it without a client, so its result is not a new generation.
     #[serde(default)]
     #[serde(rename = "silent")]
     pub(super) is_proactive: bool,
@@ -41,7 +41,7 @@ pub struct Refreshing {
     pub(super) branch: Option<u8>,
 }
 
-/// A tombstone: kept until no access pair of the grant can be alive.
+/// A tombstone. It stays until no access pair of the grant can be valid.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ended {
     expires: UnixTime,
@@ -75,7 +75,7 @@ impl Record for GrantRecord {
     }
 }
 
-/// Who wants to ask the upstream: a new attempt, in this process.
+/// A new attempt of this process to refresh at the upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct RefreshAttempt {
     /// Its own name.
@@ -97,16 +97,16 @@ pub struct LeasedRefresh {
     pub data: GrantData,
 }
 
-/// What follows from a presented refresh pair that is accepted.
+/// The result of an accepted refresh pair.
 #[derive(Debug)]
 pub struct RefreshStep {
-    /// Why it is accepted.
+    /// The reason why it is accepted.
     pub acceptance: Acceptance,
     /// The upstream or the grant's data has the answer.
     pub source: AnswerSource,
 }
 
-/// Where the answer to a refresh comes from.
+/// The source of the answer to a refresh.
 #[derive(Debug)]
 pub enum AnswerSource {
     /// From the grant's data: a pair of the current generation.
@@ -131,10 +131,10 @@ pub enum RefreshOutcome {
     Ended(ReuseReason, GrantData),
 }
 
-/// What the use of an access pair means.
+/// The meaning of a use of an access pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BranchUse {
-    /// Nothing is wrong.
+    /// The use is normal.
     Good,
     /// The branch is abandoned: the grant must end.
     Abandoned,
@@ -216,7 +216,7 @@ impl GrantRecord {
         }
     }
 
-    /// The living grant, unless an attempt that may still be alive holds it.
+    /// The data of a grant that has not ended, unless an attempt that may still run has the lease.
     pub(super) fn take_data(self, attempt: RefreshAttempt, now: UnixTime) -> Result<GrantData, RejectReason> {
         match self {
             Self::Active(active) => Ok(active.data),
@@ -232,8 +232,8 @@ impl GrantRecord {
         }
     }
 
-    /// The grant ends, whatever it was doing; also one that has ended already. `max_access_ttl` is
-    /// how long any access pair lives, in seconds.
+    /// The grant ends, in any state, even if it has already ended. `max_access_ttl` is the longest lifetime of
+    /// an access pair, in seconds.
     pub fn ended(self, now: UnixTime, max_access_ttl: u64) -> (Self, Option<GrantData>) {
         match self {
             Self::Active(Active { data }) | Self::Refreshing(Refreshing { data, .. }) => (
@@ -265,7 +265,7 @@ impl GrantRecord {
         }
     }
 
-    /// When the tombstone goes, if it is one.
+    /// When the tombstone expires, if the grant has ended.
     pub fn ended_until(&self) -> Option<UnixTime> {
         match self {
             Self::Ended(s) => Some(s.expires),
@@ -313,7 +313,7 @@ impl GrantRecord {
     }
 }
 
-/// Not only the pairs that the record knows of: if the store was put back to an older one, younger pairs are out there.
+/// This covers more pairs than the record: after a restored backup of the store, clients have younger pairs.
 fn tombstone_expiry(data: &GrantData, now: UnixTime, max_access_ttl: u64) -> UnixTime {
     data.access_ends.max(now.plus_seconds(max_access_ttl)).plus_seconds(300)
 }
@@ -326,7 +326,7 @@ impl Active {
 }
 
 impl Refreshing {
-    /// The upstream answered: its answer is kept before ours is sent. Only the attempt that holds the lease may say so.
+    /// The upstream answered. Its answer is stored before the client gets one. Only the attempt with the lease may do this.
     pub fn answered(
         self,
         attempt: Id,
@@ -349,7 +349,7 @@ impl Refreshing {
         Ok((Active { data: data.clone() }, data))
     }
 
-    /// The upstream refused for good.
+    /// The upstream's refusal is final.
     pub fn refused(self, attempt: Id, now: UnixTime, max_access_ttl: u64) -> Result<(Ended, GrantData), RejectReason> {
         let data = self.owned_by(attempt)?;
         Ok((
@@ -360,7 +360,7 @@ impl Refreshing {
         ))
     }
 
-    /// Nothing came of it: as before, and the next refresh asks again with the same token.
+    /// The attempt had no result. The next refresh sends the same token again.
     pub fn released(self, attempt: Id) -> Result<(Active, ()), RejectReason> {
         Ok((
             Active {

@@ -47,7 +47,7 @@ pub struct GrantData {
     pub(super) refresh_ends: UnixTime,
 }
 
-/// What a new grant consists of.
+/// The data of a new grant.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
     /// The client's id.
@@ -121,7 +121,7 @@ impl GrantData {
         self.latest() == Some(tokens)
     }
 
-    /// When the upstream's latest answer is no longer needed; `None` if it is still needed, or gone.
+    /// When the upstream's latest answer is no longer needed; `None` if it is still needed, or was removed.
     pub fn prune_at(&self, rules: RefreshRules) -> Option<UnixTime> {
         // The first generation supersedes none. In the first reuse window, a replayed code must still
         // revoke the upstream's tokens.
@@ -132,7 +132,7 @@ impl GrantData {
 
     /// When pairs that are issued now from the upstream's `tokens` end: access, refresh.
     pub fn pair_expiry(&self, tokens: Option<&UpstreamTokens>, ttl: Ttl, now: UnixTime) -> (UnixTime, UnixTime) {
-        // The gateway renews stored tokens by itself, if they have a refresh token.
+        // The gateway renews stored tokens automatically if they have a refresh token.
         let tokens = tokens.filter(|tokens| !(self.credential.is_reference() && tokens.refresh.is_some()));
         // Without a refresh token, the refresh pair ends with the access token.
         let upstream_end = tokens.and_then(|tokens| {
@@ -191,13 +191,13 @@ impl GrantData {
         self
     }
 
-    /// Replaces the credential by what `change` makes of it.
+    /// Replaces the credential by the result of `change`.
     pub(super) fn replace_credential(&mut self, change: impl FnOnce(Credential) -> Credential) {
         let credential = std::mem::replace(&mut self.credential, Credential::None);
         self.credential = change(credential);
     }
 
-    /// How long a superseded refresh token of this grant is accepted, in seconds.
+    /// The time for which a superseded refresh token of this grant is accepted, in seconds.
     pub(super) fn reuse_window(&self, rules: RefreshRules) -> u64 {
         rules.reuse_window.seconds(self.is_native_client)
     }
@@ -271,7 +271,7 @@ struct StoredGrantData {
     /// The pairs refer to `latest`.
     #[serde(default)]
     kept: bool,
-    /// When the gateway last renewed `latest` by itself.
+    /// When the gateway last renewed `latest` without a client.
     #[serde(default)]
     renewed: Option<UnixTime>,
 }

@@ -14,7 +14,7 @@ use crate::flow::error::{RejectReason, check_digest, check_not_expired};
 use crate::flow::expected_issuer::ExpectedIssuer;
 use crate::flow::user::{Identity, LoginMethod, ProviderSession, User};
 
-/// How long the exchange and the check of the ID token may take, in seconds.
+/// The time that the exchange and the check of the ID token may take, in seconds.
 const LOGIN_EXCHANGE_SECONDS: u64 = 120;
 
 /// The browser went to the identity provider.
@@ -84,12 +84,12 @@ pub struct LoginExchange {
     pub issuer: String,
     /// The digest of the nonce that the ID token must contain.
     pub nonce: Digest,
-    /// How many seconds ago the user may have signed in; `None`: any time.
+    /// The maximum age of the user's sign-in, in seconds; `None`: any age.
     pub max_age: Option<u64>,
 }
 
 impl ClientAuthorize {
-    /// Records that the browser goes to the identity provider of the service.
+    /// Records the redirect to the identity provider of the service.
     pub fn sent_to_idp(self, form: Option<&str>, params: IdpRedirectParams, now: UnixTime) -> Result<(IdpRedirect, ()), RejectReason> {
         self.belongs_to(form, now)?;
         if self.request.way.by != LoginMethod::Provider(params.provider.clone()) {
@@ -201,7 +201,7 @@ impl IdpCallback {
             request: self.asked,
             who: User {
                 provider_session: session,
-                ..User::identified(identity)
+                ..User::with_identity(identity)
             },
             form: next_form,
             expires: now.plus_seconds(FLOW_TTL_SECONDS),

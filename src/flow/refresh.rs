@@ -1,4 +1,4 @@
-//! What a presented refresh pair does to a grant.
+//! The effect of a presented refresh pair on a grant.
 
 use crate::base::time::UnixTime;
 use crate::flow::branches::{AbandonedBranches, ParallelUse};
@@ -9,13 +9,13 @@ use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::token_response::{UpstreamRefreshToken, UpstreamTokens};
 use crate::token::lifetime;
 
-/// An equivalent pair lives for at least this many seconds, or the upstream is asked.
+/// The minimum lifetime of an equivalent pair, in seconds. Otherwise the gateway refreshes at the upstream.
 const MIN_LIFETIME_SECONDS: u64 = 60;
 
-/// How old a generation may be whose response was lost, in seconds.
+/// The maximum age of a generation whose response was lost, in seconds.
 const MAX_LOST_RESPONSE_AGE_SECONDS: u64 = 72 * 3_600;
 
-/// What the presented refresh pair calls for.
+/// The action for a presented refresh pair.
 #[derive(Clone, Debug)]
 pub enum RefreshAction {
     /// Ask the upstream with this token.
@@ -29,7 +29,7 @@ pub enum RefreshAction {
     },
 }
 
-/// Why a presented refresh pair is accepted.
+/// The reason why a presented refresh pair is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
     /// It is of the current generation.
@@ -38,7 +38,7 @@ pub enum Acceptance {
     Concurrent,
     /// It is superseded, and the reuse window is open.
     ReuseWindow,
-    /// It is superseded, and nobody has used the successor: its response was lost. The earlier branches
+    /// It is superseded, and its successor was never used: the response was lost. The earlier branches
     /// of the successor are abandoned.
     LostResponse(AbandonedBranches),
 }
@@ -61,10 +61,10 @@ pub(super) struct AcceptedRefresh {
     pub(super) action: RefreshAction,
 }
 
-/// Why a presented refresh pair ends its grant (RFC 9700 §4.14.2).
+/// The reason why a presented refresh pair ends its grant (RFC 9700 §4.14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReuseReason {
-    /// Its branch is abandoned: somebody else continued in its place.
+    /// Its branch is abandoned: another holder of the grant continued in its place.
     AbandonedBranch,
     /// It is superseded, and neither the reuse window nor a lost response accepts it.
     Superseded,
@@ -83,7 +83,7 @@ impl ReuseReason {
     }
 }
 
-/// Why the presented refresh pair gets no pair.
+/// The reason why the presented refresh pair gets no pair.
 pub(super) enum RefreshDenial {
     /// It is refused. Nothing changes.
     Refuse(RejectReason),
@@ -179,7 +179,7 @@ impl GrantData {
             (_, Some(latest)) => Some(latest.clone()),
             (_, None) => return Err(RefreshDenial::End(ReuseReason::Superseded)),
         };
-        // What a concurrent caller just got is enough.
+        // The answer to a concurrent caller is new enough.
         let min_seconds = if acceptance == Acceptance::Concurrent {
             0
         } else {
@@ -205,7 +205,7 @@ impl GrantData {
         Ok(AcceptedRefresh { acceptance, action })
     }
 
-    /// Why a superseded pair is accepted. `None`: it is a reuse.
+    /// The reason why a superseded pair is accepted. `None`: it is a reuse.
     fn accept_superseded(&mut self, pair: &RefreshRequest<'_>, rules: RefreshRules, now: UnixTime) -> Option<Acceptance> {
         if pair.was_current {
             return Some(Acceptance::Concurrent);
@@ -285,7 +285,7 @@ impl GrantData {
     }
 }
 
-/// Whether a pair of an access token lives for longer than this.
+/// Whether a pair of an access token is valid for longer than this.
 fn lives_for(tokens: &UpstreamTokens, seconds: u64, now: UnixTime) -> bool {
     let min_expiry = now.plus_seconds(seconds);
     tokens
@@ -293,7 +293,7 @@ fn lives_for(tokens: &UpstreamTokens, seconds: u64, now: UnixTime) -> bool {
         .is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > min_expiry)
 }
 
-/// What a refresh pair of these tokens would hold.
+/// The content of a refresh pair of these tokens.
 fn payload_of(tokens: UpstreamTokens) -> RefreshPayload {
     match tokens.refresh {
         Some(token) => RefreshPayload::Refresh(token),

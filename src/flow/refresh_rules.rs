@@ -1,21 +1,21 @@
-//! The rules of one service about refreshes.
+//! The rules of a service for refreshes.
 
 use crate::token::header::TokenMode;
 use crate::token::lifetime::{ReuseWindow, Ttl};
 use crate::token::pair;
 
-/// The rules of one service about refreshes.
+/// The rules of a service for refreshes.
 #[derive(Clone, Copy, Debug)]
 pub struct RefreshRules {
-    /// How long a superseded refresh token is accepted.
+    /// The time for which a superseded refresh token is accepted.
     pub reuse_window: ReuseWindow,
-    /// How long two branches of one grant may both refresh, in seconds. `None`: without limit.
+    /// The time for which two branches of one grant may both refresh, in seconds. `None`: without limit.
     pub parallel_limit: Option<u64>,
-    /// Lifetimes.
+    /// The lifetimes of pairs.
     pub ttl: Ttl,
     /// How pairs are protected, and whether they only refer to stored tokens.
     pub mode: TokenMode,
-    /// Whether grants are client-side records: nothing can be stored, however long it is.
+    /// Whether grants are client-side records, so that no token can be stored.
     pub is_client_side: bool,
 }
 
@@ -42,7 +42,7 @@ impl RefreshRules {
         }
     }
 
-    /// Whether pairs refer to stored tokens: because the service wants it, or because they would be too
+    /// Whether pairs refer to stored tokens: because of the service's token mode, or because they would be too
     /// long. All lengths are in bytes; `text_bytes` is that of subject and scopes together, and
     /// `refresh_bytes` is 0 without a refresh token.
     pub(super) fn needs_reference(&self, text_bytes: usize, access_bytes: usize, refresh_bytes: usize) -> bool {

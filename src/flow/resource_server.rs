@@ -11,7 +11,7 @@ use crate::oauth::scope::Scopes;
 /// The prefix of a server's id, which is also the name of its service. No service of the configuration
 /// file can have such a name.
 pub const ID_PREFIX: &str = "srv_";
-/// How long the record of a removed server stays: longer than any grant there, in seconds.
+/// The time for which the record of a removed server stays: longer than any grant there, in seconds.
 const REMOVED_SECONDS: u64 = 100 * 86_400;
 /// The time after which the proof of a resource is fetched again, in seconds.
 const PROOF_SECONDS: u64 = 86_400;

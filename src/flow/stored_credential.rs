@@ -1,8 +1,8 @@
 //! The stored credential of a service: the operator obtained it once, and the gateway refreshes it.
 //! `SignedIn ⇄ Renewing → NeedsLogin`. A service without a record is not signed in yet.
 //!
-//! A credential is bound to the MCP server and the issuer that it was obtained at. It never goes to
-//! another one, whatever the configuration or the upstream's metadata say later.
+//! A credential is bound to the MCP server and the issuer at which it was obtained. It never goes to
+//! another one, even if the configuration or the upstream's metadata change.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +15,14 @@ use crate::flow::grant::{LEASE_SECONDS, RefreshAttempt};
 use crate::flow::stored_token::{CredentialKind, OAuthCredential};
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 
-/// How long before its end a token is renewed, in seconds.
+/// The time before its expiry at which a token is renewed, in seconds.
 pub const RENEW_BEFORE_SECONDS: u64 = 60;
-/// For how many seconds after a renewal a token is not renewed again, although the upstream refuses it:
-/// another one would be no better.
+/// The time after a renewal in which a token is not renewed again, in seconds. If the upstream refuses such
+/// a new token, another one would not help.
 pub const RENEW_PAUSE_SECONDS: u64 = 30;
-/// For how many seconds after a failed renewal no other one is tried.
+/// The pause after a failed renewal, in seconds.
 const FAILURE_PAUSE_SECONDS: u64 = 5;
-/// The longest stored reason of a failure, in characters.
+/// The maximum length of a stored reason, in characters.
 const MAX_REASON_CHARS: usize = 200;
 
 /// The service that a credential is used for, as it is configured now.
@@ -32,7 +32,7 @@ pub struct CredentialTarget<'a> {
     pub service: &'a str,
     /// The origin of its MCP server.
     pub origin: &'a str,
-    /// The configured issuer of the upstream AS. `None`: the one of the login.
+    /// The configured issuer of the upstream AS. `None`: the issuer of the login.
     pub issuer: Option<&'a str>,
 }
 
@@ -46,14 +46,14 @@ pub struct CredentialFailure {
 }
 
 impl CredentialFailure {
-    /// A failure at this time. A long reason is cut.
+    /// A failure at this time. A long reason is truncated.
     pub fn new(reason: &str, at: UnixTime) -> Self {
         let reason = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
         Self { at, reason }
     }
 }
 
-/// A credential, and what is known of its use.
+/// A credential, with the times of its use and its last failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredCredential {
     service: String,
@@ -64,24 +64,24 @@ pub struct StoredCredential {
     last_failure: Option<CredentialFailure>,
 }
 
-/// What a credential is worth to a request.
+/// The usability of a credential for a request.
 #[derive(Clone, Debug)]
 pub enum CredentialStatus<'a> {
     /// An API key, which does not end.
     ApiKey(&'a Secret),
     /// The tokens are valid.
     Valid(&'a UpstreamTokens),
-    /// New tokens are to be requested with this refresh token.
+    /// The gateway must request new tokens with this refresh token.
     Renew(&'a UpstreamRefreshToken),
-    /// The last renewal failed a moment ago, and there is no valid token.
+    /// The last renewal failed within the last seconds, and there is no valid token.
     Failing,
-    /// The upstream refuses tokens that it issued a moment ago: newer ones would be no better.
+    /// The upstream refuses tokens that it issued within the last seconds. Newer tokens would not help.
     Refused,
     /// Only a new login helps.
     NeedsLogin,
 }
 
-/// A credential that is used.
+/// A credential in use.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignedIn {
     credential: StoredCredential,
@@ -96,8 +96,8 @@ pub struct Renewing {
     lease: UnixTime,
 }
 
-/// A credential whose refresh token the upstream refused. The record stays, so that nothing is lost by a
-/// mistake of the upstream, and `status` can say what happened.
+/// A credential whose refresh token the upstream refused. The record stays, so that a mistake of the
+/// upstream loses nothing, and `status` can show the reason.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NeedsLogin {
     credential: StoredCredential,
@@ -131,7 +131,7 @@ impl Record for StoredCredentialRecord {
 pub struct LeasedRenewal {
     /// The attempt.
     pub attempt: Id,
-    /// What is renewed.
+    /// The credential to renew.
     pub credential: StoredCredential,
     /// The refresh token to send.
     pub token: UpstreamRefreshToken,
@@ -151,7 +151,7 @@ impl StoredCredential {
     }
 
     /// The id of the record of this service.
-    pub fn id_of(service: &str) -> Id {
+    pub fn record_id(service: &str) -> Id {
         Id(Digest::new(&format!("stored credential\n{service}")).truncated())
     }
 
@@ -165,7 +165,7 @@ impl StoredCredential {
         &self.kind
     }
 
-    /// The OAuth login, if it is no API key.
+    /// The OAuth login; `None` for an API key.
     pub fn oauth(&self) -> Option<&OAuthCredential> {
         match &self.kind {
             CredentialKind::OAuth(oauth) => Some(oauth),
@@ -183,7 +183,7 @@ impl StoredCredential {
         self.renewed_at
     }
 
-    /// What went wrong last, if nothing worked since.
+    /// The last failure, unless a renewal succeeded since.
     pub fn last_failure(&self) -> Option<&CredentialFailure> {
         self.last_failure.as_ref()
     }
@@ -194,7 +194,7 @@ impl StoredCredential {
         self.service == target.service && self.origin == target.origin && target.issuer.is_none_or(is_issuer)
     }
 
-    /// What it is worth to a request, if the upstream refused `refused_token`.
+    /// The usability for a request, if the upstream refused `refused_token`.
     pub fn status(&self, refused_token: Option<&UpstreamAccessToken>, now: UnixTime) -> CredentialStatus<'_> {
         let tokens = match &self.kind {
             CredentialKind::ApiKey { key } => return CredentialStatus::ApiKey(key),
@@ -258,7 +258,7 @@ impl StoredCredentialRecord {
         Ok((renewing.into(), renewal))
     }
 
-    /// The operator obtained another credential, whatever the record was doing. Returns the one before.
+    /// The operator obtained another credential, in any state of the record. Returns the previous one.
     pub fn replaced(self, credential: StoredCredential) -> (Self, StoredCredential) {
         (SignedIn { credential }.into(), self.into_credential())
     }
@@ -274,7 +274,7 @@ impl StoredCredentialRecord {
         self
     }
 
-    /// The credential, in whatever state.
+    /// The credential, in any state.
     pub fn credential(&self) -> &StoredCredential {
         match self {
             Self::SignedIn(SignedIn { credential })
@@ -291,7 +291,7 @@ impl StoredCredentialRecord {
         }
     }
 
-    /// Since when only a new login helps. `None`: the upstream has not refused the credential.
+    /// The time since which only a new login helps. `None`: the upstream has not refused the credential.
     pub fn needs_login_since(&self) -> Option<UnixTime> {
         match self {
             Self::NeedsLogin(state) => Some(state.since),
@@ -299,7 +299,7 @@ impl StoredCredentialRecord {
         }
     }
 
-    /// What the record is worth to a request, if the upstream refused `refused_token`.
+    /// The usability for a request, if the upstream refused `refused_token`.
     pub fn status(&self, refused_token: Option<&UpstreamAccessToken>, now: UnixTime) -> CredentialStatus<'_> {
         match self {
             Self::SignedIn(SignedIn { credential }) | Self::Renewing(Renewing { credential, .. }) => credential.status(refused_token, now),
@@ -309,12 +309,12 @@ impl StoredCredentialRecord {
 }
 
 impl Renewing {
-    /// Whether no attempt can be alive that holds the lease.
+    /// Whether the attempt that holds the lease can no longer run.
     fn is_abandoned(&self, attempt: RefreshAttempt, now: UnixTime) -> bool {
         self.lease <= now || (attempt.is_exclusive && self.owner != attempt.owner)
     }
 
-    fn owned_by(self, attempt: Id) -> Result<StoredCredential, RejectReason> {
+    fn into_credential_of(self, attempt: Id) -> Result<StoredCredential, RejectReason> {
         if self.attempt == attempt {
             Ok(self.credential)
         } else {
@@ -327,7 +327,7 @@ impl Renewing {
     /// # Errors
     /// If another attempt took over.
     pub fn renewed(self, attempt: Id, tokens: UpstreamTokens, now: UnixTime) -> Result<(SignedIn, ()), RejectReason> {
-        let credential = self.owned_by(attempt)?;
+        let credential = self.into_credential_of(attempt)?;
         let kind = match credential.kind {
             CredentialKind::OAuth(oauth) => CredentialKind::OAuth(Box::new(oauth.with_tokens(tokens))),
             CredentialKind::ApiKey { key } => CredentialKind::ApiKey { key },
@@ -348,12 +348,12 @@ impl Renewing {
     pub fn renewal_failed(self, attempt: Id, failure: CredentialFailure) -> Result<(SignedIn, ()), RejectReason> {
         let credential = StoredCredential {
             last_failure: Some(failure),
-            ..self.owned_by(attempt)?
+            ..self.into_credential_of(attempt)?
         };
         Ok((SignedIn { credential }, ()))
     }
 
-    /// The upstream refused the refresh token for good.
+    /// The upstream's refusal of the refresh token is final.
     ///
     /// # Errors
     /// If another attempt took over.
@@ -361,7 +361,7 @@ impl Renewing {
         let since = failure.at;
         let credential = StoredCredential {
             last_failure: Some(failure),
-            ..self.owned_by(attempt)?
+            ..self.into_credential_of(attempt)?
         };
         Ok((NeedsLogin { credential, since }, ()))
     }

@@ -14,9 +14,9 @@ use crate::flow::authorize::CodeExchange;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
 use crate::flow::expected_issuer::ExpectedIssuer;
 
-/// How long the exchange of the code may take, and how long its result can be read, in seconds.
+/// The limit for the exchange of the code, and the time for which its result can be read, in seconds.
 const EXCHANGE_SECONDS: u64 = 120;
-/// The longest stored reason of a failure, in characters.
+/// The maximum length of a stored reason, in characters.
 const MAX_REASON_CHARS: usize = 300;
 
 /// The browser went to the upstream's authorization endpoint.
@@ -87,7 +87,7 @@ impl Record for StoredLoginRecord {
     }
 }
 
-/// The values of one sign-in. The random ones are fresh.
+/// The values of one sign-in. The random values are new for each sign-in.
 #[derive(Clone, Debug)]
 pub struct StoredLoginParams {
     /// The name of the service.
@@ -102,7 +102,7 @@ pub struct StoredLoginParams {
     pub issuer_is_guess: bool,
     /// The upstream's metadata promises `iss` in the response (RFC 9207 §3).
     pub iss_promised: bool,
-    /// How long the browser may take, in seconds.
+    /// The time limit for the browser, in seconds.
     pub ttl: u64,
 }
 
@@ -145,7 +145,7 @@ impl StoredLoginRedirect {
         self.code_pasted(code, now)
     }
 
-    /// Accepts a code that the user copied without its `state` and `iss`. The verifier still binds it to
+    /// Accepts a code that the user pasted without its `state` and `iss`. The PKCE verifier still binds it to
     /// this sign-in (RFC 7636 §1).
     ///
     /// # Errors
@@ -192,7 +192,7 @@ impl StoredLoginRedirect {
 }
 
 impl StoredLoginCallback {
-    /// The code, and what its exchange needs.
+    /// The code, and the parameters of its exchange.
     pub fn exchange(&self) -> (Secret, CodeExchange) {
         let exchange = CodeExchange {
             verifier: self.verifier.clone(),
@@ -214,7 +214,7 @@ impl StoredLoginCallback {
 }
 
 impl StoredLoginFailed {
-    /// What happened, without control characters.
+    /// The reason, without control characters.
     pub fn reason(&self) -> &str {
         &self.reason
     }

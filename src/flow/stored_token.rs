@@ -1,5 +1,5 @@
-//! What a stored credential consists of: an API key, or the tokens of an OAuth login with everything
-//! that a refresh needs. So a refresh asks no metadata document where to go.
+//! The data of a stored credential: an API key, or the tokens of an OAuth login with the endpoints and the
+//! client of a refresh. A refresh therefore fetches no metadata document.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub enum CredentialKind {
     OAuth(Box<OAuthCredential>),
 }
 
-/// The tokens of an OAuth login, and where they belong.
+/// The tokens of an OAuth login, with their authorization server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OAuthCredential {
     /// The issuer of the upstream AS.
@@ -31,7 +31,7 @@ pub struct OAuthCredential {
     pub token_endpoint: String,
     /// The revocation endpoint, if the upstream AS has one.
     pub revocation_endpoint: Option<String>,
-    /// The network that these endpoints may be in. `None`: the operator configured them, so any.
+    /// The network in which these endpoints may be. `None`: any, because the operator configured them.
     pub network: Option<EndpointNetwork>,
     /// The gateway's client at the upstream AS.
     pub client: LoginClient,

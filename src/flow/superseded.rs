@@ -1,17 +1,17 @@
-//! When the generations of a grant were superseded: enough to know it for the whole reuse window.
+//! The times at which the generations of a grant were superseded, for the whole reuse window.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::UnixTime;
 
-/// Into how many parts the reuse window is divided.
+/// The number of parts of the reuse window.
 const PARTS: u64 = 15;
-/// How many checkpoints are remembered: one for each part, and two because the first and the last part
-/// are only in part within the window. All generations before the first one are out of the window.
+/// The maximum number of checkpoints: one for each part, and two because the first and the last part are only
+/// partly within the window. All generations before the first checkpoint are out of the window.
 const MAX_CHECKPOINTS: usize = 17;
 
-/// When generations were superseded, oldest first. Of generations that were superseded within one part
-/// of the reuse window, only the last one is remembered, and its time counts for all of them.
+/// Checkpoints of superseded generations, oldest first. For all generations that were superseded within one
+/// part of the reuse window, there is one checkpoint, of the last generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Superseded(Vec<(u32, UnixTime)>);

@@ -34,13 +34,13 @@ pub struct ProviderSession {
 }
 
 impl ProviderSession {
-    /// Whether the provider is asked again, which happens once in `interval` seconds.
+    /// Whether the provider must be asked again: the last check is `interval` seconds ago or more.
     pub fn is_due(&self, interval: u64, now: UnixTime) -> bool {
         self.checked_at.plus_seconds(interval) <= now
     }
 }
 
-/// The identity of a user, as an identity provider stated it.
+/// The identity of a user, according to an identity provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The name of the provider in the configuration.
@@ -74,7 +74,7 @@ impl User {
     }
 
     /// A user of an identity provider.
-    pub fn identified(identity: Identity) -> Self {
+    pub fn with_identity(identity: Identity) -> Self {
         Self {
             subject: format!("{}:{}", identity.provider, identity.id),
             identity: Some(identity),
@@ -92,14 +92,14 @@ impl User {
     }
 }
 
-/// How a user signs in.
+/// The login method of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LoginMethod {
     /// With a password of this gateway.
     Password,
     /// At the identity provider of this name.
     Provider(String),
-    /// Not at all: the upstream's login or the pasted credential is enough.
+    /// No user signs in here: the upstream's login or the pasted credential is enough.
     Nobody,
 }
 
@@ -110,12 +110,12 @@ impl LoginMethod {
     }
 }
 
-/// What comes between consent and the code.
+/// The step between consent and the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpstreamStep {
     /// The browser goes to the upstream's authorization server.
     Upstream,
-    /// Nothing: the gateway issues the code at once.
+    /// There is no step: the gateway issues the code immediately.
     Here,
 }
 
@@ -125,8 +125,8 @@ pub struct ServiceSnapshot {
     /// The origin of the upstream. Pages show its host.
     #[serde(default)]
     pub to: String,
-    /// How the user signs in.
+    /// The login method.
     pub by: LoginMethod,
-    /// What comes between consent and the code.
+    /// The step between consent and the code.
     pub leg: UpstreamStep,
 }

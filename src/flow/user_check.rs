@@ -1,4 +1,4 @@
-//! The user of a grant is checked again at the identity provider, under the grant's lease.
+//! The repeated check of a grant's user at the identity provider, under the grant's lease.
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
@@ -14,7 +14,7 @@ pub struct LeasedUserCheck {
     pub attempt: Id,
     /// The provider's refresh token.
     pub token: Secret,
-    /// The user, as the provider last stated it.
+    /// The user's identity, as the provider last stated it.
     pub identity: Identity,
 }
 
@@ -50,7 +50,7 @@ impl GrantRecord {
 }
 
 impl Refreshing {
-    /// Stores the provider's new refresh token, before anything else is asked. The lease stays.
+    /// The provider rotated its refresh token, which is stored before the next request. The lease stays.
     pub fn session_rotated(mut self, attempt: Id, token: Secret) -> Result<(Self, ()), RejectReason> {
         if self.attempt != attempt {
             return Err(RejectReason::LeaseLost);
@@ -61,7 +61,7 @@ impl Refreshing {
         Ok((self, ()))
     }
 
-    /// The provider confirmed the user: what it states now replaces what it stated before.
+    /// The provider confirmed the user. The new identity replaces the previous one.
     pub fn user_confirmed(self, attempt: Id, identity: Identity, now: UnixTime) -> Result<(Active, ()), RejectReason> {
         let mut data = self.owned_by(attempt)?;
         data.who.identity = Some(identity);

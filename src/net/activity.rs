@@ -28,7 +28,7 @@ struct ActivityState {
 pub(super) enum IdleStatus {
     /// The connection is in use, or has not been idle for long.
     No,
-    /// No request ever came, or the client does not read its responses. The connection is not worth its
+    /// No request arrived, or the client does not read its responses. The connection is not worth its
     /// file descriptor.
     Useless,
     /// Nothing since the last response, for the given time.

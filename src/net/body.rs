@@ -16,7 +16,7 @@ use std::{fmt, mem};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-/// Why a body could not be read to its end.
+/// The reason why a body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The body is longer than the limit.
@@ -51,7 +51,7 @@ pub enum RequestBody {
     Stream(Incoming),
     /// The part of a client's body that was already read, then the rest as it arrives.
     Prefixed(Bytes, Incoming),
-    /// A first part, and then nothing for as long as the request lives. A proxy that buffers requests
+    /// A first part, and then no data until the request is dropped. A proxy that buffers requests
     /// shows itself by waiting for the rest.
     Unfinished(Bytes),
 }
@@ -166,7 +166,7 @@ pub struct StreamBody {
     ended: bool,
 }
 
-/// What can end a body before its upstream does.
+/// The events that can end a body before its upstream does.
 #[derive(Debug)]
 pub enum EarlyEnd {
     /// The stream ends when it is cancelled, and counts as open until then.
@@ -253,9 +253,9 @@ impl StreamGuard {
 /// Says whether a grant or API key has ended.
 pub type HasEnded = Arc<dyn Fn(Id) -> bool + Send + Sync>;
 
-/// How long a response may go on after its grant ended.
+/// The time for which a response may continue after its grant ended.
 const GRACE: Duration = Duration::from_secs(60);
-/// How often a long response asks whether its grant has ended.
+/// The interval at which a long response checks whether its grant has ended.
 const GRACE_CHECK: Duration = Duration::from_secs(5);
 
 /// Ends a response at most [`GRACE`] after its grant ended. It asks when the body is polled, and not

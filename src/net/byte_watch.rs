@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct ByteWatch {
     text: &'static [u8],
-    /// How many bytes of the text precede the next byte.
+    /// The number of bytes of the text before the next byte.
     matched: usize,
     count: Arc<AtomicU64>,
 }

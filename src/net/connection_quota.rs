@@ -1,4 +1,4 @@
-//! How many connections the gateway accepts, in all and from one source.
+//! Limits the connections that the gateway accepts, in all and from one source.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,9 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::special_ip::{self, Cidr};
 
-/// The most connections of one source.
+/// The maximum number of connections of one source.
 const MAX_PER_SOURCE: usize = 1_024;
-/// The most connections without a known limit of open files.
+/// The maximum number of connections without a known limit of open files.
 const DEFAULT_TOTAL: usize = 10_000;
 /// Open files that are no connections: the store, logs, certificates and the runtimes.
 const OTHER_FILES: usize = 64;

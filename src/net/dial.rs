@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// How long a connection attempt runs before the next address is tried in parallel (RFC 8305 §5).
+/// The time for which a connection attempt runs before the next address is tried in parallel (RFC 8305 §5).
 const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// Maximum number of a name's addresses that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -137,7 +137,7 @@ impl AddressPolicy {
     }
 }
 
-/// Why the gateway does not connect to an address.
+/// The reason why the gateway does not connect to an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRefused {
     /// The address is reserved for a purpose that the policy does not allow.
@@ -147,7 +147,7 @@ pub enum AddressRefused {
         host: String,
         /// The address of `host`.
         address: IpAddr,
-        /// What the address is reserved for.
+        /// The purpose for which the address is reserved.
         kind: AddressKind,
     },
     /// The URL is plain http, which the policy does not allow.
@@ -158,7 +158,7 @@ pub enum AddressRefused {
     },
 }
 
-/// Why there is no connection. In every case no byte was sent.
+/// The reason why there is no connection. In every case no byte was sent.
 #[derive(Debug)]
 pub enum DialError {
     /// The policy forbids every address of the name.

@@ -20,7 +20,7 @@ use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// How one request may be sent.
+/// The addresses and timeouts of one request.
 #[derive(Clone, Debug)]
 pub struct RequestPolicy {
     /// Addresses that the client may connect to.
@@ -48,7 +48,7 @@ impl RequestPolicy {
     }
 }
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The policy forbids the address.
@@ -83,7 +83,7 @@ impl SendError {
     }
 }
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL is not `http://` or `https://` with a host.

@@ -4,7 +4,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-/// How many connections the kernel queues while a worker is busy.
+/// The number of connections that the kernel queues while a worker is busy.
 const BACKLOG: i32 = 1024;
 
 /// Binds one non-blocking listener. With `reuse_port` more can be bound beside it

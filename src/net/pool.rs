@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long an unused connection stays in the pool.
+/// The time for which an unused connection stays in the pool.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of unused HTTP/1.1 connections for each key.
 const MAX_IDLE_PER_KEY: usize = 64;

@@ -104,7 +104,7 @@ pub fn renew_leaves(dir: &Path, names: &[String]) -> Result<(), TlsError> {
     if paths.are_valid_for(&names) { Ok(()) } else { paths.renew(&names) }
 }
 
-/// What the leaves cover.
+/// The names that the leaves cover.
 struct Names {
     all: Vec<String>,
     dns: Vec<String>,

@@ -47,18 +47,18 @@ pub struct ServerLimits {
     /// The connections of all listeners. Those beyond the total wait in the kernel's backlog; those
     /// beyond the number of a source are closed.
     pub connections: Arc<ConnectionQuota>,
-    /// How long a response may wait for a client that does not read it.
+    /// The time for which a response may wait for a client that does not read it.
     pub stall: Duration,
     /// Timeout for the TLS handshake and for the first request. In HTTP/1.1 also for the time from
     /// a response's end to the next head's end, which limits how long a connection is idle.
     pub header_read: Duration,
-    /// How long an HTTP/2 connection may have no stream.
+    /// The time for which an HTTP/2 connection may have no stream.
     pub idle: Duration,
     /// Maximum size of a request head, in bytes; at least 8 KiB, which is hyper's minimum.
     pub max_headers_bytes: usize,
-    /// How long running requests may continue after draining begins.
+    /// The time for which running requests may continue after draining begins.
     pub grace: Duration,
-    /// How long event streams of GETs and subscriptions may continue after draining begins. They have
+    /// The time for which event streams of GETs and subscriptions may continue after draining begins. They have
     /// no end of their own, and the client opens a new one at another instance.
     pub parting: Duration,
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 use zeroize::Zeroizing;
 
-/// How often [`ServerTls::watch`] checks the files.
+/// The interval at which [`ServerTls::watch`] checks the files.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Installs `ring` as the default provider, for crates that use the default of rustls. This module
@@ -40,7 +40,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Why TLS cannot be set up.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.

@@ -18,7 +18,7 @@ pub struct RedirectParams {
     pub redirect_uri: Option<RedirectUri>,
 }
 
-/// Why the redirect URI is not known. The gateway then shows a page and does not redirect.
+/// The reason why the redirect URI is not known. The gateway then shows a page and does not redirect.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RedirectParamsError {
     /// A parameter is repeated.
@@ -34,23 +34,23 @@ pub enum RedirectParamsError {
 pub struct RequestParams {
     /// PKCE challenge, S256 only. `None`: see [`PkceRule::Optional`].
     pub challenge: Option<CodeChallenge>,
-    /// Requested scopes. An empty set stands for the default.
+    /// Requested scopes. An empty set means the default.
     pub scopes: Scopes,
     /// Whether `prompt` contains `consent`.
     pub prompt_consent: bool,
-    /// How old the user's sign-in may be, in seconds (OpenID Connect Core, section 3.1.2.1). With 0, which
-    /// `prompt=login` stands for too, the user signs in now. `None`: as old as a session lives.
+    /// The maximum age of the user's sign-in, in seconds (OpenID Connect Core, section 3.1.2.1). With 0, which
+    /// `prompt=login` also means, the user signs in now. `None`: the lifetime of a session.
     pub max_age: Option<u64>,
     /// All `resource` values.
     pub resources: Vec<String>,
 }
 
-/// Why another parameter is refused. The redirect URI decides between a redirect and a page.
+/// The reason why another parameter is refused. The redirect URI decides between a redirect and a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestParamsError {
     /// The OAuth error code.
     pub code: OAuthErrorCode,
-    /// What is wrong.
+    /// The problem.
     pub why: String,
 }
 

@@ -11,7 +11,7 @@ use crate::oauth::registration::{self, ClientAuthMethod, ClientRegistration, MAX
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdUrl(ExactUrl);
 
-/// Why a URL cannot be a client id.
+/// The reason why a URL cannot be a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientIdUrlError {
     /// The URL is malformed or ambiguous.
@@ -72,7 +72,7 @@ impl ClientIdUrl {
     }
 }
 
-/// Why a document is refused. Text from the document is shortened and made printable.
+/// The reason why a document is refused. Text from the document is shortened and made printable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientMetadataError {
     /// Not a JSON object, or nested deeper than 128 levels, which the parser refuses.

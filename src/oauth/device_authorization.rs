@@ -11,14 +11,14 @@ pub const DEVICE_GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_cod
 
 /// The interval if the response has none (RFC 8628 §3.2), in seconds.
 const DEFAULT_INTERVAL_SECONDS: u64 = 5;
-/// How much longer the interval is after each `slow_down` (RFC 8628 §3.5), in seconds.
+/// The increase of the interval at each `slow_down` (RFC 8628 §3.5), in seconds.
 const SLOW_DOWN_SECONDS: u64 = 5;
 /// The longest accepted interval, in seconds. A longer one would outlast the user's patience.
 const MAX_INTERVAL_SECONDS: u64 = 60;
 /// The longest user code that is shown, in characters.
 const MAX_USER_CODE_CHARS: usize = 64;
 
-/// What the user has to do, and what the gateway polls with.
+/// The codes of a device flow: for the user, and for the polling.
 #[derive(Clone, Debug)]
 pub struct DeviceAuthorization {
     /// The code of the token requests.
@@ -40,7 +40,7 @@ pub struct DevicePolling {
     expires: UnixTime,
 }
 
-/// What an answer of the token endpoint means for the polling.
+/// The next step of the polling after an error of the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollVerdict {
     /// Poll again later.
@@ -53,7 +53,7 @@ pub enum PollVerdict {
     Failed,
 }
 
-/// Why a response cannot be used.
+/// The reason why a response cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceAuthorizationError {
     /// It is no JSON object.
@@ -99,12 +99,12 @@ impl DeviceAuthorization {
 }
 
 impl DevicePolling {
-    /// How long to wait before the next request, in seconds.
+    /// The time to wait before the next request, in seconds.
     pub fn interval(self) -> u64 {
         self.interval
     }
 
-    /// What an error of the token endpoint means (RFC 8628 §3.5).
+    /// The next step after an error of the token endpoint (RFC 8628 §3.5).
     pub fn after_error(self, code: &str, now: UnixTime) -> PollVerdict {
         match code {
             _ if now >= self.expires => PollVerdict::Expired,

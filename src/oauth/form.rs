@@ -9,7 +9,7 @@ use serde::de::{Error, MapAccess, Visitor};
 #[derive(Clone, Default)]
 pub struct Form(Vec<(String, String)>);
 
-/// Why parameters cannot be parsed.
+/// The reason why parameters cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
     /// The parameter occurs more than once.

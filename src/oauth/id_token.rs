@@ -9,23 +9,23 @@ use crate::oauth::jwt::Claims;
 /// Accepted difference between the provider's clock and the gateway's, in seconds.
 const LEEWAY: u64 = 60;
 
-/// What the claims of an ID token must match.
+/// The values that the claims of an ID token must match.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedClaims<'a> {
-    /// Issuer of the provider, compared byte for byte. `{tenantid}` in it stands for the claim `tid`.
+    /// Issuer of the provider, compared byte for byte. The claim `tid` replaces `{tenantid}` in it.
     pub issuer: &'a str,
     /// The gateway's client id at the provider.
     pub client_id: &'a str,
     /// Digest of the nonce that was sent for this login. `None`: the token comes with a refresh, where it
     /// need not have one (OpenID Connect Core, section 12.2).
     pub nonce: Option<&'a Digest>,
-    /// How many seconds ago the user may have signed in at the provider; `None`: any time.
+    /// The maximum age of the user's sign-in at the provider, in seconds; `None`: any age.
     pub max_age: Option<u64>,
     /// The current time.
     pub now: UnixTime,
 }
 
-/// Why a token with a valid signature does not belong to this login.
+/// The reason why a token with a valid signature does not belong to this login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdTokenError {
     /// `iss` is another issuer.

@@ -10,7 +10,7 @@ pub const JWT_MEDIA_TYPE: &str = "application/token-introspection+jwt";
 /// The `typ` of the header of a signed response.
 pub const JWT_TYPE: &str = "token-introspection+jwt";
 
-/// What a resource server learns of an active token (RFC 7662 §2.2).
+/// The members of the response about an active token (RFC 7662 §2.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActiveToken {
     /// Granted scopes, separated by spaces.
@@ -27,7 +27,7 @@ pub struct ActiveToken {
     pub issuer: String,
     /// When the token ends.
     pub expires: UnixTime,
-    /// When it was issued, if it says so.
+    /// When the token was issued, if it contains this time.
     pub issued: Option<UnixTime>,
     /// The id of the token, if it has one.
     pub token_id: Option<String>,
@@ -78,7 +78,7 @@ pub fn accepts_signed_response(accept: &str) -> bool {
     names.into_iter().any(|name| name.eq_ignore_ascii_case(JWT_MEDIA_TYPE))
 }
 
-/// What the userinfo endpoint says of a user. Absent members are left out.
+/// The claims of the userinfo endpoint. Absent members are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserInfoClaims {
     /// The subject, as in the user's tokens.
@@ -109,7 +109,7 @@ impl UserInfoClaims {
             }
         }
         if self.email.is_some() {
-            // A provider's address is kept only if the provider states that it is verified.
+            // The record has a provider's address only if the provider states that it is verified.
             body["email_verified"] = json!(true);
         }
         body

@@ -115,7 +115,7 @@ fn unpadded(base64url: &str) -> &str {
     base64url.trim_end_matches('=')
 }
 
-/// Why a document is not a usable key set.
+/// The reason why a document is not a usable key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// Not a JSON object with a list `keys`.

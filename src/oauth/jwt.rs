@@ -14,7 +14,7 @@ pub const MAX_JWT_BYTES: usize = 16 * 1024;
 /// Longest accepted header, in bytes of base64url.
 const MAX_HEADER_BYTES: usize = 2 * 1024;
 
-/// Why a token is refused.
+/// The reason why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwtError {
     /// Longer than [`MAX_JWT_BYTES`], or its header is too long.

@@ -9,7 +9,7 @@ use crate::base::url::{ExactUrl, UrlError};
 /// Longest list that is read from a foreign document, in items. Real lists are far shorter.
 const MAX_LIST_ITEMS: usize = 200;
 
-/// Why a document is refused. Text from the document is shortened and made printable.
+/// The reason why a document is refused. Text from the document is shortened and made printable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// Not a JSON object.
@@ -139,7 +139,7 @@ pub struct MetadataWaivers {
 pub struct AuthorizationServer {
     /// Issuer, byte for byte. The `iss` of authorization responses must equal it (RFC 9207).
     pub issuer: String,
-    /// Authorization endpoint, to which the browser goes.
+    /// Authorization endpoint, which the browser opens.
     pub authorization_endpoint: ExactUrl,
     /// Token endpoint, which takes codes and refresh tokens.
     pub token_endpoint: ExactUrl,
@@ -299,7 +299,7 @@ pub struct ServerEndpoints<'a> {
     pub revoke: &'a str,
     /// URL of the JWK set, if the gateway signs tokens.
     pub jwks: Option<&'a str>,
-    /// The introspection endpoint, if resource servers ask there.
+    /// The introspection endpoint, if resource servers use it.
     pub introspect: Option<&'a str>,
     /// The userinfo endpoint (OpenID Connect Core, section 5.3), if there is one.
     pub userinfo: Option<&'a str>,

@@ -12,7 +12,7 @@ use crate::base::secret::Secret;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeChallenge(String);
 
-/// Why a challenge is refused.
+/// The reason why a challenge is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeChallengeError {
     /// `code_challenge` is missing.

@@ -21,7 +21,7 @@ pub enum RedirectKind {
     App,
 }
 
-/// Why a redirect URI is refused.
+/// The reason why a redirect URI is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectUriError {
     /// The URI is malformed or ambiguous.

@@ -11,7 +11,7 @@ pub const MAX_REDIRECT_URIS: usize = 20;
 /// Longest client name, in characters. Longer names are cut.
 pub const MAX_NAME_CHARS: usize = 100;
 
-/// How a client authenticates at the token endpoint.
+/// The authentication method of a client at the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuthMethod {
@@ -48,12 +48,12 @@ pub struct ClientRegistration {
     pub may_refresh: bool,
 }
 
-/// Why a registration is refused.
+/// The reason why a registration is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistrationError {
     /// `invalid_redirect_uri` or `invalid_client_metadata`.
     pub code: OAuthErrorCode,
-    /// What is wrong, with the name of the member.
+    /// The problem, with the name of the member.
     pub why: String,
 }
 

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-/// Why a `resource` is refused with `invalid_target`.
+/// The reason why a `resource` is refused with `invalid_target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceError {
     /// Not an absolute URI, or one with a fragment or a user name.

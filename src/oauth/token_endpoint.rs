@@ -41,12 +41,12 @@ pub enum TokenRequest {
     },
 }
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequestError {
     /// The OAuth error code.
     pub code: OAuthErrorCode,
-    /// What is wrong.
+    /// The problem.
     pub why: String,
 }
 

@@ -103,7 +103,7 @@ pub struct UpstreamTokens {
     pub scope: Option<String>,
 }
 
-/// Why a response has no tokens.
+/// The reason why a response has no tokens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenResponseError {
     /// The upstream refused, with an OAuth error code (RFC 6749 §5.2).

@@ -14,7 +14,7 @@ const MAX_GROUPS: usize = 10_000;
 /// Deepest nesting of a groups claim, in dots of its path.
 const MAX_DEPTH: usize = 8;
 
-/// How the claims of a provider are read.
+/// The rules for reading a provider's claims.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRules<'a> {
     /// The claim with the groups: its name, or a path such as `realm_access.roles`.
@@ -23,7 +23,7 @@ pub struct ClaimRules<'a> {
     pub trust_email: bool,
 }
 
-/// What a provider says about an e-mail address.
+/// A provider's statement about an e-mail address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmailStatus {
     /// It sent none, or one that is ambiguous.
@@ -43,7 +43,7 @@ pub struct UserInfo {
     pub id: String,
     /// Email address, if the provider says that it is verified, and if it is unambiguous.
     pub email: Option<String>,
-    /// Why there is an email address or none.
+    /// The provider's statement about the e-mail address.
     pub email_status: EmailStatus,
     /// Full name.
     pub name: Option<String>,

@@ -7,7 +7,7 @@ pub struct BearerChallenge {
     pub resource_metadata: Option<String>,
     /// Scopes that the request needs.
     pub scope: Option<String>,
-    /// Why the token was refused (RFC 6750 §3.1).
+    /// The reason why the token was refused (RFC 6750 §3.1).
     pub error: Option<String>,
 }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-/// The most lines that wait.
+/// The maximum number of lines that wait.
 const MAX_LINES: usize = 1_024;
 /// The longest time for which the end of the process waits for the lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often lost lines are reported while no other line comes.
+/// The interval at which lost lines are reported while there is no other line.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The form of a line.

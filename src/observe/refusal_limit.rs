@@ -1,4 +1,4 @@
-//! Limits the log lines about refused requests: everybody can cause them without a credential.
+//! Limits the log lines about refused requests: attackers can cause them without a credential.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,9 +13,9 @@ use crate::base::time::Stopwatch;
 /// The target of a log line about a refused request.
 pub const REFUSALS: &str = "mcp_oauth_gateway::refusals";
 
-/// How many such lines may follow each other at once.
+/// The number of such lines that may follow each other immediately.
 const BURST: u64 = 200;
-/// How many more there may be in a second.
+/// The number of further lines in a second.
 const LINES_PER_SECOND: u64 = 20;
 
 /// Lets refusals pass up to a rate, and all other lines.

@@ -1,4 +1,4 @@
-//! Where a request came from, for the audit log. It travels with the task that answers the request, so
+//! The origin of a request, for the audit log. It travels with the task that answers the request, so
 //! that no use case passes it on, and with the work that the task detaches.
 
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::pin::Pin;
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
-/// The longest `User-Agent` that is kept, in characters.
+/// The maximum length of a recorded `User-Agent`, in characters.
 const MAX_USER_AGENT_CHARS: usize = 200;
 
 /// The source of a request. It decides nothing.

@@ -11,7 +11,7 @@ pub const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
 /// The place of the credential in a template.
 const PLACEHOLDER: &str = "{credential}";
 
-/// What the page asks the user for.
+/// The credential that the page asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PasteSettings {
     /// The header that carries the credential to the upstream.
@@ -28,7 +28,7 @@ pub struct AuthHeader {
     after: String,
 }
 
-/// Why a configured header cannot carry a credential.
+/// The reason why a configured header cannot carry a credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthHeaderError {
     /// It is not the name of a header.
@@ -45,7 +45,7 @@ pub enum AuthHeaderError {
     Characters(String),
 }
 
-/// Why a text cannot be a credential.
+/// The reason why a text cannot be a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialSyntaxError {
     /// It is empty.

@@ -37,9 +37,9 @@ pub struct AuthServerConfig {
     pub token_endpoint: Option<ExactUrl>,
     /// The profile, with the quirks of this upstream; `None`: chosen by host.
     pub profile: Option<&'static Profile>,
-    /// How the gateway authenticates at the token endpoint; `None`: as the metadata says.
+    /// The gateway's authentication method at the token endpoint; `None`: that of the metadata.
     pub token_auth: Option<TokenEndpointAuth>,
-    /// What replaces the upstream's resource identifier.
+    /// The replacement for the upstream's resource identifier.
     pub resource: Option<ResourceParam>,
     /// How the gateway gets a client id, if none is configured.
     pub registration: RegistrationMethod,

@@ -33,11 +33,11 @@ pub struct ConfiguredClient {
 pub struct PinnedDocument {
     /// The URL of the document, which is the client id.
     pub url: ClientIdUrl,
-    /// What the copy says.
+    /// The content of the copy.
     pub registration: ClientRegistration,
 }
 
-/// How clients may identify themselves by metadata documents.
+/// The rules for clients with metadata documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientDocuments {
     /// Whether the gateway announces support, and fetches documents. It uses copies in any case.

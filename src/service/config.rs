@@ -6,7 +6,7 @@ use crate::service::client::{ClientDocuments, ConfiguredClient};
 use crate::service::password_user::PasswordUser;
 use crate::upstream::idp::Idp;
 
-/// How long a login session lasts on https unless configured, in seconds.
+/// The time for which a login session lasts on https unless configured, in seconds.
 pub const DEFAULT_HTTPS_SESSION_TTL_SECONDS: u64 = 12 * 3_600;
 
 /// Everything that a reload may change.
@@ -16,7 +16,7 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The users who can log in with a password.
     pub users: Vec<PasswordUser>,
-    /// How long a login session replaces the password, in seconds; 0 disables sessions.
+    /// The time for which a login session replaces the password, in seconds; 0 disables sessions.
     pub session_ttl: u64,
     /// The identity providers, with distinct names.
     pub idps: Vec<Idp>,

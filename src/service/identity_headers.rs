@@ -44,13 +44,13 @@ pub struct IdentityHeaders {
     has_assertion: bool,
 }
 
-/// Why a list of fields is invalid.
+/// The reason why a list of fields is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityFieldsError {
     /// A value that is not a field.
     #[error("`{0}` is none of {words}", words = field_words())]
     Unknown(String),
-    /// The list is empty, so the backend would learn nothing.
+    /// The list is empty, so the backend would get no identity.
     #[error("nothing is chosen; write some of {words}", words = field_words())]
     Empty,
 }
@@ -59,7 +59,7 @@ fn field_words() -> String {
     FIELDS.map(|(word, _)| word).join(", ")
 }
 
-/// What is known of a user. As JSON, it is the upstream half of the access pair.
+/// The identity of a user for the backend. As JSON, it is the upstream half of the access pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityPayload {
     /// See [`IdentityField::Id`]; never empty.

@@ -97,19 +97,19 @@ pub struct Service {
     pub is_default: bool,
     /// The upstream MCP server, byte for byte as configured. With [`Access::Introspect`], the resource.
     pub mcp: ExactUrl,
-    /// What the caller must present.
+    /// The credential that the caller must present.
     pub access: Access,
-    /// How the user signs in before consent.
+    /// The login of the user before consent.
     pub login: Login,
     /// The upstream credential.
     pub upstream: Upstream,
-    /// How pairs are protected.
+    /// The protection of pairs.
     pub mode: TokenMode,
     /// Lifetimes of the gateway's tokens.
     pub ttl: Ttl,
     /// The reuse window: how long a superseded refresh pair is accepted.
     pub reuse_window: ReuseWindow,
-    /// How long two branches of one grant may both refresh, in seconds. `None`: without limit.
+    /// The time for which two branches of one grant may both refresh, in seconds. `None`: without limit.
     pub parallel_limit: Option<u64>,
     /// After how many seconds a user of an identity provider signs in again, if the provider gave no
     /// refresh token. `None`: never.
@@ -126,7 +126,7 @@ pub struct Service {
     pub forward_headers: Vec<HeaderName>,
     /// Further response headers to forward.
     pub forward_response_headers: Vec<HeaderName>,
-    /// The most streams that one grant or API key may have open at once. At a public service: one source.
+    /// The maximum number of streams that one grant or API key may have open at the same time. At a public service: one source.
     pub max_streams: usize,
     /// Whether a user's consent for a trusted client is remembered.
     pub remember_consent: bool,
@@ -137,7 +137,7 @@ pub struct Service {
     pub tools: Option<Box<ToolPolicy>>,
 }
 
-/// What the caller must present.
+/// The credential that the caller must present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// A token of this gateway's authorization server.
@@ -160,7 +160,7 @@ impl Access {
     }
 }
 
-/// How the user signs in before consent.
+/// The login of the user before consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     /// With a password of this gateway.
@@ -190,12 +190,12 @@ pub enum Upstream {
     None,
 }
 
-/// Where the browser must go after consent.
+/// The step after consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterConsent<'a> {
     /// To the upstream AS.
     Upstream,
-    /// Nowhere else: the consent form also asks for the credential.
+    /// No further step: the consent form also asks for the credential.
     Form(&'a PasteSettings),
     /// Nowhere: the code is issued.
     Nowhere,
@@ -224,7 +224,7 @@ impl UpstreamHeaders {
 }
 
 impl Access {
-    /// The most open streams of one grant or API key, or of one source, unless configured.
+    /// The maximum number of open streams of one grant or API key, or of one source, unless configured.
     pub fn default_max_streams(self) -> usize {
         match self {
             Self::OAuth | Self::Key | Self::Local | Self::Introspect => 64,
@@ -327,7 +327,7 @@ impl Service {
 }
 
 impl Upstream {
-    /// Where the browser must go after consent.
+    /// The step after consent.
     pub fn after_consent(&self) -> AfterConsent<'_> {
         match self {
             Self::OAuth(_) => AfterConsent::Upstream,

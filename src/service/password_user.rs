@@ -90,7 +90,7 @@ impl LazyPasswordHash {
             .map(String::as_str)
     }
 
-    /// What a check against this hash costs, as [`argon2id::cost`] counts.
+    /// The cost of a check against this hash, as [`argon2id::cost`] counts it.
     pub fn cost(&self) -> u64 {
         // A hash that is not computed yet gets the default costs.
         self.0.made.get().map_or_else(argon2id::default_cost, |hash| argon2id::cost(hash))
@@ -106,7 +106,7 @@ impl LazyPasswordHash {
     }
 }
 
-/// The most characters of a user name.
+/// The maximum number of characters of a user name.
 pub const MAX_NAME_CHARS: usize = 200;
 
 /// Whether this can be a user name. It cannot be empty, and it has no colon, which `provider:id` of
@@ -120,12 +120,12 @@ pub fn is_argon2id(hash: &str) -> bool {
     argon2id::is_argon2id(hash)
 }
 
-/// Why an argon2id hash is refused: it is cheap to guess. `None` if it is good.
+/// The reason why an argon2id hash is refused: it is cheap to guess. `None` if it is accepted.
 pub fn hash_weakness(hash: &str) -> Option<&'static str> {
     argon2id::weakness(hash)
 }
 
-/// Why a password is refused: it is a known sample, or easily guessed. `None` if it is good.
+/// The reason why a password is refused: it is a known sample, or easily guessed. `None` if it is accepted.
 pub fn password_weakness(name: &str, password: &str) -> Option<&'static str> {
     const KNOWN: [&str; 9] = [
         "gateway_pass",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::random;
 use crate::store::error::StoreError;
 
-/// How often a write is tried while other writers change the same record.
+/// The number of attempts to write while other writers change the same record.
 pub(super) const MAX_ATTEMPTS: u32 = 64;
 
 /// After this many writes without an answer, the store counts as unavailable.

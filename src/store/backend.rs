@@ -11,7 +11,7 @@ use crate::store::sqlite::Sqlite;
 #[cfg(feature = "vault")]
 use crate::store::vault::Vault;
 
-/// Where a store keeps its records.
+/// The backend that stores the records.
 #[derive(Clone, Debug)]
 pub enum Backend {
     /// In the memory of this process, until it ends.

@@ -6,10 +6,10 @@ use tokio::sync::broadcast;
 
 use crate::base::ids::Id;
 
-/// How many changes a receiver may lag behind before it gets a [`Change::Gap`].
+/// The number of changes by which a receiver may lag behind before it gets a [`Change::Gap`].
 const FEED_CAPACITY: usize = 4096;
 
-/// What a backend reports about a write.
+/// The report of a backend about a write.
 #[derive(Clone, Debug)]
 pub(super) enum ChangeEvent {
     /// This process wrote the record.

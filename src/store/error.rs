@@ -28,7 +28,7 @@ pub enum StoreError {
     },
 }
 
-/// Why a record was not inserted.
+/// The reason why a record was not inserted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InsertError {
     /// A record with this id exists already.
@@ -39,7 +39,7 @@ pub enum InsertError {
     Store(#[from] StoreError),
 }
 
-/// Why a transition was not applied.
+/// The reason why a transition was not applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransitionError<E> {
     /// The record does not exist, or has expired.
@@ -56,7 +56,7 @@ pub enum TransitionError<E> {
     Store(#[from] StoreError),
 }
 
-/// Why [`Store::upsert`] changed nothing.
+/// The reason why [`Store::upsert`] changed nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum UpsertError<E> {
     /// The step rejected the record.

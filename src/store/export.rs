@@ -28,7 +28,7 @@ const CHECK: Label = Label("check of an export");
 const FORMAT: &str = "mcp-oauth-gateway store";
 /// The version of the format.
 const VERSION: u32 = 1;
-/// How many records are written concurrently, so that SQLite syncs once for all of them.
+/// The number of records that are written concurrently, so that SQLite syncs once for all of them.
 const BATCH_SIZE: usize = 256;
 /// The maximum length of a line, in bytes: far more than the longest record.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -85,7 +85,7 @@ pub struct ImportReport {
     pub foreign: u64,
 }
 
-/// Why an export or an import failed.
+/// The reason why an export or an import failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
     /// The first line is not the header of an export.

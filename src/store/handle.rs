@@ -10,7 +10,7 @@ use crate::base::record::{Record, State};
 
 /// The address of one record of kind `R`, opaque to its holder. A caller goes on with the handle
 /// that it got back: in stateless mode, this handle holds the sealed client-side record. Two
-/// handles of one record are equal, whatever they hold.
+/// handles of one record are equal, even if their client-side records differ.
 pub struct Handle<R> {
     id: Id,
     client_side_record: Option<Arc<str>>,
@@ -93,7 +93,7 @@ impl<R> fmt::Debug for Handle<R> {
 pub struct Transitioned<N: State, T> {
     /// The handle to use from now on.
     pub handle: Handle<N::Record>,
-    /// What the step returned besides the next state.
+    /// The value that the step returned besides the next state.
     pub effect: T,
 }
 

@@ -21,10 +21,10 @@ use crate::store::sealed_record;
 
 /// For how many seconds a key must have sealed before older records are resealed: clocks differ.
 const KEY_SETTLE_SECONDS: u64 = 60;
-/// How many records of each kind are tried in a store without a key check.
+/// The number of records of each kind that are tried in a store without a key check.
 const SAMPLE_SIZE: usize = 16;
 
-/// How many records are resealed concurrently, so that SQLite syncs once for all of them.
+/// The number of records that are resealed concurrently, so that SQLite syncs once for all of them.
 const BATCH_SIZE: usize = 256;
 
 /// The record of the key check. It has no content; it only has to open.
@@ -47,7 +47,7 @@ impl State for KeyCheck {
     }
 }
 
-/// How a store and a key ring fit together.
+/// The relation of a store and a key ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStatus {
     /// The store was filled under these keys.
@@ -58,7 +58,7 @@ pub enum KeyStatus {
     Empty,
 }
 
-/// Why a store must not be used with these keys.
+/// The reason why a store must not be used with these keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyCheckError {
     /// The store was filled under other keys.

@@ -1,4 +1,4 @@
-//! What a backend stores under a key, how it is written, and what a scan returns.
+//! The row that a backend stores under a key, its writes, and the pages of a scan.
 
 use crate::base::random;
 use crate::base::time::UnixTime;
@@ -28,7 +28,7 @@ impl Version {
     }
 }
 
-/// What a backend stores under a key.
+/// The row that a backend stores under a key.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) value: Vec<u8>,
@@ -56,7 +56,7 @@ impl WriteOp {
     }
 }
 
-/// A write and its change event. The backend publishes it: the caller may be gone by then.
+/// A write and its change event. The backend publishes the event, because the caller may have given up by then.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub(super) key: String,

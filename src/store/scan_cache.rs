@@ -1,4 +1,4 @@
-//! The listings of running scans, for backends that can only list all names at once. A scan lists
+//! The listings of running scans, for backends that can only list all names together. A scan lists
 //! and sorts the names of its kind first, then reads pages. A page without a listing lists again.
 
 use std::collections::HashMap;

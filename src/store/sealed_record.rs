@@ -43,7 +43,7 @@ struct EnvelopeBody<R> {
     r: R,
 }
 
-/// What a sealed record is bound to, besides its kind.
+/// The values to which a sealed record is bound, besides its kind.
 #[derive(Clone, Copy)]
 pub(super) struct AssociatedData<'a> {
     /// The key of the record in a backend.

@@ -1,4 +1,4 @@
-//! The text of a key with which a program asks this gateway: `sk_` for a resource server, `ak_` for an
+//! The text of a key with which a program calls this gateway: `sk_` for a resource server, `ak_` for an
 //! administrator's program.
 //!
 //! ```text
@@ -20,7 +20,7 @@ const SECRET_BYTES: usize = 24;
 const CHECKSUM_BYTES: usize = 4;
 const BODY_BYTES: usize = ID_BYTES + SECRET_BYTES;
 
-/// Whose key it is, as its prefix says.
+/// The kind of a key, which its prefix shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessKeyKind {
     /// A resource server, which introspects tokens.

@@ -12,7 +12,7 @@ use crate::base::time::UnixTime;
 const VERSION: u8 = 2;
 const VERSION_WITHOUT_BRANCH: u8 = 1;
 
-/// How the upstream half is protected.
+/// The protection of the upstream half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenMode {
     /// Encrypted: only the gateway can read it.
@@ -52,7 +52,7 @@ impl TokenMode {
     }
 }
 
-/// What a pair is used for.
+/// The purpose of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// Access pair, for the MCP endpoint.
@@ -96,7 +96,7 @@ impl ServiceDigest {
 /// The gateway half: readable, and authenticated together with the upstream half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairHeader {
-    /// How the upstream half is protected.
+    /// The protection of the upstream half.
     pub mode: TokenMode,
     /// Access, refresh or API key.
     pub kind: TokenKind,

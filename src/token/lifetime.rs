@@ -23,7 +23,7 @@ impl Default for Ttl {
     }
 }
 
-/// How long a superseded refresh token is accepted, in seconds; 0 is the strict rule of RFC 9700
+/// The time for which a superseded refresh token is accepted, in seconds; 0 is the strict rule of RFC 9700
 /// §4.14.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReuseWindow {
@@ -61,11 +61,11 @@ impl ReuseWindow {
 /// Subtracted from the upstream's expiry, in seconds, so that no token expires on the way.
 pub const UPSTREAM_MARGIN_SECONDS: u64 = 10;
 
-/// How long a superseded refresh token of a native client is accepted unless configured, in seconds.
+/// The time for which a superseded refresh token of a native client is accepted unless configured, in seconds.
 const NATIVE_REUSE_WINDOW_SECONDS: u64 = 7_200;
-/// How long a superseded refresh token of any other client is accepted unless configured, in seconds.
+/// The time for which a superseded refresh token of any other client is accepted unless configured, in seconds.
 const WEB_REUSE_WINDOW_SECONDS: u64 = 60;
-/// How long two branches of one grant may both refresh unless configured, in seconds, where the gateway
+/// The time for which two branches of one grant may both refresh unless configured, in seconds, where the gateway
 /// serves more than its own machine.
 pub const PARALLEL_LIMIT_SECONDS: u64 = 30 * 86_400;
 /// After how many seconds a user of an identity provider signs in again unless configured, where neither

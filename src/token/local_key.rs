@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::base::secret::Secret;
 
-/// What a key of this machine opens.
+/// The purpose of a local key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalKeyKind {
     /// The MCP endpoints of services with `access = "local"`.

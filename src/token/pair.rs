@@ -33,7 +33,7 @@ pub struct OpenedPair {
     pub upstream: Secret,
 }
 
-/// Why a token does not open as a pair of this gateway.
+/// The reason why a token does not open as a pair of this gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairError {
     /// Not shaped like a pair: the alphabet, padding, prefix, header or length is wrong.

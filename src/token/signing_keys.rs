@@ -10,7 +10,7 @@ use crate::base::time::UnixTime;
 
 /// Time between two new keys, in seconds.
 pub const ROTATION_SECONDS: u64 = 30 * 86_400;
-/// How long a key is published before it signs and after it is no longer needed, in seconds.
+/// The time for which a key is published before it signs and after it is no longer needed, in seconds.
 pub const PUBLISH_LEAD_SECONDS: u64 = 3_600;
 
 /// A key, and when it begins to sign.

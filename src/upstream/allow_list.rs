@@ -1,4 +1,4 @@
-//! Which users of an identity provider may sign in. Pure.
+//! The users of an identity provider who may sign in. This module is pure.
 
 /// The attributes of a user that an allow list compares.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ pub fn team_group(team: &Team) -> String {
     format!("team:{}/{}", team.organization, team.slug)
 }
 
-/// What the entries of [`AllowList::domains`] are compared with.
+/// The value with which the entries of [`AllowList::domains`] are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DomainRule {
     /// The part of the verified e-mail address after the `@`.
@@ -60,7 +60,7 @@ pub enum DomainRule {
     HostedDomain,
 }
 
-/// The users that may sign in. One matching entry is enough.
+/// The users who may sign in. One matching entry is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList {
     /// E-mail addresses, compared without regard to case.
@@ -90,7 +90,7 @@ impl AllowList {
 
     /// Whether an entry matches this user. An empty list matches no user.
     pub fn contains(&self, user: AllowListSubject<'_>, rule: DomainRule) -> bool {
-        // The caller checked for exactly one `@`. Two never match, whatever the caller does.
+        // The caller checks for exactly one `@`. An address with two must not match in any case.
         let address = user
             .email
             .and_then(|email| email.split_once('@'))

@@ -108,10 +108,10 @@ pub struct AuthServer {
     pub mcp: ExactUrl,
     /// The issuer, byte for byte; `iss` is compared with it (RFC 9207).
     pub issuer: String,
-    /// Whether no metadata and no configuration says the issuer. Then `iss` may be any issuer at the origin
-    /// of an endpoint.
+    /// Whether neither metadata nor configuration names the issuer. If so, `iss` may be any issuer at the
+    /// origin of an endpoint.
     pub issuer_is_guess: bool,
-    /// Whether the server promises `iss`. Then a response without it is refused.
+    /// Whether the server promises `iss`. If so, a response without it is refused.
     pub iss_promised: bool,
     /// The authorization endpoint.
     pub authorization_endpoint: ExactUrl,
@@ -133,9 +133,9 @@ pub struct AuthServer {
     pub extra_authorize: Vec<(String, String)>,
     /// The addresses that the endpoints may have.
     pub addresses: AddressPolicy,
-    /// The scopes that MCP says to request: of the challenge, or else of the resource metadata.
+    /// The scopes to request (MCP): those of the challenge, otherwise those of the resource metadata.
     pub scopes_known: Vec<String>,
-    /// Whether the server lists `offline_access`. Then it is requested, if the profile allows it.
+    /// Whether the server lists `offline_access`. If so, it is requested, unless the profile forbids it.
     pub offline_access: bool,
 }
 

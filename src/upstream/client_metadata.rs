@@ -26,7 +26,7 @@ use crate::upstream::fetch::{self, FetchError, FetchResponse};
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The size limit of a document, in bytes. Real ones are below 2 KiB.
 pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024;
-/// The most entries of each cache.
+/// The maximum number of entries of each cache.
 const MAX_DOCUMENTS: usize = 1_000;
 /// Fetches per second, and the burst after an idle time. Both are for all clients together.
 const RATE: (NonZeroU32, NonZeroU32) = (NonZeroU32::new(10).expect("not zero"), NonZeroU32::new(50).expect("not zero"));
@@ -40,7 +40,7 @@ const FAILURE_TTL_SECONDS: u64 = 10;
 /// Age limit of a last good document, in seconds. A host's firewall may answer 403 for days.
 const STALE_TTL_SECONDS: u64 = 7 * 24 * 3_600;
 
-/// Why there is no document.
+/// The reason why there is no document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientMetadataFetchError {
     /// The URL cannot be a client id.

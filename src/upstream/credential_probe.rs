@@ -12,7 +12,7 @@ use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::upstream::fetch::{self, FetchError};
 
-/// Timeout of the probe; a user waits for it.
+/// The timeout of the probe, for which a user waits.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -22,12 +22,13 @@ pub type CredentialHeader = (HeaderName, HeaderValue);
 /// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// The credential was not refused, though the server may dislike our `initialize`. With the
-    /// session that the server opened, if any.
+    /// The credential was not refused, even if the server refused `initialize` for another reason. Contains
+    /// the session that the server opened, if any.
     Accepted(Option<HeaderValue>),
     /// 401 or 403: the server refuses the credential.
     Refused,
-    /// No result: unreachable, failing, busy, or a redirect, which would carry the key elsewhere.
+    /// There is no result: the server is unreachable, failing, busy, or redirects. A redirect is not followed,
+    /// because the key would go to another server.
     NoResponse(String),
 }
 

@@ -14,7 +14,7 @@ use crate::upstream::token_endpoint::{self, TokenEndpointError, TokenForm};
 /// The timeout of the request for the codes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Why there is no device code.
+/// The reason why there is no device code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceRequestError {
     /// The upstream has no device authorization endpoint.
@@ -63,7 +63,7 @@ pub async fn request_codes(
     DeviceAuthorization::parse(&response.body, plain_http, now).map_err(|error| no_answer(error.to_string()))
 }
 
-/// Asks once for the tokens of a device code (RFC 8628 §3.4). `now` is the current time.
+/// Sends one token request for a device code (RFC 8628 §3.4). `now` is the current time.
 ///
 /// # Errors
 /// [`TokenEndpointError::Refused`] also while the user has not decided.

@@ -1,4 +1,4 @@
-//! One running discovery: which URL comes next, and which document decides.
+//! The steps of a discovery: the order of URLs, and the document that decides.
 
 use http::{Request, StatusCode};
 
@@ -15,7 +15,7 @@ use crate::upstream::fetch::{self, FetchError};
 use crate::upstream::forward_rules::{self, ResponseVerdict};
 use crate::upstream::quirks::{KnownEndpoints, Profile};
 
-/// The most authorization servers of one MCP server that are tried.
+/// The maximum number of authorization servers that are tried for one MCP server.
 const MAX_SERVERS: usize = 3;
 
 /// Finds the authorization server of an upstream.
@@ -36,7 +36,7 @@ pub async fn discover(client: &HttpClient, input: &DiscoveryInput) -> Result<Dis
     }
 }
 
-/// The possible issuers, and what the MCP server says about itself.
+/// The possible issuers, with the challenge and the metadata of the MCP server.
 struct ServerHint {
     issuers: Vec<ExactUrl>,
     /// Addresses of the metadata, depending on the source of the issuer.
@@ -57,7 +57,7 @@ struct ProbeAnswer {
 impl Search<'_> {
     async fn run(&mut self) -> Result<DiscoveredServer, DiscoveryFailure> {
         if let Some((authorize, token)) = &self.wanted.endpoints {
-            return Ok(self.configured(authorize, token));
+            return Ok(self.server_from_config(authorize, token));
         }
         let mut issuer_is_guess = false;
         let (server, profile, addresses, hint) = if let Some(issuer) = &self.wanted.issuer {
@@ -97,7 +97,7 @@ impl Search<'_> {
     }
 
     /// The server from the configuration alone: no request, and any address is allowed.
-    fn configured(&self, authorize: &ExactUrl, token: &ExactUrl) -> DiscoveredServer {
+    fn server_from_config(&self, authorize: &ExactUrl, token: &ExactUrl) -> DiscoveredServer {
         let profile = self.profile(authorize);
         let known = profile.endpoints.as_ref().filter(|known| known.token == token.as_str());
         let (issuer, issuer_is_guess) = match (&self.wanted.issuer, known) {
@@ -127,8 +127,8 @@ impl Search<'_> {
         }
     }
 
-    /// What the MCP server says about itself, where the operator configured the authorization server: it is
-    /// useful and not needed.
+    /// The challenge and the metadata of the MCP server, if the operator configured the authorization server.
+    /// They are useful, but not required.
     async fn optional_hint(&mut self) -> Result<ServerHint, DiscoveryFailure> {
         let unknown = ServerHint {
             issuers: Vec::new(),
@@ -143,7 +143,7 @@ impl Search<'_> {
             Err(_) => return Ok(unknown),
         };
         Ok(ServerHint {
-            // The steps show why there is none.
+            // The steps show the reason if there is no metadata.
             resource: self.resource(challenge.resource_metadata.as_deref()).await.unwrap_or_default(),
             scopes: challenge.scopes(),
             ..unknown
@@ -243,7 +243,7 @@ impl Search<'_> {
         if let Some(url) = challenge_url {
             // A relative reference is resolved against the URL of the MCP server.
             let resolved = mcp.url().join(url).ok().and_then(|url| ExactUrl::parse(url.as_str()).ok());
-            // Never another origin: the upstream could direct our requests anywhere (SSRF).
+            // Another origin is refused: the upstream could direct the gateway's requests anywhere (SSRF).
             match resolved.filter(|address| address.origin() == mcp.origin()) {
                 Some(address) => {
                     metadata_urls.retain(|metadata_url| metadata_url != address.as_str());
@@ -313,8 +313,8 @@ impl Search<'_> {
         profile: &Profile,
     ) -> Result<AuthorizationServer, DiscoveryFailure> {
         let mut worst = DiscoveryFailure::NoMetadata;
-        let mut waivers = profile.waived();
-        // The origin as issuer is our own guess, and so is the missing final slash.
+        let mut waivers = profile.metadata_waivers();
+        // The origin is only a guess of the issuer, and so is its missing final slash.
         waivers.root_slash |= issuer.as_str() == self.wanted.mcp.origin();
         waivers.purpose = self.wanted.purpose;
         for metadata_url in metadata::authorization_server_urls(issuer) {
@@ -342,7 +342,7 @@ impl Search<'_> {
     }
 }
 
-/// An unusable document says more than an unreachable URL, which says more than no metadata.
+/// The more specific failure: an unusable document before an unreachable URL before missing metadata.
 fn more_specific(first: DiscoveryFailure, second: DiscoveryFailure) -> DiscoveryFailure {
     let rank = |reason: &DiscoveryFailure| match reason {
         DiscoveryFailure::NoMetadata => 0,

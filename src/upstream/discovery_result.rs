@@ -11,7 +11,7 @@ use crate::oauth::metadata::{AuthorizationServer, MetadataError, Purpose};
 use crate::upstream::auth_server::{AuthServer, ClientAuth, ClientProof, TokenEndpointAuth, UpstreamClientCredentials};
 use crate::upstream::quirks::Profile;
 
-/// What the operator configured as `resource` (RFC 8707).
+/// The configured `resource` parameter (RFC 8707).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResourceParam {
     /// This identifier, byte for byte.
@@ -20,7 +20,7 @@ pub enum ResourceParam {
     Omitted,
 }
 
-/// What the operator configured for the discovery.
+/// The configuration of a discovery.
 #[derive(Clone, Debug)]
 pub struct DiscoveryInput {
     /// What the server is for.
@@ -33,7 +33,7 @@ pub struct DiscoveryInput {
     pub endpoints: Option<(ExactUrl, ExactUrl)>,
     /// The configured profile. `None`: chosen by host.
     pub profile: Option<&'static Profile>,
-    /// What replaces the resource identifier in the metadata.
+    /// The replacement for the resource identifier in the metadata.
     pub resource: Option<ResourceParam>,
     /// More address blocks that the upstream's metadata may point to (`allow_addresses`).
     pub allow_addresses: Arc<[Cidr]>,
@@ -118,7 +118,7 @@ impl DiscoveredServer {
     }
 }
 
-/// Why a discovery failed.
+/// A failed discovery.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no authorization server was found for {mcp}: {reason}")]
 pub struct DiscoveryError {
@@ -148,7 +148,7 @@ pub enum DiscoveryFailure {
     NoMetadata,
 }
 
-/// What an operator can do about an unusable document.
+/// The advice for the operator about an unusable document.
 fn remedy(error: &MetadataError) -> &'static str {
     match error {
         MetadataError::NoS256 => {

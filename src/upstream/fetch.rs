@@ -19,7 +19,7 @@ use crate::net::http_client::{HttpClient, RequestPolicy, SendError};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The size limit for a response of an authorization server, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 256 * 1024;
-/// The most redirects of a metadata document that are followed.
+/// The maximum number of redirects that are followed for a metadata document.
 pub const MAX_REDIRECTS: usize = 3;
 /// The `User-Agent` of the gateway. Some upstreams refuse a request without one.
 pub const USER_AGENT: &str = concat!("mcp-oauth-gateway/", env!("CARGO_PKG_VERSION"));
@@ -34,16 +34,16 @@ pub struct FetchResponse {
     pub body: Bytes,
 }
 
-/// Why there is no response, and whether the server may have processed the request.
+/// The reason why there is no response. Each variant says whether the server may have processed the request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// Not processed: no byte was sent.
+    /// The request was not processed: no byte was sent.
     #[error("{0}")]
     NeverSent(String),
-    /// Not processed: the host's name does not resolve, or only to addresses that may not be dialled.
+    /// The request was not processed: the host name does not resolve, or only to forbidden addresses.
     #[error("{0}")]
     NoAddress(String),
-    /// Possibly processed.
+    /// The server may have processed the request.
     #[error("{0}")]
     Unknown(String),
 }
@@ -73,7 +73,7 @@ impl FetchResponse {
         self.headers.get(CONTENT_TYPE)?.to_str().ok()
     }
 
-    /// Where a redirect of `from` leads, if that is on the same origin.
+    /// The target of a redirect of `from`, if it is on the same origin.
     fn redirect_within(&self, from: &ExactUrl) -> Option<ExactUrl> {
         let location = self.headers.get(LOCATION)?.to_str().ok()?;
         let target = from.url().join(location).ok()?;
@@ -120,7 +120,7 @@ pub async fn fetch_limited(
     max_bytes: usize,
 ) -> Result<FetchResponse, FetchError> {
     let deadline = Instant::now() + timeout;
-    let response = sent(client, request, addresses, timeout).await?;
+    let response = send(client, request, addresses, timeout).await?;
     read_whole(response, max_bytes, deadline).await
 }
 
@@ -146,8 +146,8 @@ pub async fn fetch_document(
     fetch(client, get(&target)?, addresses, time_left(deadline)).await
 }
 
-/// As [`fetch_document`], from any address. Also returns the address that answered: the addresses that the
-/// document names are judged by it.
+/// As [`fetch_document`], from any address. Also returns the address that answered. It decides which
+/// addresses the document may name.
 /// # Errors
 /// As [`fetch`].
 pub async fn fetch_document_with_peer(
@@ -159,7 +159,7 @@ pub async fn fetch_document_with_peer(
     let mut target = url.clone();
     let mut redirects = 0;
     loop {
-        let (response, peer) = sent_with_peer(client, get(&target)?, time_left(deadline)).await?;
+        let (response, peer) = send_with_peer(client, get(&target)?, time_left(deadline)).await?;
         let response = read_whole(response, MAX_RESPONSE_BYTES, deadline).await?;
         match response.redirect_within(&target).filter(|_| redirects < MAX_REDIRECTS) {
             Some(next) => target = next,
@@ -195,7 +195,7 @@ pub async fn fetch_head(
     addresses: &AddressPolicy,
     timeout: Duration,
 ) -> Result<(StatusCode, HeaderMap), FetchError> {
-    let response = sent(client, request, addresses, timeout).await?;
+    let response = send(client, request, addresses, timeout).await?;
     let (head, _body) = response.into_parts();
     Ok((head.status, head.headers))
 }
@@ -208,12 +208,12 @@ pub async fn fetch_head_with_peer(
     request: Request<RequestBody>,
     timeout: Duration,
 ) -> Result<(StatusCode, HeaderMap, IpAddr), FetchError> {
-    let (response, peer) = sent_with_peer(client, request, timeout).await?;
+    let (response, peer) = send_with_peer(client, request, timeout).await?;
     let (head, _body) = response.into_parts();
     Ok((head.status, head.headers, peer))
 }
 
-async fn sent(
+async fn send(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
@@ -223,7 +223,7 @@ async fn sent(
     sent.map_err(|error| FetchError::from(&error))
 }
 
-async fn sent_with_peer(
+async fn send_with_peer(
     client: &HttpClient,
     request: Request<RequestBody>,
     timeout: Duration,
@@ -247,7 +247,7 @@ fn policy(addresses: &AddressPolicy, timeout: Duration) -> RequestPolicy {
 /// # Errors
 /// [`FetchError::NeverSent`] if the URL cannot be requested.
 pub fn get(url: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
-    finished(url, Request::get(url.as_str()), RequestBody::Empty)
+    build(url, Request::get(url.as_str()), RequestBody::Empty)
 }
 
 /// A POST request with a body of type `content_type` that accepts JSON.
@@ -255,10 +255,10 @@ pub fn get(url: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
 /// As [`get`].
 pub fn post(url: &ExactUrl, content_type: &'static str, body: impl Into<Bytes>) -> Result<Request<RequestBody>, FetchError> {
     let builder = Request::post(url.as_str()).header(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    finished(url, builder, RequestBody::Full(body.into()))
+    build(url, builder, RequestBody::Full(body.into()))
 }
 
-fn finished(url: &ExactUrl, builder: http::request::Builder, body: RequestBody) -> Result<Request<RequestBody>, FetchError> {
+fn build(url: &ExactUrl, builder: http::request::Builder, body: RequestBody) -> Result<Request<RequestBody>, FetchError> {
     let builder = builder
         .header(ACCEPT, HeaderValue::from_static("application/json"))
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))

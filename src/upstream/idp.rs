@@ -16,7 +16,7 @@ pub const DEFAULT_GROUPS_CLAIM: &str = "groups";
 pub struct Preset {
     /// Its name in the configuration, `preset = "…"`.
     pub name: &'static str,
-    /// The name that users see. If it is empty, they see the host.
+    /// The name that users see; empty: the host of the issuer.
     pub shown: &'static str,
     /// The issuer, if there is only one.
     pub issuer: Option<&'static str>,
@@ -184,7 +184,7 @@ pub struct Idp {
     pub allow_addresses: Vec<Cidr>,
 }
 
-/// Why the configuration of a provider is invalid.
+/// The reason why the configuration of a provider is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdpConfigError {
     /// The name does not fit a path and a subject, or is reserved.
@@ -225,7 +225,7 @@ impl Idp {
         client_secret: Option<Secret>,
     ) -> Result<Self, IdpConfigError> {
         let is_valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        // Backends get these names for password users and API keys. No provider may look like them.
+        // Backends get these names for password users and API keys, so no provider may have them.
         let is_reserved = ["password", "key"].contains(&name);
         if is_reserved || !(1..=63).contains(&name.len()) || !name.bytes().all(is_valid) || name.starts_with('-') {
             return Err(IdpConfigError::Name);

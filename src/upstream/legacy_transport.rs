@@ -1,5 +1,5 @@
-//! Recognises an MCP server that speaks only HTTP+SSE, the transport of MCP 2024-11-05. The gateway forwards
-//! Streamable HTTP: a stream of the older transport names another endpoint, which is not the configured URL.
+//! Detects an MCP server that speaks only HTTP+SSE, the transport of MCP 2024-11-05. The gateway forwards only
+//! Streamable HTTP: a stream of the older transport names another endpoint than the configured URL.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::upstream::fetch::{self, FetchError};
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is said of such a server.
+/// The message about such a server.
 pub const HTTP_SSE_MESSAGE: &str = "the upstream speaks HTTP+SSE (MCP 2024-11-05), which the gateway does not forward: it refuses a POST \
     and answers GET; configure the URL of its Streamable HTTP endpoint, which often ends in /mcp";
 

@@ -99,7 +99,7 @@ pub struct IdpTokens {
     pub refresh: Option<Secret>,
 }
 
-/// Why a request to a provider failed. The text is for logs and has no secrets.
+/// The reason why a request to a provider failed. The text is for logs and has no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdpError {
     /// The provider is unavailable, or a response is unusable.

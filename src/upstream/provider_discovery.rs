@@ -10,7 +10,7 @@ use crate::upstream::fetch::fetch_document_with_peer;
 use crate::upstream::idp::{Idp, UserApi};
 use crate::upstream::oidc::{IdentitySource, IdpError, NamedEndpoint, OFFLINE_ACCESS, Provider, REQUEST_TIMEOUT, checked_body};
 
-/// Finds a provider's endpoints: in its OpenID configuration, or in the gateway's configuration.
+/// Finds a provider's endpoints in its OpenID configuration or in the gateway's configuration.
 /// # Errors
 /// If the OpenID configuration cannot be fetched or is unusable.
 pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpError> {
@@ -59,7 +59,7 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
     })
 }
 
-/// The provider from the configuration alone, if that has all endpoints which a login needs.
+/// The provider from the configuration alone, if it has all endpoints that a login needs.
 fn without_metadata(idp: &Idp) -> Option<Provider> {
     let configured = &idp.endpoints;
     if configured.discovery.is_some() {

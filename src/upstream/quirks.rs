@@ -1,5 +1,5 @@
 //! Known deviations of real upstreams from the RFCs: data only, with public sources. One pure
-//! function applies each field. An upstream without deviations is still held to the standard.
+//! function applies each field. An upstream without deviations must follow the standard.
 
 use crate::oauth::metadata::{MetadataWaivers, Purpose};
 
@@ -16,11 +16,11 @@ pub enum OfflineAccess {
 
 /// How to treat one kind of upstream: its deviations from the standard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a quirk is there or not, and none follows from another")]
+#[expect(clippy::struct_excessive_bools, reason = "each quirk is independent of the others")]
 pub struct Profile {
     /// Its name in the configuration, `profile = "…"`.
     pub name: &'static str,
-    /// Hosts of the MCP server or the issuer that select it. `.x` stands for every host below `x`.
+    /// Hosts of the MCP server or the issuer that select it. `.x` matches every host below `x`.
     pub hosts: &'static [&'static str],
     /// Whether authorization and token requests contain `resource` (RFC 8707), as MCP demands.
     pub send_resource: bool,
@@ -62,8 +62,8 @@ pub struct KnownEndpoints {
 }
 
 impl Profile {
-    /// Which checks of the authorization server's metadata are waived.
-    pub fn waived(&self) -> MetadataWaivers {
+    /// The checks of the authorization server's metadata that are waived.
+    pub fn metadata_waivers(&self) -> MetadataWaivers {
         MetadataWaivers {
             pkce: !self.require_pkce_metadata,
             root_slash: self.waive_root_slash,
@@ -327,7 +327,7 @@ mod tests {
             };
             assert_eq!(unnamed, STANDARD);
         }
-        assert_eq!(STANDARD.waived(), MetadataWaivers::default());
+        assert_eq!(STANDARD.metadata_waivers(), MetadataWaivers::default());
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl UpstreamRegistration {
     }
 }
 
-/// Why a registration failed.
+/// The reason why a registration failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamRegistrationError {
     /// The server offers no registration: the operator must configure a client id.
@@ -66,7 +66,7 @@ pub enum UpstreamRegistrationError {
     /// The server refused with an OAuth error (RFC 7591 §3.2.2).
     #[error("at registration {0}")]
     Refused(OAuthErrorResponse),
-    /// The server refused with this status only, usually 401 or 403: registration needs a token.
+    /// The server refused with only this status, usually 401 or 403: registration needs a token.
     #[error("the authorization server answered {0} to the registration: register the gateway there by hand, and give its `client_id`")]
     Closed(u16),
     /// There was no response, or an unusable one.
@@ -104,12 +104,12 @@ pub struct OwnClientMetadata<'a> {
     pub device_flow: bool,
 }
 
-/// Which members a registration has.
+/// The members of a registration request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Members {
-    /// All that the gateway knows.
+    /// All members that the gateway knows.
     All,
-    /// Without those that some servers refuse: `scope`, `application_type` and the device grant.
+    /// All members except those that some servers refuse: `scope`, `application_type` and the device grant.
     Required,
 }
 
@@ -239,9 +239,9 @@ fn expiry(value: Option<&Value>) -> Option<UnixTime> {
     (seconds > 0).then_some(UnixTime(seconds))
 }
 
-/// Registers the gateway while a user waits. A refused registration made no client, so it is sent once more
-/// without the members that some servers do not accept. Nothing else is repeated: that could leave an unused
-/// registration.
+/// Registers the gateway while a user waits. A refused registration created no client, so it is sent once more
+/// without the members that some servers refuse. After any other failure it is not repeated, because that could
+/// leave an unused registration.
 /// # Errors
 /// If the server offers no registration, refuses, or gives no usable response.
 pub async fn register(

@@ -12,12 +12,13 @@ use crate::upstream::fetch;
 
 /// The document's path.
 const PATH: &str = "/.well-known/mcp-oauth-gateway";
-/// The most bytes of the document.
+/// The maximum size of the document, in bytes.
 const MAX_BYTES: usize = 10 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The document of the origin of `resource`; `None` if there is none. Redirects are not followed: the
-/// origin itself must say it. `loopback`: the gateway is itself on loopback, so the resource may be.
+/// Fetches the document at the origin of `resource`; `None` if there is none. Redirects are not followed,
+/// because only the origin itself can prove the resource. `loopback`: the gateway is on loopback, so the
+/// resource may be too.
 pub async fn fetch_proof(client: &HttpClient, resource: &ExactUrl, loopback: bool) -> Option<Bytes> {
     let url = ExactUrl::parse(&format!("{}{PATH}", resource.origin())).ok()?;
     let (request, addresses) = (fetch::get(&url).ok()?, AddressPolicy::Public { loopback });

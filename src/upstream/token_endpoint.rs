@@ -120,7 +120,7 @@ pub(super) fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
     let profile = target.profile;
     let mut requested: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let add_offline = match profile.offline_access {
-        // Never the only scope: the server's default scopes would not apply, and it would refuse.
+        // It is never the only scope: without the server's default scopes, the request would be refused.
         OfflineAccess::IfListed => target.offline_access && !requested.is_empty(),
         OfflineAccess::Always => true,
         OfflineAccess::Never => {
@@ -262,10 +262,10 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, FetchError> {
     Ok(value)
 }
 
-/// Why a token request failed. The variant says whether the upstream may have processed it.
+/// The reason why a token request failed. Each variant says whether the upstream may have processed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenEndpointError {
-    /// Not processed: there was no connection, or the address is forbidden.
+    /// The request was not processed: there was no connection, or the address is forbidden.
     #[error("the upstream cannot be reached: {0}")]
     NeverSent(String),
     /// Status 429 or 503: the upstream says that it did not process the request.
@@ -274,7 +274,7 @@ pub enum TokenEndpointError {
         /// The upstream's `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
-    /// May have been processed: timeout, broken connection, 5xx, or an unreadable response.
+    /// The request may have been processed: timeout, broken connection, 5xx, or an unreadable response.
     #[error("no usable answer of the upstream: {0}")]
     Unknown(String),
     /// The upstream's OAuth error, which is final.
@@ -311,14 +311,14 @@ async fn send_within(
     timeout: Duration,
 ) -> Result<UpstreamTokens, TokenEndpointError> {
     let response = fetch(client, request, addresses, timeout).await?;
-    throttled(&response)?;
+    check_throttling(&response)?;
     parse_token_response(response.status.as_u16(), response.content_type(), &response.body, now).map_err(|failure| match failure {
         TokenResponseError::Refused(refusal) => TokenEndpointError::Refused(refusal),
         TokenResponseError::Temporary(reason) | TokenResponseError::Unreadable(reason) => TokenEndpointError::Unknown(reason),
     })
 }
 
-fn throttled(response: &FetchResponse) -> Result<(), TokenEndpointError> {
+fn check_throttling(response: &FetchResponse) -> Result<(), TokenEndpointError> {
     match response.status.as_u16() {
         429 | 503 => Err(TokenEndpointError::Throttled {
             retry_after: response.retry_after(),
@@ -355,7 +355,7 @@ where
             None
         };
         match delay {
-            // Without time left, an attempt would only turn "not sent" into "unknown".
+            // Without time left, a further attempt would only turn "not sent" into "unknown".
             Some(delay) if Instant::now() + delay + Duration::from_secs(5) < deadline => tokio::time::sleep(delay).await,
             Some(_) | None => return Err(failure),
         }
@@ -381,7 +381,7 @@ fn wait_after(failure: &TokenEndpointError, attempt: u32) -> Option<Duration> {
 /// [`TokenEndpointError`], as for a token request.
 pub async fn revoke(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<(), TokenEndpointError> {
     let response = fetch(client, request, addresses, Duration::from_secs(15)).await?;
-    throttled(&response)?;
+    check_throttling(&response)?;
     if response.status.is_success() {
         return Ok(());
     }

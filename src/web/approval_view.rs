@@ -56,7 +56,7 @@ pub struct CallView {
     pub state: &'static str,
     /// Who decided; empty if nobody did.
     pub decided_by: String,
-    /// Why a person is asked.
+    /// The reason why a person is asked.
     pub reason: String,
     /// When it ends.
     pub expires: String,

@@ -4,13 +4,13 @@ use crate::app::App;
 use crate::app::authorize::consent_form::{CredentialError, Prompt as Pasted};
 use crate::app::authorize::results::ConsentOutcome;
 use crate::app::flow_handle::ClientRedirect;
-use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::flow::authorize::AuthorizationRequest;
 use crate::flow::user::User;
 use crate::oauth::redirect_uri::RedirectKind;
 use crate::web::cookie::{self, CookieName};
 use crate::web::error_pages::error_page;
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_view, continue_page, form_token, url_host};
+use crate::web::flow_reply::{FLOW_NOT_FOUND, client_view, continue_page, form_token, url_host};
 use crate::web::pages::{self, ConsentPage};
 use crate::web::paste;
 use crate::web::reply::{self, HttpResponse};
@@ -20,12 +20,12 @@ use crate::web::request::BrowserRequest;
 pub fn page(
     request: &BrowserRequest<'_>,
     flow: PageFlow<'_>,
-    auth_request: &Wanted,
+    auth_request: &AuthorizationRequest,
     user: &User,
     credential_error: Option<CredentialError>,
 ) -> HttpResponse {
     let Some(active) = request.config.find(&auth_request.service) else {
-        return error_page(request.app, &GONE, None);
+        return error_page(request.app, &FLOW_NOT_FOUND, None);
     };
     let (title, upstream_login) = (active.service.display_name(), active.upstream_login());
     let (status, problem) = paste::credential_problem(credential_error, active.service.host());

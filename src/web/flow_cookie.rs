@@ -7,7 +7,7 @@ use crate::web::cookie::{self, CookieName};
 use crate::web::reply::HttpResponse;
 use crate::web::request::BrowserRequest;
 
-/// A flow as its page names it, with the form key of the browser's cookie.
+/// The flow of a page: its handle in the path, and the form key in the browser's cookie.
 #[derive(Clone, Copy, Debug)]
 pub struct PageFlow<'a> {
     /// The flow's handle in the path.

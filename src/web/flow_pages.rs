@@ -16,13 +16,13 @@ use crate::app::error::Rejection;
 use crate::app::flow_handle::FlowHandle;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::base::secret::Secret;
-use crate::flow::authorize::{AuthorizationRequest as Wanted, Denial};
+use crate::flow::authorize::{AuthorizationRequest, Denial};
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::web::cookie::{self, CookieName};
 use crate::web::error_pages::error_page;
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token};
+use crate::web::flow_reply::{FLOW_NOT_FOUND, client_redirect, client_view, continue_page, form_token};
 use crate::web::pages::{self, ErrorPage, LoginPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
@@ -91,7 +91,7 @@ pub async fn authorize(request: &BrowserRequest<'_>, endpoint: ServiceEndpoint<'
 pub async fn show(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     let app = request.app;
     let Some(handle) = FlowHandle::parse(flow) else {
-        return error_page(app, &GONE, None);
+        return error_page(app, &FLOW_NOT_FOUND, None);
     };
     let (handle, form) = flow_cookie::read(request, handle);
     let page_flow = PageFlow {
@@ -262,7 +262,7 @@ pub fn refusal(request: &BrowserRequest<'_>, is_post: bool) -> Option<HttpRespon
 
 /// The posted form, if its hidden field matches the cookie (double submit).
 fn parse_post(request: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
-    let handle = FlowHandle::parse(flow).ok_or(GONE)?;
+    let handle = FlowHandle::parse(flow).ok_or(FLOW_NOT_FOUND)?;
     let submitted = Form::parse(&request.body)?;
     let (handle, form) = flow_cookie::read(request, handle);
     let matches = submitted
@@ -279,12 +279,12 @@ fn parse_post(request: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, F
 fn sign_in_page(
     request: &BrowserRequest<'_>,
     flow: PageFlow<'_>,
-    auth_request: &Wanted,
+    auth_request: &AuthorizationRequest,
     check: Option<PasswordCheck>,
     username: &str,
 ) -> HttpResponse {
     let Some(active) = request.config.find(&auth_request.service) else {
-        return error_page(request.app, &GONE, None);
+        return error_page(request.app, &FLOW_NOT_FOUND, None);
     };
     let (title, upstream_login) = (active.service.display_name(), active.upstream_login());
     let (problem, wait_seconds) = match check {

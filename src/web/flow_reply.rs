@@ -1,4 +1,4 @@
-//! What the pages of an authorization flow share: how they show a client and continue.
+//! The common parts of the pages of an authorization flow.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,19 +8,19 @@ use crate::app::App;
 use crate::app::error::Rejection;
 use crate::base::ids::Digest;
 use crate::base::url::ExactUrl;
-use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::flow::authorize::AuthorizationRequest;
 use crate::flow::client::ReturnAddress;
 use crate::oauth::redirect_uri::RedirectKind;
 use crate::web::pages::{self, ClientView, ContinuePage};
 use crate::web::reply::{self, HttpResponse};
 
-pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+pub(super) const FLOW_NOT_FOUND: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 pub(super) fn form_token(form: Option<&str>, flow: &str) -> String {
     URL_SAFE_NO_PAD.encode(Digest::new(&format!("form {} {flow}", form.unwrap_or(""))).truncated())
 }
 
-pub(super) fn client_view<'a>(auth_request: &'a Wanted, redirect_host: &'a str) -> ClientView<'a> {
+pub(super) fn client_view<'a>(auth_request: &'a AuthorizationRequest, redirect_host: &'a str) -> ClientView<'a> {
     let kind = auth_request.return_address.uri().kind();
     ClientView {
         name: auth_request.client_name.as_deref(),
@@ -33,7 +33,7 @@ pub(super) fn client_view<'a>(auth_request: &'a Wanted, redirect_host: &'a str) 
     }
 }
 
-/// Sends the browser to the client. For an app's scheme, a page says the window can be closed.
+/// Sends the browser to the client. For an app's scheme, a page tells the user to close the window.
 pub(super) fn client_redirect(app: &App, return_address: &ReturnAddress, location: &str) -> HttpResponse {
     match return_address.uri().kind() {
         RedirectKind::App => continue_page(app, location, &return_address.uri().display_host(), true),
@@ -41,7 +41,7 @@ pub(super) fn client_redirect(app: &App, return_address: &ReturnAddress, locatio
     }
 }
 
-/// A page that continues by GET: browsers apply `form-action` to every redirect after a POST.
+/// A page that continues with a GET request: browsers apply `form-action` to every redirect after a POST.
 pub(super) fn continue_page(app: &App, href: &str, host: &str, closing: bool) -> HttpResponse {
     let view = ContinuePage {
         base: app.urls().prefix(),

@@ -8,19 +8,19 @@ use crate::app::App;
 use crate::app::authorize::idp_outcome::{DeniedUser, IdpOutcome, LoginRedirect};
 use crate::app::flow_handle::{ClientRedirect, FlowHandle};
 use crate::app::idp_cache::ActiveIdp;
-use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::flow::authorize::AuthorizationRequest;
 use crate::web::cookie::{self, CookieName};
 use crate::web::error_pages::{ASK_OPERATOR, error_page};
 use crate::web::flow_cookie::{self, PageFlow};
-use crate::web::flow_reply::{GONE, client_redirect, client_view, continue_page, form_token, url_host};
+use crate::web::flow_reply::{FLOW_NOT_FOUND, client_redirect, client_view, continue_page, form_token, url_host};
 use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 
 /// The page with the button "Continue with …".
-pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, auth_request: &Wanted, provider: &str) -> HttpResponse {
+pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, auth_request: &AuthorizationRequest, provider: &str) -> HttpResponse {
     let Some(active) = request.config.find(&auth_request.service) else {
-        return error_page(request.app, &GONE, None);
+        return error_page(request.app, &FLOW_NOT_FOUND, None);
     };
     let (title, upstream_login) = (active.service.display_name(), active.upstream_login());
     let redirect_host = auth_request.return_address.uri().display_host();

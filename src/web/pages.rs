@@ -92,13 +92,13 @@ pub struct LoginPage<'a> {
     pub service: &'a str,
     /// The sign-in at the upstream, the third step, if there is one.
     pub upstream_login: Option<UpstreamLoginView<'a>>,
-    /// Why the last try failed.
+    /// The reason why the last try failed.
     pub problem: Option<&'a str>,
     /// The prefilled user name; empty on the first try.
     pub username: &'a str,
     /// The hidden field `form`, which binds the post to the flow and the browser.
     pub token: &'a str,
-    /// How long the user must wait before the next try, in seconds.
+    /// The time for which the user must wait before the next try, in seconds.
     pub wait_seconds: Option<u64>,
 }
 
@@ -165,7 +165,7 @@ pub struct CredentialField<'a> {
     pub hint: &'a str,
     /// Whether the client can read the key in its token.
     pub readable: bool,
-    /// Why the last key was refused.
+    /// The reason why the last key was refused.
     pub problem: Option<&'a str>,
 }
 

@@ -21,18 +21,18 @@ pub(super) fn credential_problem(error: Option<CredentialError>, host: &str) -> 
     let (status, text) = match error {
         None => return (StatusCode::OK, None),
         Some(CredentialError::Empty) => (StatusCode::BAD_REQUEST, "Paste your key first.".to_owned()),
-        Some(CredentialError::TooLong) => (StatusCode::BAD_REQUEST, "That is too long for a key.".to_owned()),
+        Some(CredentialError::TooLong) => (StatusCode::BAD_REQUEST, "This text is too long for a key.".to_owned()),
         Some(CredentialError::Characters) => (
             StatusCode::BAD_REQUEST,
-            "That holds characters that no key has. Was it copied whole, and nothing else?".to_owned(),
+            "The key has characters that no key can have. Copy the whole key, and nothing else.".to_owned(),
         ),
         Some(CredentialError::Refused) => (
             StatusCode::UNAUTHORIZED,
-            format!("{host} does not take this key. Was it copied whole, and is it still valid?"),
+            format!("{host} does not accept this key. Copy the whole key, and check that it is still valid."),
         ),
         Some(CredentialError::NoResponse) => (
             StatusCode::BAD_GATEWAY,
-            format!("{host} does not answer, so the key could not be tried, and nothing was allowed. Try again in a moment."),
+            format!("{host} does not answer, so the key could not be checked, and nothing was allowed. Try again in a moment."),
         ),
         Some(CredentialError::TooMany) => (
             StatusCode::TOO_MANY_REQUESTS,

@@ -163,7 +163,7 @@ pub enum ServiceRef {
     Alias(String),
 }
 
-/// Why a request has no route.
+/// The reason why a request has no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteError {
     /// The path does not exist.

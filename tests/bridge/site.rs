@@ -87,7 +87,7 @@ impl Site {
     }
 
     fn handle() -> Handle<StoredCredentialRecord> {
-        Handle::new(StoredCredential::id_of("default"))
+        Handle::new(StoredCredential::record_id("default"))
     }
 
     /// Signs in at the upstream and writes the record.

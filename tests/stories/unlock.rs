@@ -119,7 +119,7 @@ async fn pasted_key_is_verified_before_a_code_is_issued() {
     let again = paste_key(&mut browser, &consent, "not-the-key-1f2e").await;
     assert!(again.status == 401 && again.onward().is_none(), "{}", again.text);
     assert!(
-        again.text.contains("does not take this key") && !again.text.contains("not-the-key"),
+        again.text.contains("does not accept this key") && !again.text.contains("not-the-key"),
         "{}",
         again.text
     );

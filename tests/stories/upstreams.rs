@@ -207,7 +207,7 @@ fn refused(path: &str, answer: Result<UpstreamTokens, TokenResponseError>, means
 
 fn server(path: &str, body: &[u8], issuer: &str, profile: &str, standard: &Standard) {
     let issuer = ExactUrl::parse(issuer).unwrap();
-    let read = |profile: &str| AuthorizationServer::parse(body, &issuer, quirks::by_name(profile).unwrap().waived());
+    let read = |profile: &str| AuthorizationServer::parse(body, &issuer, quirks::by_name(profile).unwrap().metadata_waivers());
     assert!(read(profile).is_ok(), "{path}: {:?}", read(profile));
     assert_eq!(read("standard").is_ok(), *standard == Keeps, "{path}: {:?}", read("standard"));
 }

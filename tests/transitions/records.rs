@@ -393,7 +393,7 @@ async fn stored_credentials(all: &Store) {
         let kind: CredentialKind = serde_json::from_value(kind.clone()).unwrap();
         SignedIn::new(StoredCredential::new(name, "https://mcp.example", kind, now))
     };
-    let insert = |name: &'static str, kind| all.insert(StoredCredential::id_of(name), credential(name, kind));
+    let insert = |name: &'static str, kind| all.insert(StoredCredential::record_id(name), credential(name, kind));
     let key = json!({ "type": "api_key", "key": "a key" });
     insert("key", &key).await.unwrap();
     for name in ["signed-in", "renewing", "failed", "renewed", "refused"] {

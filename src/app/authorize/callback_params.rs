@@ -7,7 +7,7 @@ use crate::oauth::form::Form;
 /// The longest description of another server that is shown, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 200;
 
-/// What the authorization server answered.
+/// The result in the authorization response.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CallbackResult<'a> {
     /// A code.
@@ -16,7 +16,7 @@ pub(super) enum CallbackResult<'a> {
     Error(ForeignError<'a>),
 }
 
-/// An error of another server. Its texts are that server's, or of anybody who can send a browser here.
+/// An error of another server. Its texts are untrusted: any page can send a browser here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ForeignError<'a> {
     /// The error code.

@@ -152,7 +152,7 @@ impl Authorize {
         })
     }
 
-    /// Issues the code at once: no authorization server of an upstream is asked.
+    /// Issues the code immediately, without a sign-in at an upstream.
     async fn issue_code(&self, flow: &FlowHandle, form: Option<&str>, tokens: Option<ObtainedTokens>) -> Result<ClientRedirect, Rejection> {
         let redirect = self.grants.persistence().issue_code(&self.core, flow, form, tokens).await?;
         self.pending_flows.remove(flow.id());

@@ -20,10 +20,10 @@ pub struct ConsentForm<'a> {
     pub source: IpAddr,
 }
 
-/// Why the pasted credential is not good. The flow stays at consent, and the user may try again.
+/// The reason why the pasted credential is refused. The flow stays at consent, and the user may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialError {
-    /// Nothing was pasted.
+    /// The field is empty.
     Empty,
     /// It is too long for a credential.
     TooLong,
@@ -51,7 +51,7 @@ pub struct Prompt<'a> {
 }
 
 impl<'a> Prompt<'a> {
-    /// What this service asks for, if its users paste a credential.
+    /// The credential that this service requires, if its users paste one.
     pub fn of(service: &'a Service) -> Option<Self> {
         match service.upstream.after_consent() {
             AfterConsent::Form(paste) => Some(Self {

@@ -259,7 +259,7 @@ impl Authorize {
                 return self.provider_failed(&transition.handle, flow, &error).await;
             }
         };
-        let user = User::identified(identity.clone());
+        let user = User::with_identity(identity.clone());
         // The allow list of now, which may differ from the one when the browser left.
         let config = self.core.config();
         if !config

@@ -1,4 +1,4 @@
-//! Where a login at an identity provider leads.
+//! The results of a login at an identity provider.
 
 use crate::app::flow_handle::{ClientRedirect, FlowHandle};
 use crate::base::secret::Secret;
@@ -27,7 +27,7 @@ pub enum IdpOutcome {
     /// The login failed, and fails again until the operator corrects the configuration. The client
     /// receives the error.
     SetupFault(ClientRedirect),
-    /// The provider knows the user, and the operator does not allow the user.
+    /// The provider identified the user, but the operator does not allow the user.
     NotAdmitted(ClientRedirect, DeniedUser),
 }
 

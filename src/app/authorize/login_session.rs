@@ -25,7 +25,7 @@ pub struct SealedCookie {
     pub ttl: u64,
 }
 
-/// What a sealed cookie says.
+/// The content of a sealed cookie.
 struct OpenedCookie {
     name: String,
     expires: UnixTime,

@@ -50,7 +50,7 @@ pub struct Authorize {
 }
 
 impl Authorize {
-    /// At most `max_pending` flows wait for a login at once.
+    /// At most `max_pending` flows wait for a login at the same time.
     pub(in crate::app) fn new(
         core: Arc<Core>,
         clients: Arc<Clients>,

@@ -1,4 +1,4 @@
-//! What the page of a flow shows.
+//! The content of the page of a flow.
 
 use crate::app::authorize::Authorize;
 use crate::app::authorize::results::FlowPage;
@@ -10,7 +10,7 @@ use crate::flow::flow_record::FlowRecord;
 use crate::flow::user::LoginMethod;
 
 impl Authorize {
-    /// What the page of a flow shows to the browser with this form cookie.
+    /// The content of the page of a flow, for the browser with this form cookie.
     ///
     /// # Errors
     /// If there is no such flow, the cookie is not the flow's, or the store fails.

@@ -13,7 +13,7 @@ use crate::base::secret::Secret;
 use crate::base::time::Clock;
 use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
 
-/// How many checks may wait for one that runs: a second's work of one core. Known browsers have as many
+/// The number of checks that may wait for one that runs: a second's work of one core. Known browsers have as many
 /// places of their own.
 const QUEUE_PER_PERMIT: usize = 16;
 /// When a caller for whom there is no place in the queue may come again, in seconds.
@@ -50,7 +50,7 @@ pub struct PasswordChecker {
 }
 
 impl PasswordChecker {
-    /// At most cores/2 hashes run at once. Each takes about 20 MB and tens of milliseconds.
+    /// At most cores/2 hashes run at the same time. Each takes about 20 MB and tens of milliseconds.
     pub fn new(clock: Clock) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let permits = (cores / 2).max(1);
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(passwords.check(&users, attempt("home", "alice"), Secret::from("x")).await, busy);
         let mut honest = Box::pin(passwords.check(&users, known("home"), Secret::from("x")));
         assert!(futures_util::poll!(honest.as_mut()).is_pending());
-        // A caller that goes away leaves its place.
+        // A caller that disconnects leaves the queue.
         drop((running, waiting));
         assert_eq!(honest.await, PasswordCheck::Wrong);
         assert_eq!(

@@ -10,7 +10,7 @@ use crate::base::special_ip;
 use crate::base::time::UnixTime;
 use crate::flow::authorize::FLOW_TTL_SECONDS;
 
-/// The most flows that wait at once. In a store in memory, a flow of a usual client takes 1.4 KB, and
+/// The maximum number of flows that wait at the same time. In a store in memory, a flow of a usual client takes 1.4 KB, and
 /// one with the longest client id, redirect URI and `state` 8 KB: 14 MB to 80 MB for all.
 pub const MAX_PENDING_FLOWS: usize = 10_000;
 

@@ -55,7 +55,7 @@ impl Record for ConsentRecord {
 
 impl ConsentRecord {
     /// Whether the consent covers these scopes at this issuer. A request without scopes asks for
-    /// whatever the upstream gives, so only a consent to the same covers it.
+    /// all scopes that the upstream grants, so only a consent without scopes covers it.
     fn covers(&self, scopes: &Scopes, issuer: Option<&str>, now: UnixTime) -> bool {
         let Self::Consent(consent) = self;
         let is_wider = consent.scopes.contains_all(scopes) && (!scopes.is_empty() || consent.scopes.is_empty());
@@ -135,7 +135,7 @@ impl Authorize {
         }
         let step = |_: ConsentRecord| Ok::<_, Infallible>((consent.clone().into(), ()));
         match self.core.store.update(handle, step).await {
-            // Not found: the user denied meanwhile, which removed the consent. It stays removed.
+            // Not found: the user has denied since, which removed the consent. It stays removed.
             Ok(_) | Err(TransitionError::NotFound | TransitionError::WrongState) => Ok(()),
             Err(TransitionError::Rejected(never)) => match never {},
             Err(TransitionError::Store(error)) => Err(error),

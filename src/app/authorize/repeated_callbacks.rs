@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
 
-/// How long an answer is repeated, in seconds.
+/// The time for which an answer is repeated, in seconds.
 pub const REPEAT_SECONDS: u64 = 30;
-/// The most flows whose callbacks are known. The callbacks of further ones are not repeated.
+/// The maximum number of flows whose callbacks are known. The callbacks of further ones are not repeated.
 const MAX_CALLBACKS: usize = 10_000;
 
 /// The callbacks of the last half minute, by flow.
@@ -25,7 +25,7 @@ struct Entry<T> {
     answer: watch::Receiver<Option<T>>,
 }
 
-/// What a callback is.
+/// The kind of a callback: the first one, or a repetition.
 pub(super) enum Callback<T> {
     /// The first of its flow. Its answer is noted.
     First(PendingAnswer<T>),

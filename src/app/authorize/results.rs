@@ -1,4 +1,4 @@
-//! Where the steps of an authorization flow lead.
+//! The results of the steps of an authorization flow.
 
 use crate::app::authorize::consent_form::CredentialError;
 use crate::app::authorize::idp_outcome::LoginRedirect;
@@ -22,7 +22,7 @@ pub struct StartedFlow {
     pub signed_in: bool,
 }
 
-/// Why `/authorize` starts no flow.
+/// The reason why `/authorize` starts no flow.
 #[derive(Debug)]
 pub enum AuthorizeError {
     /// The redirect URI is not checked, so the browser gets a page.
@@ -32,7 +32,7 @@ pub enum AuthorizeError {
     Answer(ReturnAddress, Rejection),
 }
 
-/// What the page of a flow shows.
+/// The content of the page of a flow.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once for a page, and taken apart at once")]
 pub enum FlowPage {
@@ -65,7 +65,7 @@ pub enum LoginOutcome {
     No(AuthorizationRequest, PasswordCheck),
 }
 
-/// Where consent leads.
+/// The result of a consent.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once in a flow, and taken apart at once")]
 pub enum ConsentOutcome {

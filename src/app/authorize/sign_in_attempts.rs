@@ -23,7 +23,7 @@ const FORGET_SECONDS: u64 = 900;
 /// The sources and accounts whose attempts are remembered.
 const MAX_COUNTED: usize = 10_000;
 
-/// Who tries to sign in, and as whom.
+/// The source of a sign-in attempt, and the user name.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInAttempt<'a> {
     /// The source, as rate limits count it.
@@ -34,7 +34,7 @@ pub struct SignInAttempt<'a> {
     pub is_known_browser: bool,
 }
 
-/// How attempts under one key are delayed.
+/// The rule for the delay of attempts under one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DelayRule {
     /// The waiting time doubles.
@@ -99,7 +99,7 @@ impl SignInAttempts {
     }
 }
 
-/// What an attempt counts under. A source can be a proxy for many users, so it has more free attempts. A
+/// The keys under which an attempt counts. A source can be a proxy for many users, so it has more free attempts. A
 /// browser that signed in as this user before is not delayed by what others try.
 fn keys(attempt: SignInAttempt<'_>) -> impl Iterator<Item = (Digest, DelayRule)> {
     let SignInAttempt {

@@ -27,7 +27,7 @@ const UNKNOWN_CLIENT: Rejection = Rejection::Client {
     basic: false,
 };
 
-/// What a browser says of itself.
+/// The facts about the browser of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct BrowserContext<'a> {
     /// The value of the session cookie.
@@ -38,7 +38,7 @@ pub struct BrowserContext<'a> {
     pub is_user_initiated: bool,
 }
 
-/// Where the client is answered, and whether a user started the request.
+/// The return address, and whether a user started the request.
 struct ReturnContext {
     back: ReturnAddress,
     is_user_initiated: bool,

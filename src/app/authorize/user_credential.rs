@@ -1,4 +1,4 @@
-//! What the user pastes on the consent page is tried at the upstream before a code is issued for it.
+//! Checks the credential that the user pastes on the consent page at the upstream, before a code is issued.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::oauth::userinfo::{EmailStatus, UserInfo};
 use crate::upstream::idp::Idp;
 use crate::upstream::oidc::{IdentitySource, IdpCode, IdpError, IdpTokens, NamedEndpoint, Provider, UserinfoDocument};
 
-/// The most groups of a user in a record.
+/// The maximum number of groups of a user in a record.
 const MAX_STORED_GROUPS: usize = 200;
 
 /// A provider that answered with tokens.
@@ -81,7 +81,7 @@ impl Discovery {
         provider.refresh(self.core.tasks.http(), token, self.core.clock.now()).await
     }
 
-    /// What the provider says now about the user of `identity`, with the tokens of a refreshed session. A
+    /// The provider's current claims about the user of `identity`, with the tokens of a refreshed session. A
     /// provider that says nothing more than that the session is valid confirms what it said before.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl Discovery {
         UserInfo::from_claims(&claims, active.idp.claim_rules()).ok_or_else(|| refused(IdTokenError::Subject))
     }
 
-    /// What the userinfo endpoint says, as JSON or as a token that is signed with a key of the provider.
+    /// The claims of the userinfo endpoint, as JSON or as a token that is signed with a key of the provider.
     async fn userinfo(&self, answer: Answer<'_>, jwks: &NamedEndpoint, endpoint: &NamedEndpoint) -> Result<UserInfo, IdpError> {
         let Answer { active, provider, tokens } = answer;
         let claims = match provider.userinfo(self.core.tasks.http(), endpoint, &tokens.access).await? {

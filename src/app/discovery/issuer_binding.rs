@@ -27,7 +27,7 @@ pub struct IssuerBinding {
     previous: Option<PreviousIssuer>,
 }
 
-/// Who decides about a changed issuer.
+/// The party that decides about a changed issuer.
 #[derive(Clone, Copy)]
 enum ChangePolicy {
     /// The operator configured the issuer that is used now.

@@ -1,4 +1,4 @@
-//! What the gateway learns of upstreams and identity providers, and its calls of an upstream's token
+//! The discovery of upstreams and identity providers, and the calls of an upstream's token
 //! and revocation endpoints.
 
 pub mod exchange;

@@ -34,7 +34,7 @@ pub struct OwnRegistration {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum UpstreamClientRecord {
-    /// The upstream knows us by this registration.
+    /// The gateway's registration at the upstream.
     #[serde(rename = "Kept")]
     OwnRegistration(OwnRegistration),
 }

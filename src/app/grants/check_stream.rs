@@ -9,7 +9,7 @@ use crate::oauth::scope::Scopes;
 use crate::store::Handle;
 use crate::token::header::{PairHeader, TokenKind};
 
-/// What a check says of a stream.
+/// The result of a check of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::app) enum StreamCheck {
     /// The stream may go on for another lifetime of an access token.

@@ -12,7 +12,7 @@ use crate::flow::user::User;
 use crate::service::Service;
 use crate::store::{Handle, StoreError};
 
-/// A provider's user must sign in again, because nobody asks the provider in between.
+/// The maximum age of a provider's user without a session there: the gateway cannot check the user in between.
 const SIGN_IN_TOO_OLD: &str = "the sign-in is older than reauth_after";
 
 impl Grants {

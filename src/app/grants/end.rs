@@ -44,7 +44,7 @@ impl Grants {
         self.drop_ended(grant);
     }
 
-    /// Forgets what this process remembers of an ended grant.
+    /// Removes an ended grant from the memory of this process.
     pub(in crate::app) fn drop_ended(&self, grant: Id) {
         self.token_cache.remove(grant);
     }

@@ -9,18 +9,18 @@ use tokio::time::Instant;
 
 use crate::base::ids::Id;
 
-/// How long a caller waits for another attempt.
+/// The time for which a caller waits for another attempt.
 pub const LEASE_WAIT: Duration = Duration::from_secs(20);
-/// How long a caller waits in all. What runs for it goes on.
+/// The time for which a caller waits in all. Work that runs for it continues.
 pub const MAX_WAIT: Duration = Duration::from_secs(80);
 /// The delays between the tries to commit a rotated token: the first, and the longest.
 pub const FIRST_COMMIT_DELAY: Duration = Duration::from_millis(50);
 /// The longest delay between tries to commit an answer.
 pub const MAX_COMMIT_DELAY: Duration = Duration::from_secs(5);
-/// How long one wait for an attempt of this process lasts. A notification may come between the lookup
+/// The duration of one wait for an attempt of this process. A notification may come between the lookup
 /// and the wait.
 const LOCAL_WAIT: Duration = Duration::from_millis(250);
-/// How long a caller waits before it asks for the lease again.
+/// The time for which a caller waits before it asks for the lease again.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The refreshes that run in this process.

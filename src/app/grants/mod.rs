@@ -1,4 +1,4 @@
-//! Grants: created, refreshed and ended, and what this process remembers of them.
+//! Creates, refreshes and ends grants, with the memory of this process about them.
 
 pub mod check_stream;
 pub mod check_user;
@@ -77,7 +77,7 @@ impl Grants {
         }
     }
 
-    /// Where records are.
+    /// The place of records.
     pub(in crate::app) fn persistence(&self) -> Persistence {
         self.persistence
     }

@@ -1,4 +1,4 @@
-//! Where records are: in the store, or with the client (`store = "none"`). Only `Grants::new` and this file ask which.
+//! The place of records: the store, or the client (`store = "none"`). Only `Grants::new` and this file distinguish them.
 
 use crate::app::core::Core;
 use crate::app::error::Rejection;
@@ -24,7 +24,7 @@ use crate::store::{Handle, InsertError, StoreError, TransitionError, Transitione
 use crate::token::header::{PairHeader, PayloadKind};
 use crate::token::pair::OpenedPair;
 
-/// Where records are. Chosen once, at the start.
+/// The place of records. It is chosen once, at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// In the store.
@@ -33,7 +33,7 @@ pub enum Persistence {
     ClientSide,
 }
 
-/// What follows from the upstream's code.
+/// The result of the upstream's callback.
 pub(in crate::app) enum AcceptedCode {
     /// It is exchanged now.
     Exchange(Transitioned<UpstreamCallback, CodeExchange>),
@@ -45,17 +45,17 @@ pub(in crate::app) enum AcceptedCode {
 pub(in crate::app) struct SpentCode {
     /// The id of the grant that it creates.
     pub(in crate::app) grant: Id,
-    /// What the user granted.
+    /// The data of the grant.
     pub(in crate::app) redeemed: RedeemedCode,
     /// An upstream code that travelled in it and must be exchanged now.
     pub(in crate::app) pending: Option<PendingExchange>,
 }
 
-/// What became of a new grant's record.
+/// The result of inserting a new grant's record.
 pub(super) enum InsertedGrant {
     /// The grant is active.
     Created(Handle<GrantRecord>),
-    /// The code was replayed meanwhile, which ended the grant. The response holds dead tokens.
+    /// A replay of the code has ended the grant. The tokens of the response are not valid.
     AlreadyEnded(Handle<GrantRecord>),
     /// The client gets no tokens.
     Rejected(Rejection),

@@ -1,4 +1,4 @@
-//! The gateway refreshes stored upstream tokens by itself: one caller asks the upstream, across
+//! The gateway refreshes stored upstream tokens without a client: one caller asks the upstream, across
 //! requests and processes. The client's pairs stay valid.
 
 use std::sync::Arc;

@@ -43,7 +43,7 @@ impl Grants {
             return Ok(());
         };
         let idp = self.core.config().idp(&identity.provider).cloned();
-        // The check of the policy found the provider, so it was removed a moment ago.
+        // The check of the policy found the provider, so it was removed since.
         let idp = idp.ok_or(Rejection::TryLater { retry_after: 1 })?;
         // Before the lease is taken, so that discovery does not use up the lease.
         let provider = self.discovery.provider(self.core.tasks.http(), &idp).await;

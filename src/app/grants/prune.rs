@@ -8,7 +8,7 @@ use crate::flow::grant::GrantRecord;
 use crate::flow::refresh_rules::RefreshRules;
 use crate::store::{Cursor, StoreError};
 
-/// How many grants one page has.
+/// The number of grants in one page of a scan.
 const PAGE_SIZE: usize = 500;
 
 impl Grants {

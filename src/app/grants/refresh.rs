@@ -212,7 +212,7 @@ impl Grants {
 
     fn record_refresh(&self, grant: CurrentGrant<'_>, acceptance: Acceptance, from_upstream: bool) {
         let event = |kind| {
-            audit_events::of_grant(kind, AuditOutcome::Success, grant.handle.id(), grant.data)
+            audit_events::grant_event(kind, AuditOutcome::Success, grant.handle.id(), grant.data)
                 .with("branch", grant.branch)
                 .with("accepted_as", acceptance.as_str())
         };

@@ -50,7 +50,7 @@ impl Grants {
     }
 
     fn record_reuse(&self, grant: Id, data: &GrantData, reason: ReuseReason) {
-        let detected = audit_events::of_grant(AuditEventKind::ReuseDetected, AuditOutcome::Denied, grant, data);
+        let detected = audit_events::grant_event(AuditEventKind::ReuseDetected, AuditOutcome::Denied, grant, data);
         self.core.audit.record(detected.with("reason", reason.as_str()));
         self.core.audit.record(audit_events::grant_ended(grant, data, EndReason::Reuse));
     }

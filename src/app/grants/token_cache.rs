@@ -10,11 +10,11 @@ use crate::base::ids::Id;
 use crate::base::time::UnixTime;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamTokens};
 
-/// How many tokens are expected. [`MAX_BYTES`] is the limit.
+/// The expected number of tokens. [`MAX_BYTES`] is the limit.
 const EXPECTED_TOKENS: usize = 10_000;
-/// The most memory that all tokens together take, in bytes.
+/// The maximum memory of all tokens together, in bytes.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// What an entry takes beside its token, in bytes.
+/// The memory of an entry without its token, in bytes.
 const ENTRY_BYTES: u64 = 128;
 
 /// The upstream's access token of one grant.
@@ -100,7 +100,7 @@ impl TokenCache {
         self.tokens.clear();
     }
 
-    /// How often a token was loaded.
+    /// The number of loads.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The upstream token that a reference pair stands for.
+//! The upstream token to which a reference pair refers.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Grants {
         tokens.map(CachedToken::new).ok_or(UpstreamTokenError::GrantEnded)
     }
 
-    /// How often the store was read for proxied requests.
+    /// The number of reads of the store for proxied requests.
     pub fn store_reads(&self) -> u64 {
         self.token_cache.reads()
     }

@@ -1,4 +1,4 @@
-//! What this process remembers of the use of pairs: branches that no client has used yet, and
+//! The memory of this process about the use of pairs: branches that no client has used yet, and
 //! generations that the upstream answered with 401.
 
 use quick_cache::UnitWeighter;
@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;
 
-/// The most branches that [`UnconfirmedBranches`] remembers. Forgetting one only lengthens the
+/// The maximum number of branches that [`UnconfirmedBranches`] remembers. Forgetting one only lengthens the
 /// acceptance of its predecessor.
 const MAX_UNCONFIRMED: usize = 100_000;
 /// For how many branches there is memory from the start.
@@ -15,7 +15,7 @@ const EXPECTED_UNCONFIRMED: usize = 1_000;
 
 /// For how many seconds [`Recent401s`] suppresses a second note.
 const SUPPRESS_SECONDS: u64 = 60;
-/// The most notes that [`Recent401s`] remembers. Forgetting one costs a read of the store.
+/// The maximum number of notes that [`Recent401s`] remembers. Forgetting one costs a read of the store.
 const MAX_RECENT_401S: usize = 10_000;
 
 /// Branches that were sent to a client and not yet used by it. A newer one evicts an old one, so
@@ -25,7 +25,7 @@ pub struct UnconfirmedBranches(Cache<(Id, u8), u32>);
 
 impl Default for UnconfirmedBranches {
     fn default() -> Self {
-        // A small start: the memory of the whole capacity is not taken at once.
+        // The map starts small, so that the memory of the whole capacity is not allocated immediately.
         Self(Cache::with_weighter(EXPECTED_UNCONFIRMED, MAX_UNCONFIRMED as u64, UnitWeighter))
     }
 }
@@ -44,7 +44,7 @@ impl UnconfirmedBranches {
     }
 }
 
-/// Generations that the upstream answered with 401 a moment ago. One note is enough, however often
+/// Generations that the upstream answered with 401 within the last seconds. One note is enough, however often
 /// the client comes.
 #[derive(Debug)]
 pub struct Recent401s(Cache<(Id, u32), UnixTime>);

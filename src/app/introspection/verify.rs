@@ -16,7 +16,7 @@ use crate::service::Service;
 use crate::token::header::{TokenKind, TokenMode};
 use crate::token::pair::OpenedPair;
 
-/// How long a request waits for the revocation list after the start.
+/// The time for which a request waits for the revocation list after the start.
 const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A token that is active.

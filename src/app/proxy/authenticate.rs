@@ -110,7 +110,7 @@ impl Proxy {
             return Err(ProxyError::MissingScopes);
         }
         let credential = match &service.upstream {
-            // The token that it stands for is read once the caller is authenticated.
+            // The token to which it refers is read after the caller is authenticated.
             _ if header.carried == PayloadKind::Reference => Some(UpstreamHeaders::Nothing),
             Upstream::Identity(configured) => match identity_of(&header, &upstream) {
                 Some(identity) => Some(self.identity_headers(active, configured, &identity, &header)?),
@@ -160,7 +160,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, ProxyError> {
     }
 }
 
-/// Who the caller is to a backend. An API key has no user, so its name is the identity.
+/// The identity of the caller for a backend. An API key has no user, so its name is the identity.
 fn identity_of(header: &PairHeader, upstream: &Secret) -> Option<IdentityPayload> {
     match (header.kind, header.carried) {
         (TokenKind::Key, _) => Some(IdentityPayload {

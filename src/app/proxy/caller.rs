@@ -1,4 +1,4 @@
-//! Who sends a proxied request.
+//! The caller of a proxied request.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ const PROXY_HEADERS: [&str; 6] = [
     "via",
 ];
 
-/// Where a request comes from.
+/// The addresses of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct CallerAddress {
     /// The other end of the connection.
@@ -72,9 +72,9 @@ impl AdapterKey {
 /// A program that calls an adapter, known by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterCaller {
-    /// Its key.
+    /// The key.
     pub key: AdapterKey,
-    /// Who holds it, for sessions and the audit log.
+    /// The holder, for sessions and the audit log.
     pub subject: String,
 }
 
@@ -116,7 +116,7 @@ pub(super) enum Caller {
 /// A request that may be forwarded.
 #[derive(Debug)]
 pub(super) struct AuthenticatedRequest {
-    /// Who sends it.
+    /// The caller.
     pub(super) caller: Caller,
     /// The upstream credential.
     pub(super) credential: UpstreamHeaders,

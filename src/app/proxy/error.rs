@@ -1,4 +1,4 @@
-//! Why the gateway answers a proxied request itself.
+//! The reasons why the gateway itself answers a proxied request.
 
 use http::StatusCode;
 
@@ -7,7 +7,7 @@ use crate::app::service_tokens::ServiceTokenError;
 use crate::app::stored::error::StoredCredentialError;
 use crate::app::tokens::verify::OpenError;
 
-/// Why the upstream does not answer a proxied request.
+/// The reason why the upstream does not answer a proxied request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyError {
     /// The revocation list or the signing keys are not loaded yet.

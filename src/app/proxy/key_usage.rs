@@ -7,7 +7,7 @@ use crate::base::time::UnixTime;
 
 /// For how many seconds the next use of a key is not recorded.
 const QUIET_SECONDS: u64 = 3_600;
-/// The most keys whose last recorded use is remembered. Forgetting one records it again.
+/// The maximum number of keys whose last recorded use is remembered. Forgetting one records it again.
 const MAX_KEYS: usize = 1_000;
 
 /// When the use of each API key was last recorded.

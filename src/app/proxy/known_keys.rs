@@ -9,7 +9,7 @@ use crate::base::ids::Id;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::store::Handle;
 
-/// The most keys that are remembered. Forgetting one costs a read of the store.
+/// The maximum number of keys that are remembered. Forgetting one costs a read of the store.
 const MAX_KEYS: usize = 1_000;
 
 /// The keys whose record this process has seen.

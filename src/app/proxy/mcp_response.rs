@@ -16,7 +16,7 @@ use crate::net::body::{is_event_stream, read_limited};
 /// The longest response, and the longest event, in bytes.
 pub(super) const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ReadError {
     /// The connection broke, or the stream ended before the response.

@@ -16,9 +16,9 @@ use crate::token::header::ServiceDigest;
 
 /// The header with the session id (MCP 2025-03-26, "Session Management").
 const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-/// The most sessions that are remembered. The least used are evicted first.
+/// The maximum number of sessions that are remembered. The least used are evicted first.
 const MAX_SESSIONS: usize = 100_000;
-/// How long an unused session is remembered, in seconds.
+/// The time for which an unused session is remembered, in seconds.
 const IDLE_SECONDS: u64 = 7 * 86_400;
 /// The minimum time between two updates of a session's last use, in seconds.
 const TOUCH_INTERVAL_SECONDS: u64 = 60;

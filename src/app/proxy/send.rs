@@ -13,9 +13,9 @@ use crate::net::http_client::{ConnectError, HttpClient, RequestPolicy, SendError
 use crate::service::{Service, UpstreamHeaders};
 use crate::upstream::forward_rules;
 
-/// How long a connection attempt may take.
+/// The time that a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the first byte of a response may take. A tool may run for an hour; only a dead connection
+/// The time that the first byte of a response may take. A tool may run for an hour; only a dead connection
 /// takes longer.
 pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3_600);
 

@@ -19,7 +19,7 @@ use crate::oauth::token_response::UpstreamAccessToken;
 use crate::service::{Service, Upstream, UpstreamHeaders};
 use crate::token::header::{PairHeader, PayloadKind};
 
-/// Where the upstream credential of a request comes from.
+/// The source of the upstream credential of a request.
 #[derive(Clone, Copy)]
 pub(super) enum TokenSource<'a> {
     /// From the grant of a reference pair.
@@ -40,7 +40,7 @@ pub(super) enum RequestCredential {
     ServiceToken(Arc<ServiceToken>),
 }
 
-/// Where the upstream credential comes from. `None`: the request brought it along, or needs none.
+/// The source of the upstream credential. `None`: the request contains it, or needs none.
 pub(super) fn token_source<'a>(caller: &'a Caller, service: &Service) -> Option<TokenSource<'a>> {
     match caller {
         Caller::TokenHolder(header) if header.carried == PayloadKind::Reference => Some(TokenSource::Grant(header)),
@@ -74,7 +74,7 @@ impl RequestCredential {
         }
     }
 
-    fn of_grant(service: &Service, token: Arc<CachedToken>) -> Result<Self, ProxyError> {
+    fn grant_event(service: &Service, token: Arc<CachedToken>) -> Result<Self, ProxyError> {
         let access = Secret::from(token.access.expose());
         let headers = service.upstream.headers(PayloadKind::Access, &access).ok_or(WRONG_PAYLOAD)?;
         Ok(Self::Grant(token, headers))
@@ -89,7 +89,7 @@ impl Proxy {
                 let first_use = self.grants.note_use(header);
                 let token = self.grants.upstream_token(active, header.grant).await?;
                 drop(first_use);
-                RequestCredential::of_grant(&active.service, token)
+                RequestCredential::grant_event(&active.service, token)
             }
             TokenSource::Service => Ok(RequestCredential::Service(self.stored.current(active).await?)),
             TokenSource::ServiceToken => Ok(RequestCredential::ServiceToken(self.service_tokens.current(active).await?)),
@@ -110,7 +110,7 @@ impl Proxy {
         };
         match source {
             TokenSource::Grant(header) => match self.grants.renew(active, header.grant, Some(access)).await {
-                Ok(token) => RequestCredential::of_grant(&active.service, token).map(Some),
+                Ok(token) => RequestCredential::grant_event(&active.service, token).map(Some),
                 Err(UpstreamTokenError::GrantEnded) => Ok(None),
                 Err(error @ UpstreamTokenError::TryLater) => Err(error.into()),
             },

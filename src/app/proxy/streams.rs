@@ -21,9 +21,9 @@ use crate::net::body::{EarlyEnd, GracefulEnd, opens_endless_stream};
 use crate::service::Service;
 use crate::token::header::PairHeader;
 
-/// How long a check that the store did not answer is repeated before the stream ends, in seconds.
+/// The time for which a check that the store did not answer is repeated before the stream ends, in seconds.
 const CHECK_TIMEOUT_SECONDS: u64 = 60;
-/// How long after such a check the next one follows, in seconds.
+/// The pause between such a check and the next, in seconds.
 const CHECK_RETRY_SECONDS: u64 = 5;
 /// The shortest and the longest wait for the expiry of a token. The clock can be set meanwhile.
 const MIN_WAIT: Duration = Duration::from_millis(100);
@@ -80,7 +80,7 @@ impl Proxy {
         Ok(Some(Box::new(EarlyEnd::Cancelled(stream.guard))))
     }
 
-    /// What the caller's streams are counted for; `None` if they are not counted.
+    /// The key under which the caller's streams are counted; `None` if they are not counted.
     fn stream_owner(&self, caller: &Caller, source: IpAddr) -> Option<StreamOwner> {
         match caller {
             Caller::TokenHolder(header) => Some(StreamOwner::Grant(header.grant)),

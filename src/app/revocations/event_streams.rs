@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::ids::Id;
 use crate::net::body::StreamGuard;
 
-/// What a stream is counted for.
+/// The key under which a stream is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamOwner {
     /// A grant or an API key.
@@ -46,7 +46,7 @@ impl EventStreams {
     /// `max` open streams.
     pub fn open(&self, owner: StreamOwner, max: usize) -> Option<OpenStream> {
         let streams = self.by_owner.entry(owner).or_default();
-        // The entry is locked: no other stream of this owner opens meanwhile.
+        // The entry is locked, so that no other stream of this owner opens at the same time.
         if streams.open.load(Ordering::Acquire) >= max {
             return None;
         }

@@ -11,7 +11,7 @@ use crate::base::time::UnixTime;
 use crate::flow::branches::AbandonedBranches;
 use crate::token::header::PairHeader;
 
-/// What the list says of a token.
+/// The status of a token in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
     /// Nothing.
@@ -22,7 +22,7 @@ pub enum TokenStatus {
     Abandoned,
 }
 
-/// What the list knows of a grant or API key.
+/// The entry of a grant or API key.
 #[derive(Clone, Debug)]
 enum Entry {
     /// It has ended. The last token that could be presented expires at this time.
@@ -45,7 +45,7 @@ impl RevocationList {
         self.entries.get(&id).is_some_and(|entry| matches!(*entry, Entry::Ended(_)))
     }
 
-    /// What the list says of a token with this header.
+    /// The status of a token with this header.
     pub fn status(&self, header: &PairHeader) -> TokenStatus {
         match self.entries.get(&header.grant).as_deref() {
             None => TokenStatus::Good,

@@ -1,4 +1,4 @@
-//! What has ended: the revocation list, and the event streams that end with a grant or API key.
+//! The revocation list, and the event streams that end with a grant or API key.
 //!
 //! The list is loaded whole before the first MCP request is answered, and follows the changes of the
 //! store. So a proxied request reads no store.
@@ -25,7 +25,7 @@ use crate::flow::grant::GrantRecord;
 use crate::store::{Change, Handle, StoreError};
 use crate::token::header::PairHeader;
 
-/// How many records one scan of the store reads.
+/// The number of records in one page of a scan.
 const PAGE_SIZE: usize = 500;
 
 /// The shortest time, in seconds, for which tombstones are read at the start: `access_ttl` may have
@@ -37,12 +37,12 @@ const MIN_TOMBSTONE_SECONDS: u64 = 86_400;
 /// differ, in seconds.
 const CLOCK_MARGIN_SECONDS: u64 = 3_600;
 
-/// How long after the store's message about an end this process surely knows whether it was its own.
+/// The delay of the audit event for an end that the store reports. By then, this process knows its own ends.
 const OWN_END_DELAY: Duration = Duration::from_secs(1);
-/// Of how many ends this process remembers that they were its own.
+/// The maximum number of its own ends that this process remembers.
 const MAX_ENDED_HERE: usize = 1_000;
 
-/// What a change in the store meant for the revocation list.
+/// The effect of a change in the store on the revocation list.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChangeOutcome {
     /// This grant or API key has just ended.
@@ -58,7 +58,7 @@ pub struct Revocations {
     core: Arc<Core>,
     list: RevocationList,
     streams: EventStreams,
-    /// What this process has ended, for the audit log.
+    /// The ends that this process caused, for the audit log.
     ended_here: Arc<Cache<Id, ()>>,
 }
 
@@ -83,7 +83,7 @@ impl Revocations {
         self.list.contains(id)
     }
 
-    /// What the list says of a token with this header.
+    /// The status of a token with this header.
     pub(in crate::app) fn status(&self, header: &PairHeader) -> TokenStatus {
         self.list.status(header)
     }
@@ -106,7 +106,7 @@ impl Revocations {
         self.core.tasks.spawn(async move {
             tokio::time::sleep(OWN_END_DELAY).await;
             if ended_here.get(&id).is_none() {
-                audit.record(audit_events::ended_elsewhere(id));
+                audit.record(audit_events::other_process_ended(id));
             }
         });
     }

@@ -49,10 +49,10 @@ impl StoredCredentials {
     }
 
     fn handle(service: &str) -> Handle<StoredCredentialRecord> {
-        Handle::new(StoredCredential::id_of(service))
+        Handle::new(StoredCredential::record_id(service))
     }
 
     fn record_id(active: &ActiveService) -> Id {
-        StoredCredential::id_of(&active.service.name)
+        StoredCredential::record_id(&active.service.name)
     }
 }

@@ -43,7 +43,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// Counts a request of this source. Anybody can send one, whatever it proves.
+    /// Counts a request of this source. It needs no credential, so attackers can send it.
     ///
     /// # Errors
     /// [`Rejection::TryLater`] if the source sends too many.

@@ -59,7 +59,7 @@ pub(in crate::app) struct CurrentGrant<'a> {
     pub(in crate::app) tokens: Option<&'a UpstreamTokens>,
 }
 
-/// What a token response depends on beside the grant.
+/// The facts that decide a token response, besides the grant.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::app) struct TokenRequestContext<'a> {
     /// The issuer whose token endpoint was called.
@@ -93,7 +93,7 @@ impl Tokens {
         let granted = data.scopes_with(tokens);
         let mode = token_mode(service, grant);
         let header = |kind, expires, payload: &Payload<'_>| PairHeader {
-            // Nobody may read a client-side record, whatever the mode.
+            // A client-side record is sealed in every token mode.
             mode: if payload.kind == PayloadKind::Grant {
                 TokenMode::Sealed
             } else {
@@ -234,7 +234,7 @@ fn access_token_payload(tokens: &UpstreamTokens) -> Payload<'_> {
     }
 }
 
-/// What a backend learns of a user. A user with a password of this gateway has no id but the name.
+/// The claims about a user for a backend. A user with a password of this gateway has no id but the name.
 fn identity_payload(user: &User) -> IdentityPayload {
     match &user.identity {
         Some(identity) => IdentityPayload {

@@ -5,7 +5,7 @@ use crate::service::Service;
 use crate::token::header::{TokenKind, TokenMode};
 use crate::token::pair::{self, OpenedPair, PairError};
 
-/// Why a bearer token does not open.
+/// The reason why a bearer token does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::app) enum OpenError {
     /// The signing keys are not loaded yet.

@@ -26,7 +26,7 @@ impl Default for ChainEnd {
     }
 }
 
-/// Why a line does not continue a chain.
+/// The reason why a line does not continue a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// The line is no record of an audit log.
@@ -54,7 +54,7 @@ impl ChainEnd {
     /// Checks that a line continues the chain, and moves to it. `None` as the chain accepts any start.
     ///
     /// # Errors
-    /// What is wrong with the line.
+    /// The problem of the line.
     pub fn follow(chain: &mut Option<Self>, line: &str) -> Result<(), ChainError> {
         let Ok(Value::Object(mut record)) = serde_json::from_str(line) else {
             return Err(ChainError::NoRecord);

@@ -9,7 +9,7 @@ use crate::observe::request_origin::RequestOrigin;
 /// The longest text in an event, in characters.
 const MAX_TEXT_CHARS: usize = 512;
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditEventKind {
     /// A client registered itself (RFC 7591).
@@ -52,7 +52,7 @@ pub enum AuditEventKind {
     PinsChanged,
     /// The configuration was read again.
     ConfigurationChanged,
-    /// The log began, or goes on in a new file or after a restart.
+    /// The log began, or continues in a new file or after a restart.
     Checkpoint,
     /// Events were lost.
     Gap,
@@ -88,7 +88,7 @@ impl AuditEventKind {
     }
 }
 
-/// How it ended.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditOutcome {
     /// It succeeded.

@@ -16,10 +16,10 @@ use crate::base::time::Clock;
 use crate::observe::audit::event::{AuditEvent, AuditRecord};
 use crate::observe::request_origin::RequestOrigin;
 
-/// How many events wait for the writer at most.
+/// The maximum number of events that wait for the writer.
 const MAX_WAITING: usize = 10_000;
 
-/// What the writer receives.
+/// A message to the writer.
 pub(super) enum Message {
     /// Write this.
     Record(Box<AuditRecord>),

@@ -13,20 +13,20 @@ use crate::observe::audit::chain::ChainEnd;
 use crate::observe::audit::event::{AuditEvent, AuditEventKind, AuditOutcome, AuditRecord};
 use crate::observe::audit::{AuditLog, MAX_WAITING, Message, Sender};
 
-/// How much of the end of a file is read to find its last record, in bytes.
+/// The number of bytes at the end of a file that are read to find its last record.
 const TAIL_BYTES: u64 = 256 * 1024;
 
-/// Where the audit log goes.
+/// The destinations of the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditTargets {
     /// The file; it is created with mode 0600, and appended to.
     pub file: Option<PathBuf>,
-    /// Whether it goes to standard output too.
+    /// Whether the audit log is also written to standard output.
     pub stdout: bool,
 }
 
 impl AuditTargets {
-    /// Whether it goes anywhere.
+    /// Whether there is a destination.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -14,7 +14,7 @@ use crate::store::redis::error::CommandError;
 
 /// Interval of this process's heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the channel may be silent before the subscriber reconnects.
+/// The time for which the channel may be silent before the subscriber reconnects.
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// Delay before the subscriber reconnects.
 const RESUBSCRIBE_DELAY: Duration = Duration::from_millis(250);

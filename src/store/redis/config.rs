@@ -44,7 +44,7 @@ pub(super) struct RedisLogin {
     pub(super) password: Option<Secret>,
 }
 
-/// Why a URL or a prefix is rejected.
+/// The reason why a URL or a prefix is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisConfigError {
     /// The scheme is unknown.

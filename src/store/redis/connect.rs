@@ -19,7 +19,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
 const SENTINEL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout for one command of a scan. No request waits for a scan.
 pub(super) const SCAN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the cluster client retries or follows a redirect for one command.
+/// The number of retries and redirects of the cluster client for one command.
 const MAX_REDIRECTS: u32 = 3;
 
 /// A connection to one server or to a cluster. Clones share it.

@@ -1,4 +1,4 @@
-//! One connection to Redis, re-established when it breaks. While it is down, calls fail at once.
+//! One connection to Redis, re-established when it breaks. While it is down, calls fail immediately.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Delay before the first reconnect attempt, and the maximum to which it doubles.
 const RECONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Where a command goes. This matters only in a cluster.
+/// The target node of a command. It matters only in a cluster.
 pub(super) enum CommandTarget {
     WhoHasTheKey,
     /// The same for several keys, with a longer timeout.

@@ -1,8 +1,8 @@
-//! Why a command has no result.
+//! The reasons why a command has no result.
 
 use redis::RedisError;
 
-/// Why a command has no result.
+/// The reason why a command has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum CommandError {
     /// The command was not sent.

@@ -9,7 +9,7 @@ use crate::store::redis::connection::Connection;
 use crate::store::redis::error::CommandError;
 use crate::store::row::{Row, Version, Write, WriteOp};
 
-/// How much longer than needed Redis keeps a record, in seconds. The sealed record holds its own
+/// The additional time for which Redis stores a record, in seconds. The sealed record holds its own
 /// expiry. The margin covers clocks that differ or are set back.
 const EXPIRY_MARGIN_SECONDS: u64 = 3_600;
 /// Longest expiry that Redis gets, in seconds (100 years). Beyond it, a row has none.

@@ -30,7 +30,7 @@ end
 return {step[1], found}
 ";
 
-/// How many keys Redis examines in one step.
+/// The number of keys that Redis examines in one step.
 const SCAN_COUNT: usize = 1_000;
 /// Pause after a step that no caller waits for: refreshes share Redis and this thread.
 const SCAN_PAUSE: Duration = Duration::from_millis(20);

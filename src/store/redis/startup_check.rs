@@ -7,7 +7,7 @@ use crate::store::redis::connection::{CommandTarget, Connection};
 use crate::store::redis::error::CommandError;
 use crate::store::redis::scan;
 
-/// Why a Redis is rejected.
+/// The reason why a Redis is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisOpenError {
     /// The CA file cannot be read. Holds the reason.

@@ -20,7 +20,7 @@ pub(super) struct RequestQueue<M> {
     room: Arc<Semaphore>,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum QueueError {
     /// The request was never sent.

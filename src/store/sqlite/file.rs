@@ -15,7 +15,7 @@ pub const FILE_NAME: &str = "store.sqlite3";
 /// The schema version that this program writes.
 const SCHEMA_VERSION: i64 = 1;
 
-/// How long to wait for another process to finish its write.
+/// The time to wait for another process to finish its write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `seq` grows with every write and never repeats: rows above the last known one are external.
@@ -33,7 +33,7 @@ const SCHEMA_SQL: &str = "
     INSERT INTO counter VALUES (0);
 ";
 
-/// Why a store file cannot be opened.
+/// The reason why a store file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SqliteOpenError {
     /// The directory, the file or a thread cannot be created, or a mode cannot be set.

@@ -17,7 +17,7 @@ use crate::store::sqlite::file::{failed, seconds};
 
 /// The maximum number of jobs in one transaction.
 const BATCH: usize = 256;
-/// How often an idle writer looks for writes of other processes.
+/// The interval at which an idle writer looks for writes of other processes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// More external writes than this are reported as one gap.
 const MAX_EXTERNAL_ROWS: i64 = 1000;

@@ -25,7 +25,7 @@ const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// Maximum length of Vault's error text in messages, in characters.
 const MAX_ERROR_CHARS: usize = 300;
 
-/// Why a request failed, or may have failed.
+/// The reason why a request failed, or may have failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum ApiError {
     /// The request was not sent.

@@ -235,7 +235,7 @@ impl Shared {
     }
 }
 
-/// Why a write is not known to be done.
+/// The reason why a write is not known to be done.
 enum WriteError {
     Not(ApiError),
     Perhaps,

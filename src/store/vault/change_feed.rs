@@ -24,15 +24,15 @@ use crate::store::vault::scan::{CONCURRENT_READS, is_plain, names};
 
 /// The path of the journals. The name of a record kind has no dot.
 pub(super) const JOURNAL_PATH: &str = "our.news";
-/// How often a process reads the journals of the others.
+/// The interval at which a process reads the journals of the others.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long an entry stays in a journal, in microseconds, unless the journal is full.
+/// The time for which an entry stays in a journal, in microseconds, unless the journal is full.
 const RETENTION_MICROS: u64 = 30_000_000;
 /// Maximum number of entries in a journal: about 130 KiB.
 const MAX_ENTRIES: usize = 1024;
 /// After this many microseconds without a complete read of the journals, `Gap` is published.
 const FULL_RESCAN_MICROS: u64 = 3_600_000_000;
-/// How often a journal without new entries is written, so that it does not count as abandoned.
+/// The interval at which a journal without new entries is written, so that it does not count as abandoned.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 /// Age in seconds at which a journal counts as abandoned. A running writer writes it again.
 pub(super) const DEAD_JOURNAL_SECONDS: u64 = 8 * 3600;
@@ -42,7 +42,7 @@ pub(super) const DEAD_JOURNAL_SECONDS: u64 = 8 * 3600;
 pub(super) struct Journal {
     /// When it was written, in Unix seconds.
     pub(super) at: String,
-    /// How many entries were ever written.
+    /// The number of entries that were ever written.
     count: u64,
     /// The latest entries: key, space character, sealed id in base64.
     notes: Vec<String>,

@@ -17,13 +17,13 @@ pub struct VaultConfig {
     pub mount: String,
     /// The first segment of the gateway's paths below the mount.
     pub prefix: String,
-    /// How to log in.
+    /// The login method.
     pub login: VaultLogin,
     /// A PEM file. If it is given, no other CA is trusted.
     pub ca: Option<PathBuf>,
 }
 
-/// How to log in to Vault.
+/// The login method at Vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VaultLogin {
     /// A token from the operator.
@@ -41,7 +41,7 @@ pub enum VaultLogin {
 
 const PATH_RULE: &str = "must be a path of letters, digits, dots, underscores and dashes, such as team/secret";
 
-/// Why a configuration is rejected.
+/// The reason why a configuration is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VaultConfigError {
     /// The URL is plain http and the host is not loopback.

@@ -12,7 +12,7 @@ use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, VaultApi};
 use crate::store::vault::config::{VaultConfig, VaultLogin};
 use crate::store::vault::login::{LoginToken, RENEW_RETRY_DELAY, TokenLifetime, UNKNOWN_TTL_RECHECK};
 
-/// How often the log reports that a given token has expired.
+/// The interval at which the log reports that a configured token has expired.
 const EXPIRED_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Minimum time between logins, in microseconds: a role without rights must not flood Vault.
 const LOGIN_PAUSE_MICROS: u64 = 2_000_000;

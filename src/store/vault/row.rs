@@ -20,7 +20,7 @@ const MISMATCH: &str = "check-and-set parameter did not match";
 /// The data at a path. The number is Vault's count of writes, for check-and-set.
 #[derive(Debug)]
 pub(super) enum StoredValue {
-    /// Nothing was ever written, or the path was erased.
+    /// No version was ever written, or the path was erased.
     Nothing,
     Row(u64, Row),
     /// The record was deleted: by the gateway at this time, or by hand (`None`).
@@ -174,7 +174,7 @@ pub(super) async fn limit_versions(link: &Connection, key: &str) -> Result<(), A
     meta(link, "POST", key, Some(&body)).await
 }
 
-/// Erases the path with all versions and metadata, whatever it holds.
+/// Erases the path with all versions and metadata.
 pub(super) async fn erase(link: &Connection, key: &str) -> Result<(), ApiError> {
     meta(link, "DELETE", key, None).await
 }

@@ -1,4 +1,4 @@
-//! Scans. Vault lists all names below a path at once.
+//! Scans. Vault lists all names below a path in one response.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use crate::store::vault::api::{ApiError, Data, LIST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 use crate::store::vault::row::{self, StoredValue};
 
-/// How many records are read concurrently.
+/// The number of records that are read concurrently.
 pub(super) const CONCURRENT_READS: usize = 16;
 
 #[derive(Deserialize)]

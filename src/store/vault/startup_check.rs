@@ -15,7 +15,7 @@ pub(super) const PING_PATH: &str = "our.start";
 /// Created at each start and erased again, so that each start tests the creation.
 const TRIAL_PATH: &str = "our.trial";
 
-/// Why a Vault is rejected.
+/// The reason why a Vault is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultOpenError {
     /// The client cannot be built, for example because the CA file is invalid. Holds the reason.
@@ -33,7 +33,7 @@ pub enum VaultOpenError {
     /// The mount has no check-and-set. Holds the mount and what it is.
     #[error("Vault: the mount {0} is {1}, which cannot compare and set; two instances could spend the same refresh token")]
     NotKv2(String, String),
-    /// Vault deletes by itself what is written to this mount.
+    /// Vault automatically deletes versions in this mount.
     #[error(
         "Vault: the mount {0} deletes each version after a while (delete_version_after); sign-ins would be lost, and revocations forgotten"
     )]
@@ -44,7 +44,7 @@ pub enum VaultOpenError {
 }
 
 impl VaultOpenError {
-    /// What the operator can do about it.
+    /// The advice for the operator.
     pub fn remedy(&self) -> String {
         match self {
             Self::Ca(_) => "name a file with certificates in PEM: `ca` at [store]".to_owned(),

@@ -21,7 +21,7 @@ use crate::store::vault::scan::{self, CONCURRENT_READS};
 
 /// Time from expiry to tombstone, and on to deleting, in seconds: for clock skew and late writes.
 const TOMBSTONE_SECONDS: u64 = 3_600;
-/// How long the process that marked a path may take to erase it, in seconds.
+/// The time that the process that marked a path may take to erase it, in seconds.
 const DELETE_DEADLINE_SECONDS: u64 = 600;
 
 /// When the sweep checks each known record again, by key.
