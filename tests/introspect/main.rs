@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod commands;
 mod endpoints;
 mod hostile;
 mod keys;
 mod proof;
+mod replicas;
 mod servers;
+mod site;
 #[expect(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod walkthrough;
