@@ -579,15 +579,15 @@ const WITHIN: &[(&str, &str, &str)] = &[
         "client_secret",
         "both",
     ),
-    ("client_key_file = \"/run/key.pem\"", "client_key", "client_id"),
+    ("client_key_file = \"/run/key.pem\"", "client_key_file", "client_id"),
     (
         "client_id = \"x\"\nclient_key_file = \"/run/secret\"",
-        "client_key",
+        "client_key_file",
         "openssl genpkey",
     ),
     (
         "client_id = \"x\"\nclient_secret = \"x\"\nclient_key_file = \"/run/key.pem\"",
-        "client_key",
+        "client_key_file",
         "keep one",
     ),
     (

@@ -433,7 +433,7 @@ async fn only_redirect_uris_in_the_current_metadata_document_are_used() {
 #[tokio::test]
 async fn gateway_names_itself_by_its_own_document_where_the_upstream_supports_that() {
     let world = World::with(Profile::Standard, |service| {
-        authorization(service).registration = RegistrationMethod::Document
+        authorization(service).registration = RegistrationMethod::Document;
     })
     .await;
     let url = format!("{}/upstream/client", world.url);
@@ -457,7 +457,7 @@ async fn gateway_names_itself_by_its_own_document_where_the_upstream_supports_th
     );
     // An upstream that does not support it gets a registration, and other services publish nothing.
     let world = World::with(Profile::Standard, |service| {
-        authorization(service).registration = RegistrationMethod::Document
+        authorization(service).registration = RegistrationMethod::Document;
     })
     .await;
     McpClient::register(&world.url).await.login().await;
