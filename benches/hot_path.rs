@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
-use mcp_oauth_gateway::net::server;
+use mcp_oauth_gateway::net::listen;
 use mcp_oauth_gateway::net::tls;
 use mcp_oauth_gateway::token::header::TokenMode;
 use mcp_oauth_gateway::token::pair;
@@ -220,7 +220,7 @@ fn side_by_side(paths: &Paths) {
 
 /// Runs a server on a thread and a runtime of its own.
 fn in_thread<F: Future<Output = ()>>(server: impl FnOnce(std::net::TcpListener) -> F + Send + 'static) -> SocketAddr {
-    let listener = server::bind(([127, 0, 0, 1], 0).into(), false).expect("a free port");
+    let listener = listen::bind(([127, 0, 0, 1], 0).into(), false).expect("a free port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");

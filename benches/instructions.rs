@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mcp_oauth_gateway::net::{server, tls};
+use mcp_oauth_gateway::net::{listen, tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -104,7 +104,7 @@ fn run_counted(runtime: &Runtime, requests: Pin<Box<dyn Future<Output = ()> + '_
 }
 
 fn bind() -> (std::net::TcpListener, SocketAddr) {
-    let listener = server::bind((Ipv4Addr::LOCALHOST, 0).into(), false).expect("a port is free");
+    let listener = listen::bind((Ipv4Addr::LOCALHOST, 0).into(), false).expect("a port is free");
     let address = listener.local_addr().expect("a bound listener has an address");
     (listener, address)
 }

@@ -12,7 +12,6 @@ use crate::net::body::opens_endless_stream;
 use crate::net::connection_quota::ConnectionQuota;
 use crate::net::connection_quota::SourceSlot;
 use crate::net::dial::prepare;
-pub use crate::net::listen::bind;
 use crate::net::tls::ServerTls;
 use crate::net::write_deadline::WriteDeadline;
 use http::Request;
@@ -340,6 +339,7 @@ mod tests {
     use crate::net::dial::AddressPolicy;
     use crate::net::http_client::HttpClient;
     use crate::net::http_client::RequestPolicy;
+    use crate::net::listen;
     use crate::net::self_signed::self_signed;
     use crate::net::tls::ClientTls;
     use bytes::Bytes;
@@ -367,7 +367,7 @@ mod tests {
         H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<ResponseBody>> + Send + 'static,
     {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("bound");
+        let listener = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("bound");
         let address = listener.local_addr().expect("address");
         let stopper = CancellationToken::new();
         let stop = stopper.clone();

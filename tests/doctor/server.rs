@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use mcp_oauth_gateway::net::body::{ResponseBody, read_limited};
+use mcp_oauth_gateway::net::listen;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::{self, ServerTls};
 use mcp_oauth_gateway::net::{self_signed, self_signed::SelfSigned};
@@ -168,7 +169,7 @@ struct Asked {
 impl Running {
     pub(crate) fn start(kind: Kind, mutations: &'static [Mutation], with_tls: bool) -> Self {
         tls::install_provider();
-        let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let listener = listen::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let port = listener.local_addr().unwrap().port();
         let dir = with_tls.then(|| tempfile::tempdir().unwrap());
         let ca = dir.as_ref().map(|dir| self_signed::self_signed(dir.path(), &[]).unwrap());

@@ -14,6 +14,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::http_client::HttpClient;
+use mcp_oauth_gateway::net::listen;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::observe::audit::AuditLog;
@@ -64,7 +65,7 @@ impl Fleet {
         let clock = Clock::Fixed(Arc::clone(&hand));
         let mut config = World::config(service);
         change(&mut config);
-        let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let listener = listen::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let stop = CancellationToken::new();
         let stopper = stop.clone().drop_guard();

@@ -14,6 +14,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::http_client::HttpClient;
+use mcp_oauth_gateway::net::listen;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
@@ -81,7 +82,7 @@ impl World {
         let service = service(&standin, profile);
         let hand = Arc::new(AtomicU64::new(real_now()));
         let clock = Clock::Fixed(Arc::clone(&hand));
-        let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let listener = listen::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let keys = Arc::new(ArcSwap::from_pointee(
             KeyRing::parse(keyring::generate(clock.now()).expose()).unwrap(),

@@ -36,10 +36,8 @@ pub(super) struct Refreshed {
     pub(super) tokens: UpstreamTokens,
 }
 
-impl From<LeaseTimeout> for Rejection {
-    fn from(LeaseTimeout: LeaseTimeout) -> Self {
-        Self::TryLater { retry_after: 5 }
-    }
+fn try_later(LeaseTimeout: LeaseTimeout) -> Rejection {
+    Rejection::TryLater { retry_after: 5 }
 }
 
 impl Grants {
@@ -107,7 +105,7 @@ impl Grants {
         }
         let wait = LeaseWait::start();
         loop {
-            wait.while_running(&self.locks, grant.id()).await?;
+            wait.while_running(&self.locks, grant.id()).await.map_err(try_later)?;
             let attempt = self.new_attempt();
             let (rules, now) = (self.persistence.refresh_rules(active), self.core.clock.now());
             let step = |r: GrantRecord| r.presented(&request, attempt, rules, now);
@@ -117,7 +115,7 @@ impl Grants {
                     self.note_acceptance(&grant, &request, step.acceptance).await?;
                     return Box::pin(self.finish_refresh(active, context, &grant, step)).await;
                 }
-                Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await?,
+                Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await.map_err(try_later)?,
                 Err(TransitionError::Rejected(reason)) => return Err(Rejection::Grant(reason)),
                 Err(TransitionError::NotFound | TransitionError::WrongState) => return Err(GRANT_NOT_FOUND),
                 Err(TransitionError::Store(error)) => return Err(error.into()),
