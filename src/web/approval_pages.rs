@@ -223,6 +223,7 @@ async fn page(request: &BrowserRequest<'_>, id: Option<&str>, user: Option<&str>
         // Another user's call looks as one that does not exist.
         status = StatusCode::NOT_FOUND;
     }
+    let is_live = user.is_some() && session_user(request).await.is_some();
     let view = ApprovalsPage {
         base: request.app.urls().prefix(),
         action: &action,
@@ -230,11 +231,17 @@ async fn page(request: &BrowserRequest<'_>, id: Option<&str>, user: Option<&str>
         user,
         single: id,
         groups,
+        is_live,
         needs_password: needs_password(request),
         problem: problem.as_deref(),
         done: message.done.as_deref(),
     };
-    reply::page(status, approval_view::approvals(&view))
+    let html = approval_view::approvals(&view);
+    if is_live {
+        reply::page_with_script(status, html)
+    } else {
+        reply::page(status, html)
+    }
 }
 
 /// The calls that the user may decide about: the one of the page, or all that wait.

@@ -22,6 +22,8 @@ pub struct ApprovalsPage<'a> {
     pub single: Option<&'a str>,
     /// The calls, by tool.
     pub groups: Vec<GroupView>,
+    /// Whether a script looks for new calls: the browser has a session.
+    pub is_live: bool,
     /// Whether each decision asks for the password.
     pub needs_password: bool,
     /// What went wrong.

@@ -1,6 +1,6 @@
 //! The HTML pages. Each is a view struct and a template, and templates escape text from outside.
 //!
-//! No page runs a script. A form is answered by [`ContinuePage`], not by a redirect: Chrome applies
+//! The page of approvals runs a script in a session; no other page runs one. A form is answered by [`ContinuePage`], not by a redirect: Chrome applies
 //! `form-action` to every hop after a form post, and so blocks redirects to clients and upstreams.
 
 use std::fmt::Write;
@@ -9,9 +9,13 @@ use askama::Template;
 
 use crate::app::runtime_config::UpstreamLogin;
 
-/// The content security policy of every page: no scripts, no frames, forms to this gateway only.
+/// The content security policy of pages: no scripts, no frames, forms to this gateway only.
 pub const CSP: &str =
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The content security policy of the page of approvals in a session: the gateway's own script, which asks
+/// the gateway for the page again.
+pub const CSP_WITH_SCRIPT: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The headers of every page. `Cross-Origin-Opener-Policy` is absent: it breaks clients' popups.
 pub const HEADERS: [(&str, &str); 7] = [
@@ -24,18 +28,40 @@ pub const HEADERS: [(&str, &str); 7] = [
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
-/// The stylesheet of all pages.
-pub const STYLE: &str = include_str!("../../templates/style.css");
+/// What pages load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asset {
+    /// The stylesheet of all pages.
+    Style,
+    /// The script of the page of approvals.
+    ApprovalsScript,
+}
 
-/// The path of [`STYLE`], below the path prefix of the public URL.
-pub const STYLE_PATH: &str = "/assets/style.css";
+impl Asset {
+    /// The path, below the path prefix of the public URL.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Style => "/assets/style.css",
+            Self::ApprovalsScript => "/assets/approvals.js",
+        }
+    }
 
-/// The headers of [`STYLE`]. The cache lifetime is short, so that new pages soon get a new style.
-pub const STYLE_HEADERS: [(&str, &str); 3] = [
-    ("content-type", "text/css; charset=utf-8"),
-    ("x-content-type-options", "nosniff"),
-    ("cache-control", "public, max-age=300"),
-];
+    /// The text.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Style => include_str!("../../templates/style.css"),
+            Self::ApprovalsScript => include_str!("../../templates/approvals.js"),
+        }
+    }
+
+    /// The value of `Content-Type`.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Style => "text/css; charset=utf-8",
+            Self::ApprovalsScript => "text/javascript; charset=utf-8",
+        }
+    }
+}
 
 /// The length to which a name is shortened, in characters.
 const MAX_NAME_CHARS: usize = 80;
@@ -535,7 +561,7 @@ mod tests {
     #[test]
     fn pages_link_the_stylesheet_below_the_base_path() {
         let page = closed(&ClosedPage { base: "/gw", what: "" });
-        assert!(page.contains(&format!("href=\"/gw{STYLE_PATH}\"")));
+        assert!(page.contains(&format!("href=\"/gw{}\"", Asset::Style.path())));
     }
 
     #[test]
@@ -846,6 +872,6 @@ mod tests {
 
     #[test]
     fn the_stylesheet_loads_no_external_resources() {
-        assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
+        assert!(!Asset::Style.text().contains("url(") && !Asset::Style.text().contains("@import"));
     }
 }

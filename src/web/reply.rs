@@ -15,7 +15,7 @@ use crate::oauth::error::{OAuthErrorCode, description};
 use crate::oauth::scope::Scopes;
 use crate::observe::refusal_limit::REFUSALS;
 use crate::web::guard::CorsPolicy;
-use crate::web::pages;
+use crate::web::pages::{self, Asset};
 use crate::web::routes::MCP_METHODS;
 
 /// A response of the gateway.
@@ -216,6 +216,13 @@ pub fn page(status: StatusCode, html: String) -> HttpResponse {
     response
 }
 
+/// As [`page`], for a page that runs the gateway's own script.
+pub fn page_with_script(status: StatusCode, html: String) -> HttpResponse {
+    let mut response = page(status, html);
+    put(&mut response, header::CONTENT_SECURITY_POLICY, pages::CSP_WITH_SCRIPT);
+    response
+}
+
 /// A redirect by GET (RFC 9700 §4.12: 303, never 307).
 pub fn see_other(location: &str) -> HttpResponse {
     let mut response = Response::new(ResponseBody::default());
@@ -276,10 +283,9 @@ fn put(response: &mut HttpResponse, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
-/// A stylesheet, which a browser may cache for five minutes.
-pub fn stylesheet(text: &'static str) -> HttpResponse {
-    let mut response = response(StatusCode::OK, "text/css; charset=utf-8", Bytes::from_static(text.as_bytes()));
-    let cache = header::HeaderValue::from_static("public, max-age=300");
-    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+/// A stylesheet or a script. A browser may cache it for five minutes.
+pub fn asset(asset: Asset) -> HttpResponse {
+    let mut response = response(StatusCode::OK, asset.content_type(), Bytes::from_static(asset.text().as_bytes()));
+    put(&mut response, header::CACHE_CONTROL, "public, max-age=300");
     response
 }

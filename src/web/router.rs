@@ -28,7 +28,6 @@ use crate::web::guard::{self, CorsPolicy, Origin};
 use crate::web::idp_pages;
 use crate::web::introspection;
 use crate::web::oauth_endpoints::{self, MAX_BODY_BYTES, OAuthRequest, body_error, read_body};
-use crate::web::pages;
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 use crate::web::routes::{
@@ -141,7 +140,7 @@ impl Router {
             }
             Endpoint::Api(route) => self.api(context, route, request).await,
             Endpoint::Browser(endpoint) => origin().scoped(self.browser_endpoint(context, endpoint, request)).await,
-            Endpoint::Style => reply::stylesheet(pages::STYLE),
+            Endpoint::Asset(asset) => reply::asset(asset),
             Endpoint::Home => flow_pages::home(&self.app, &config),
         }
     }
@@ -166,7 +165,7 @@ impl Router {
             | Endpoint::Document(_)
             | Endpoint::OAuth(..)
             | Endpoint::Browser(_)
-            | Endpoint::Style
+            | Endpoint::Asset(_)
             | Endpoint::Home => Some(CorsPolicy::Everyone),
         }
     }

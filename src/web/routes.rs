@@ -7,6 +7,7 @@ use matchit::Router;
 
 use crate::adapter::vendor::Vendor;
 use crate::app::endpoint::is_service_name;
+use crate::web::pages::Asset;
 
 /// The methods of the MCP endpoint. The response to HEAD is a challenge, or 405 with this list.
 pub const MCP_METHODS: &str = "GET, POST, DELETE, OPTIONS";
@@ -49,8 +50,8 @@ pub enum Endpoint {
     Api(ApiRoute),
     /// An endpoint that browsers open.
     Browser(BrowserEndpoint),
-    /// The stylesheet of the pages.
-    Style,
+    /// What pages load.
+    Asset(Asset),
     /// The page at the gateway's root.
     Home,
 }
@@ -206,12 +207,12 @@ enum Path {
     Keys,
     Live,
     Ready,
-    Style,
+    Asset(Asset),
     Home,
 }
 
 /// The paths that do not belong to a service.
-const PAGES_AND_DOCUMENTS: [(&str, Path); 16] = [
+const PAGES_AND_DOCUMENTS: [(&str, Path); 17] = [
     ("/upstream/client", Path::UpstreamClient),
     ("/upstream/client/{service}", Path::UpstreamClient),
     ("/upstream/callback", Path::UpstreamCallback),
@@ -222,7 +223,8 @@ const PAGES_AND_DOCUMENTS: [(&str, Path); 16] = [
     ("/.well-known/jwks.json", Path::Keys),
     ("/health/live", Path::Live),
     ("/health/ready", Path::Ready),
-    ("/assets/style.css", Path::Style),
+    (Asset::Style.path(), Path::Asset(Asset::Style)),
+    (Asset::ApprovalsScript.path(), Path::Asset(Asset::ApprovalsScript)),
     ("/", Path::Home),
     ("/approvals", Path::Approvals),
     ("/approvals/{flow}", Path::Approvals),
@@ -332,7 +334,7 @@ impl RouteTable {
             ),
             Path::Live => (Route::Health(HealthCheck::Live), "GET, HEAD"),
             Path::Ready => (Route::Health(HealthCheck::Ready), "GET, HEAD"),
-            Path::Style => (Route::Endpoint(Endpoint::Style), "GET, HEAD"),
+            Path::Asset(asset) => (Route::Endpoint(Endpoint::Asset(asset)), "GET, HEAD"),
             Path::Home => (Route::Endpoint(Endpoint::Home), "GET, HEAD"),
         };
         // Some clients read the challenge from a HEAD, which belongs where GET is (RFC 9110 §9.3.2).

@@ -1,6 +1,6 @@
 //! `/approvals`: who may see and decide, forgeries, and hostile arguments.
 
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use mcp_oauth_gateway::app::approval_admin::Verdict;
 use mcp_oauth_gateway::net::body::RequestBody;
 use serde_json::{Value, json};
@@ -179,4 +179,33 @@ async fn a_calling_program_cannot_approve_itself() {
         assert!(answer.is_err(), "it still waits: {answer:?}");
     }
     assert!(scene.upstream.calls().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_page_in_a_session_runs_the_script_which_is_the_gateways_own() {
+    let mut scene = Scene::new().await;
+    scene.world.reload_config(|config| config.session_ttl = 600);
+    let (url, ..) = asked(&scene, json!({"n": 1})).await;
+    let list = url.rsplit_once('/').unwrap().0.to_owned();
+    let script = |page: &Page| page.text.matches("<script src=\"/assets/approvals.js\" defer></script>").count();
+    let mut browser = Browser::default();
+    let signed_out = browser.get(&list).await;
+    assert_eq!((script(&signed_out), signed_out.status), (0, StatusCode::UNAUTHORIZED));
+    assert!(!signed_out.header("content-security-policy").contains("script-src"));
+
+    let redirect = open(&mut browser, &list, USER).await;
+    assert_eq!(redirect.status, 303, "{}", redirect.text);
+    let page = browser.get(&list).await;
+    assert_eq!((script(&page), page.status), (1, StatusCode::OK), "{}", page.text);
+    let policy = page.header("content-security-policy").to_owned();
+    assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe"), "{policy}");
+    assert!(page.text.contains("data-state=\"proposed\""), "{}", page.text);
+
+    let source = browser.get(&format!("{}/assets/approvals.js", scene.world.url)).await;
+    assert_eq!(source.header("content-type"), "text/javascript; charset=utf-8");
+    assert!(
+        !source.text.contains("innerHTML") && !source.text.contains("eval"),
+        "{}",
+        source.text
+    );
 }

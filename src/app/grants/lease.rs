@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::app::error::Rejection;
 use crate::base::ids::Id;
 
 /// The time for which a caller waits for another attempt.
@@ -58,6 +59,13 @@ impl Drop for RefreshGuard {
 /// The caller has waited for [`LEASE_WAIT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimeout;
+
+impl LeaseTimeout {
+    /// The rejection for the client: it may try again after 5 s.
+    pub fn into_rejection(self) -> Rejection {
+        Rejection::TryLater { retry_after: 5 }
+    }
+}
 
 /// One caller's wait for the lease of a grant.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use crate::app::audit_events::{self, EndReason};
 use crate::app::error::Rejection;
 use crate::app::grants::Grants;
 use crate::app::grants::error::GRANT_NOT_FOUND;
-use crate::app::grants::lease::{FIRST_COMMIT_DELAY, LeaseWait, MAX_COMMIT_DELAY};
+use crate::app::grants::lease::{FIRST_COMMIT_DELAY, LeaseTimeout, LeaseWait, MAX_COMMIT_DELAY};
 use crate::app::idp_cache::ActiveIdp;
 use crate::app::runtime_config::ActiveService;
 use crate::app::user_policy::allow_list_subject;
@@ -51,12 +51,14 @@ impl Grants {
         provider.map_err(|error| Rejection::IdpDown(error.to_string()))?;
         let wait = LeaseWait::start();
         loop {
-            wait.while_running(&self.locks, grant.id()).await?;
+            wait.while_running(&self.locks, grant.id())
+                .await
+                .map_err(LeaseTimeout::into_rejection)?;
             let (attempt, now) = (self.new_attempt(), self.core.clock.now());
             let step = |r: GrantRecord| r.user_check_started(interval, attempt, now);
             match self.core.store.update(grant, step).await {
                 Ok((grant, check)) => return self.ask_provider(&idp, &grant, check).await,
-                Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await?,
+                Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await.map_err(LeaseTimeout::into_rejection)?,
                 // Another caller asked meanwhile, or the grant has ended, which the refresh finds.
                 Err(TransitionError::Rejected(_) | TransitionError::NotFound | TransitionError::WrongState) => return Ok(()),
                 Err(TransitionError::Store(error)) => return Err(error.into()),

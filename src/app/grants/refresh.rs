@@ -36,10 +36,6 @@ pub(super) struct Refreshed {
     pub(super) tokens: UpstreamTokens,
 }
 
-fn try_later(LeaseTimeout: LeaseTimeout) -> Rejection {
-    Rejection::TryLater { retry_after: 5 }
-}
-
 impl Grants {
     /// Answers a refresh pair with new pairs, or with equivalent ones (RFC 6749 §6). `requested` narrows
     /// the scopes of the access token.
@@ -105,7 +101,9 @@ impl Grants {
         }
         let wait = LeaseWait::start();
         loop {
-            wait.while_running(&self.locks, grant.id()).await.map_err(try_later)?;
+            wait.while_running(&self.locks, grant.id())
+                .await
+                .map_err(LeaseTimeout::into_rejection)?;
             let attempt = self.new_attempt();
             let (rules, now) = (self.persistence.refresh_rules(active), self.core.clock.now());
             let step = |r: GrantRecord| r.presented(&request, attempt, rules, now);
@@ -115,7 +113,7 @@ impl Grants {
                     self.note_acceptance(&grant, &request, step.acceptance).await?;
                     return Box::pin(self.finish_refresh(active, context, &grant, step)).await;
                 }
-                Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await.map_err(try_later)?,
+                Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await.map_err(LeaseTimeout::into_rejection)?,
                 Err(TransitionError::Rejected(reason)) => return Err(Rejection::Grant(reason)),
                 Err(TransitionError::NotFound | TransitionError::WrongState) => return Err(GRANT_NOT_FOUND),
                 Err(TransitionError::Store(error)) => return Err(error.into()),
