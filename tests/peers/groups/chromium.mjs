@@ -7,8 +7,8 @@ import { createServer } from 'node:http';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { OUT, USER, PASSWORD, assert, equal, freePort, sleep } from '../lib/kit.mjs';
-import { asMetadata, authorizeUrl, b64u, pkce, register, token } from '../lib/oauth.mjs';
-import { callSimple } from '../lib/mcp.mjs';
+import { asMetadata, authorizeUrl, b64u, login, pkce, register, token } from '../lib/oauth.mjs';
+import { TEXT, callSimple, rpc } from '../lib/mcp.mjs';
 import { randomBytes } from 'node:crypto';
 
 const ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'];
@@ -38,6 +38,7 @@ export default async function pages(stage) {
   await oneChain(stage, browser, { gw: gwSilent, client });
   await customScheme(stage, browser, { gw: gwSilent, what: 'approve', wanted: /[?&]code=[^&]/ });
   await unlocked(stage, browser, client);
+  await approvals(stage, browser);
 }
 
 // A key that is pasted on the consent page, and a sign-in at an identity provider.
@@ -115,6 +116,56 @@ upstream = "identity"
       await me.close();
     });
   }
+}
+
+// The page of approvals in a session: its script shows a new call, leaves a form that is in use as it is, and the
+// decision reaches the call that is held open.
+async function approvals(stage, browser) {
+  const port = await freePort();
+  const up = await stage.mcpServer({ name: 'upstream-tools' });
+  const gateway = await stage.configured(port, `
+session_ttl = 600
+[services.tools]
+url = "${up.mcp}"
+upstream = "none"
+[services.tools.tools]
+default = "ask"
+approval_hold = 60
+`);
+  await gateway.start();
+  const url = `${gateway.url}/mcp/tools`;
+  const { tokens } = await login(url, { user: USER, password: PASSWORD });
+  const call = (n) => rpc(url, tokens.access_token, 'tools/call', { name: 'test_simple_text', arguments: { n } }).catch((e) => ({ failed: e }));
+  const me = await person(browser);
+  let held;
+  await stage.check('approvals: a new call appears on the open page', async () => {
+    await me.page.goto(`${gateway.url}/approvals`);
+    await me.page.fill('input[name=username]', USER);
+    await me.page.fill('input[name=password]', PASSWORD);
+    await me.page.locator('[name=decision][value=show]').click();
+    await me.page.waitForSelector('text=Nothing waits.');
+    held = call(1);
+    await me.page.waitForSelector('[data-call]', { timeout: 15_000 });
+    equal(await me.page.title(), '(1) Approvals', 'the title');
+    await shoot(stage, me.page, 'approvals');
+  });
+  await stage.check('approvals: a form in use stays as it is when another call comes', async () => {
+    await me.page.locator('input[name=id]').check();
+    await me.page.fill('input[name=password]', PASSWORD);
+    const second = call(2); // other arguments: the same call would join the first
+    await me.page.waitForSelector('#live:has-text("Reload the page")', { timeout: 15_000 });
+    equal(await me.page.locator('[data-call]').count(), 1, 'calls on the page');
+    await me.page.locator('[name=decision][value=approve]').click();
+    await me.page.waitForSelector('text=1 approved.');
+    equal((await held).body?.result?.content?.[0]?.text, TEXT, 'the answer of the approved call');
+    await me.page.locator('input[name=id]').check();
+    await me.page.fill('input[name=password]', PASSWORD);
+    await me.page.locator('[name=decision][value=deny]').click();
+    await me.page.waitForSelector('text=1 denied.');
+    assert((await second).body?.result?.isError, 'the denied call has no error');
+  });
+  equal(me.blocked(), [], 'complaints of the policy');
+  await me.close();
 }
 
 // The client's own loopback callback.
