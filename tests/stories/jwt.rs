@@ -591,7 +591,7 @@ async fn signing_keys_and_stored_credentials_are_resealed_and_survive_removal_of
         key: Secret::from("an API key"),
     };
     let credential = SignedIn::new(StoredCredential::new("tickets", "https://mcp.example", kind, shared.clock.now()));
-    shared.store.insert(StoredCredential::id_of("tickets"), credential).await.unwrap();
+    shared.store.insert(StoredCredential::record_id("tickets"), credential).await.unwrap();
     let mut client = first.client("default").await;
     let access = client.login().await.access;
     let names = first.published_keys(1).await;
@@ -608,7 +608,7 @@ async fn signing_keys_and_stored_credentials_are_resealed_and_survive_removal_of
     drop((first, second));
     shared.keys.store(ring(&new));
     assert_eq!(shared.store.ensure_key_check().await, Ok(()));
-    let handle = Handle::<StoredCredentialRecord>::new(StoredCredential::id_of("tickets"));
+    let handle = Handle::<StoredCredentialRecord>::new(StoredCredential::record_id("tickets"));
     let stored = shared.store.read(&handle).await;
     assert!(stored.is_ok_and(|record| record.is_some()), "the stored credential still opens");
     let third = tokio::time::timeout(std::time::Duration::from_secs(20), Signing::beside(&shared, &url));
