@@ -591,7 +591,11 @@ async fn signing_keys_and_stored_credentials_are_resealed_and_survive_removal_of
         key: Secret::from("an API key"),
     };
     let credential = SignedIn::new(StoredCredential::new("tickets", "https://mcp.example", kind, shared.clock.now()));
-    shared.store.insert(StoredCredential::record_id("tickets"), credential).await.unwrap();
+    shared
+        .store
+        .insert(StoredCredential::record_id("tickets"), credential)
+        .await
+        .unwrap();
     let mut client = first.client("default").await;
     let access = client.login().await.access;
     let names = first.published_keys(1).await;
