@@ -157,7 +157,8 @@ impl HttpClient {
             let copy = if is_pooled { repeatable(&request) } else { None };
             let connection = match pooled {
                 Some(connection) => connection,
-                None => self.connect(&key, policy.connect).await?,
+                // Boxed: the state of a TLS handshake is large, and most requests find a connection.
+                None => Box::pin(self.connect(&key, policy.connect)).await?,
             };
             target.apply_to(&mut request, matches!(connection, PooledConn::Http2(_)));
             let mut error = match self.send_on(connection, &key, request, policy.first_byte).await? {

@@ -78,7 +78,8 @@ impl Router {
         let mut body = Some(body);
         let response = self.dispatch(http, Request::from_parts(parts, &mut body), peer, key).await;
         match body {
-            Some(body) if version < Version::HTTP_2 => drain_body(response, body, expects_continue).await,
+            // Boxed: a forwarded request has no body any more.
+            Some(body) if version < Version::HTTP_2 => Box::pin(drain_body(response, body, expects_continue)).await,
             Some(_) | None => response,
         }
     }
@@ -93,7 +94,7 @@ impl Router {
         let endpoint = match route {
             // Before the host check, because a health check may not use the gateway's host name.
             Route::Health(HealthCheck::Live) => return reply::json(StatusCode::OK, &json!({ "status": "live" })),
-            Route::Health(HealthCheck::Ready) => return self.ready().await,
+            Route::Health(HealthCheck::Ready) => return Box::pin(self.ready()).await,
             Route::Endpoint(endpoint) => endpoint,
         };
         let Some(base_url) = guard::match_host(self.app.urls(), &request) else {
@@ -121,7 +122,7 @@ impl Router {
                 };
                 reply::with_cors(response, &cors)
             }
-            // Boxed: this rare and large future would enlarge the future of every request.
+            // All other routes are boxed: their rare and large futures would enlarge the future of every request.
             Endpoint::Adapter(vendor, path) => {
                 let target = AdapterTarget { vendor, path, key };
                 Box::pin(adapter_requests::respond(&self.adapters, http, request, target, context.address)).await
@@ -132,13 +133,13 @@ impl Router {
                 reply::with_cors(response, &cors)
             }
             Endpoint::OAuth(endpoint, service) => {
-                let response = self.oauth_endpoint(context, endpoint, &service, request).await;
+                let response = Box::pin(self.oauth_endpoint(context, endpoint, &service, request)).await;
                 reply::with_cors(response, &cors)
             }
             Endpoint::ResourceServer(endpoint, service) => {
-                reply::with_cors(self.resource_server(context, endpoint, &service, request).await, &cors)
+                reply::with_cors(Box::pin(self.resource_server(context, endpoint, &service, request)).await, &cors)
             }
-            Endpoint::Api(route) => self.api(context, route, request).await,
+            Endpoint::Api(route) => Box::pin(self.api(context, route, request)).await,
             Endpoint::Browser(endpoint) => origin().scoped(self.browser_endpoint(context, endpoint, request)).await,
             Endpoint::Asset(asset) => reply::asset(asset),
             Endpoint::Home => flow_pages::home(&self.app, &config),
@@ -225,7 +226,6 @@ impl Router {
             source,
         };
         let json_token = context.config.configured.json_token;
-        // The respond function boxes its futures: they would be the largest part of the future of every request.
         origin.scoped(oauth_endpoints::respond(&self.app, request, json_token)).await
     }
 

@@ -9,7 +9,7 @@ use crate::app::api_keys::ADAPTERS;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::{AdapterCaller, AdapterFacts, AdapterKey, AuthenticatedRequest, Caller, CallerAddress};
 use crate::app::proxy::error::ProxyError;
-use crate::app::proxy::forward::ForwardedCaller;
+use crate::app::proxy::forward::{CallerProof, ForwardedCaller};
 use crate::app::proxy::send::PendingBody;
 use crate::app::revocations::list::TokenStatus;
 use crate::app::runtime_config::ActiveService;
@@ -103,7 +103,7 @@ impl Proxy {
             address: access.address,
             facts: access.facts,
         };
-        self.forward_authenticated(http, active, request.map(PendingBody::Whole), caller)
-            .await
+        let proof = CallerProof::Authenticated(Box::new(caller));
+        self.forward_request(http, active, request.map(PendingBody::Whole), proof).await
     }
 }

@@ -43,48 +43,65 @@ pub(super) struct ForwardedCaller {
     pub(super) facts: AdapterFacts,
 }
 
+/// How the caller of a request is known.
+pub(super) enum CallerProof {
+    /// The headers have its token or key. The address is the caller's.
+    Headers(CallerAddress),
+    /// The caller is authenticated already. Boxed, because only adapters do that.
+    Authenticated(Box<ForwardedCaller>),
+}
+
 impl Proxy {
     /// Forwards a request to the upstream MCP server. The body is taken only from an authenticated
     /// caller.
     ///
     /// # Errors
     /// If the caller is refused, or the upstream does not answer or refuses its credential.
-    pub async fn forward(
+    pub fn forward(
         self: &Arc<Self>,
         http: &HttpClient,
         active: &Arc<ActiveService>,
         request: Request<&mut Option<Incoming>>,
         address: CallerAddress,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
-        self.wait_loaded().await?;
-        let authenticated = self.authenticate(active, request.headers(), address)?;
-        let request = request.map(PendingBody::Client);
-        let caller = ForwardedCaller {
-            authenticated,
-            address,
-            facts: AdapterFacts::default(),
-        };
-        self.forward_authenticated(http, active, request, caller).await
+    ) -> impl Future<Output = Result<Response<ResponseBody>, ProxyError>> {
+        // No `async fn`: each one copies the request, and the future that it waits for.
+        self.forward_request(http, active, request.map(PendingBody::Client), CallerProof::Headers(address))
     }
 
     /// Waits a moment for what tells ended tokens.
     pub(super) async fn wait_loaded(&self) -> Result<(), ProxyError> {
-        if self.revocations.is_loaded() || self.revocations.wait_loaded(LOAD_TIMEOUT).await {
+        // Boxed: it waits only after a start.
+        if self.revocations.is_loaded() || Box::pin(self.revocations.wait_loaded(LOAD_TIMEOUT)).await {
             Ok(())
         } else {
             Err(ProxyError::NotReady)
         }
     }
 
-    /// Forwards a request of an authenticated caller.
-    pub(super) async fn forward_authenticated(
+    /// The caller of a request with this head.
+    fn check_proof(&self, active: &Arc<ActiveService>, head: &Parts, proof: CallerProof) -> Result<ForwardedCaller, ProxyError> {
+        match proof {
+            CallerProof::Headers(address) => Ok(ForwardedCaller {
+                authenticated: self.authenticate(active, &head.headers, address)?,
+                address,
+                facts: AdapterFacts::default(),
+            }),
+            CallerProof::Authenticated(caller) => Ok(*caller),
+        }
+    }
+
+    /// Forwards a request. The one `async fn` of a proxied request that holds it. Whatever is rare is boxed
+    /// here, because each request has and copies the size of the largest future that it may wait for.
+    pub(super) async fn forward_request(
         self: &Arc<Self>,
         http: &HttpClient,
         active: &Arc<ActiveService>,
         request: Request<PendingBody<'_>>,
-        caller: ForwardedCaller,
+        proof: CallerProof,
     ) -> Result<Response<ResponseBody>, ProxyError> {
+        self.wait_loaded().await?;
         let (head, body) = request.into_parts();
+        let caller = self.check_proof(active, &head, proof)?;
         let (service, source, facts) = (&active.service, caller.address.source, caller.facts);
         let AuthenticatedRequest { caller, credential } = caller.authenticated;
         if head.method == Method::HEAD {

@@ -1,8 +1,10 @@
 //! Relays the response of an upstream.
 
+use std::future::ready;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::future::Either;
 use http::Response;
 use hyper::body::Incoming;
 
@@ -31,18 +33,21 @@ impl Proxy {
     ///
     /// # Errors
     /// If the upstream refuses its credential or redirects, or the grant has ended.
-    pub(super) async fn relay(
+    pub(super) fn relay(
         &self,
         service: &Service,
         caller: &Caller,
         response: Response<Incoming>,
         stream: RelayedStream,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, ProxyError>> {
+        // No `async fn`, which would copy the response once more.
         if forward_rules::has_error_body(response.status(), response.headers()) {
-            return Box::pin(self.relay_error(service, caller, response, stream)).await;
+            return Either::Left(Box::pin(self.relay_error(service, caller, response, stream)));
         }
-        let (response, early_end) = self.relay_response(service, caller, response, stream)?;
-        Ok(response.map(|body| ResponseBody::Stream(StreamBody::new(body, early_end))))
+        let relayed = self.relay_response(service, caller, response, stream);
+        Either::Right(ready(relayed.map(|(response, early_end)| {
+            response.map(|body| ResponseBody::Stream(StreamBody::new(body, early_end)))
+        })))
     }
 
     /// Relays a short error, unless its body says that the upstream refused its token.
