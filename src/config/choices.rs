@@ -173,7 +173,7 @@ pub fn conflict_error(service: &Section, first: Setting<'_>, second: Setting<'_>
     };
     let location = service.location(if service.contains(second.0) { second.0 } else { first.0 });
     let what = format!(
-        "of service '{}', {} and {} do not go together",
+        "service '{}': {} and {} do not go together",
         service.name(),
         describe(first),
         describe(second)

@@ -224,7 +224,7 @@ keys! {
     }
     /// `[console]`.
     console "console" {
-        APPROVERS: Texts = "approvers", "the only user of `[login.password]`", "", "The users who decide about calls with API keys, with the local key and through adapters. A user of a provider is written `provider:id`.";
+        APPROVERS: Texts = "approvers", "the only user of `[login.password]`", "", "The users who decide about calls with API keys, with the local key and through adapters. Each has a password of this gateway.";
     }
     /// `[cors]`.
     cors "cors" {

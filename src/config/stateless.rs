@@ -55,7 +55,7 @@ fn service(section: &Section, described: &ParsedService) -> Result<(), ConfigErr
     if service.access == Access::Local {
         return conflict(
             &key::ACCESS.info,
-            "the upstream credential must be stored",
+            "the stored credential needs a store",
             "use access = \"oauth\", or another store",
         );
     }
@@ -109,7 +109,7 @@ fn check_upstream(section: &Section, upstream: &Upstream) -> Result<(), ConfigEr
 
 fn conflict(section: &Section, key: &'static KeyInfo, what: &str, valid: &str) -> Result<(), ConfigError> {
     let what = format!(
-        "of service '{}', {what}, and with store = \"none\" the gateway stores nothing",
+        "service '{}': {what}, and with store = \"none\" the gateway stores nothing",
         section.name()
     );
     Err(section.location(key).wrong(what, valid))

@@ -977,6 +977,15 @@ const NOWHERE: Environment<'static> = Environment {
     },
 };
 
+#[test]
+fn an_approver_of_an_identity_provider_is_refused() {
+    let error = refused("[console]\napprovers = [\"alice\", \"corp:7\"]\n[services.x]\nurl = \"https://a.example\"\n");
+    assert!(
+        error.contains("console.approvers") && error.contains("'corp:7'") && error.contains("password"),
+        "{error}"
+    );
+}
+
 /// Files that together set every key.
 const EVERY: &[&str] = &[
     "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\nclient_documents = true\ncompat = [\"json-token\"]\nredirect_schemes = [\"acme-desktop\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\", \"chrome-extension://abc\"]\n",
@@ -987,7 +996,7 @@ const EVERY: &[&str] = &[
     "[services.x]\nurl = \"https://a/\"\n[store]\nkind = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\n[audit]\nfile = \"audit.jsonl\"\nstdout = true\n",
     "[services.x]\nurl = \"https://a/\"\nupstream = \"paste\"\nauth_hint = \"It is under Settings.\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
-    "[adapters.openai]\nurl = \"https://openai.example\"\n[adapters.anthropic]\nurl = \"https://anthropic.example\"\n[console]\napprovers = [\"alice\", \"corp:7\"]\n[services.x]\nurl = \"https://a/\"\n[services.x.tools]\ndefault = \"always_ask\"\nread_only = \"always_allow\"\npin = \"warn\"\nfirst_sight = \"quarantine\"\napproval_ttl = \"1h\"\napproval_hold = 60\nmixed = \"ask\"\nclient_approvals = true\n[services.x.tools.rules]\n\"refund_*\" = \"never_allow\"\n",
+    "[adapters.openai]\nurl = \"https://openai.example\"\n[adapters.anthropic]\nurl = \"https://anthropic.example\"\n[console]\napprovers = [\"alice\"]\n[services.x]\nurl = \"https://a/\"\n[services.x.tools]\ndefault = \"always_ask\"\nread_only = \"always_allow\"\npin = \"warn\"\nfirst_sight = \"quarantine\"\napproval_ttl = \"1h\"\napproval_hold = 60\nmixed = \"ask\"\nclient_approvals = true\n[services.x.tools.rules]\n\"refund_*\" = \"never_allow\"\n",
     "[services.x]\nurl = \"https://a/\"\nregistration_scope = \"a\"\nregistration = \"dynamic\"\ntoken_auth = \"post\"\nresource = \"api://a\"\n[idp.gh]\npreset = \"github\"\nclient_id = \"a\"\nclient_secret = \"s\"\nbase_url = \"https://g.example\"\nallow = { organizations = [\"o\"], teams = [\"o/t\"] }\n",
     "[services.x]\nurl = \"https://a/\"\nclient_id = \"a\"\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nissuer = \"https://a\"\n",
     "[services.x]\nurl = \"https://a/\"\nclient_id = \"a\"\nclient_key = '''PEM'''\nclient_key_id = \"k\"\ntoken_auth = \"private_key_jwt\"\n",

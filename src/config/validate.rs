@@ -7,7 +7,7 @@ use crate::config::document::Document;
 use crate::config::listen::{self, TlsSource};
 use crate::config::section::Section;
 use crate::config::service::{self, ConfiguredTokenMode, ParsedService, ServiceContext};
-use crate::config::spanned::{ConfigError, Location};
+use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::{features, keys, origins, stateless, users};
 use crate::service::adapter_urls::AdapterUrls;
@@ -225,7 +225,11 @@ fn switches(
             .map(origins::origin)
             .collect::<Result<_, _>>()?,
         public_directory: top.is_on(&keys::top::PUBLIC_DIRECTORY)?,
-        approvers: console.get(&keys::console::APPROVERS)?.into_iter().map(|text| text.value).collect(),
+        approvers: console
+            .get(&keys::console::APPROVERS)?
+            .iter()
+            .map(approver)
+            .collect::<Result<_, _>>()?,
         json_token: has_compat("json-token"),
         announces_iss: !has_compat("no-iss"),
         redirect_schemes: top
@@ -234,6 +238,21 @@ fn switches(
             .map(origins::redirect_scheme)
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// Reads a name of `[console] approvers`.
+///
+/// # Errors
+/// If it is a user of an identity provider, who cannot sign in where decisions are made.
+fn approver(spanned: &Spanned<String>) -> Result<String, ConfigError> {
+    if spanned.value.contains(':') {
+        let what = format!(
+            "'{}' is a user of an identity provider, and decisions ask for a password of this gateway",
+            spanned.value
+        );
+        return Err(spanned.wrong(what, "list users of [login.password]"));
+    }
+    Ok(spanned.value.clone())
 }
 
 fn certificate_location(tls: &Section) -> Location {

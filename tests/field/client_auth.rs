@@ -70,7 +70,7 @@ fn a_method_that_does_not_fit_the_credentials_is_refused() {
             "client_id = \"a\"\nclient_secret = \"b\"\ntoken_auth = \"none\"",
             "would not be used",
         ),
-        ("token_auth = \"client_secret_post\"", "basic, post, none"),
+        ("token_auth = \"client_secret_post\"", "basic, post, private_key_jwt, none"),
     ] {
         let error = refusal(&text(lines));
         assert!(error.contains("services.x.token_auth") && error.contains(expected), "{error}");

@@ -145,7 +145,7 @@ async fn keys_of_servers_are_added_listed_and_revoked_by_commands() {
     let first = listed.iter().find(|listed| listed["name"] == "first").unwrap();
     assert_eq!(
         (&first["state"], &first["service"], &first["owner"], &first["last_used_at"]),
-        (&json!("works"), &json!("files"), &json!(null), &json!(null))
+        (&json!("active"), &json!("files"), &json!(null), &json!(null))
     );
     let life = first["expires_at"].as_u64().unwrap() - first["created_at"].as_u64().unwrap();
     assert_eq!(life, 30 * 86_400);
@@ -202,7 +202,7 @@ async fn admin_keys_are_added_listed_and_revoked_by_commands_apart_from_keys_of_
     let ops = listed.iter().find(|listed| listed["owner"] == "ops").unwrap();
     assert_eq!(
         (&ops["name"], &ops["service"], &ops["state"]),
-        (&json!("console"), &json!(null), &json!("works"))
+        (&json!("console"), &json!(null), &json!("active"))
     );
     assert!(listed.iter().any(|key| key["owner"].is_null() && key["key_id"] == all[0]["key_id"]));
     let table = site.output("admin-keys list");
@@ -248,7 +248,7 @@ async fn the_commands_refuse_a_directory_without_a_gateway() {
     ] {
         let error = site.error(&format!("{command} --data-dir {}", empty.display()));
         assert!(
-            error.contains("no gateway has kept its keys and records") && error.contains("empty"),
+            error.contains("no gateway has stored its keys and records") && error.contains("empty"),
             "{command}: {error}"
         );
         assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "{command} created files");

@@ -401,7 +401,7 @@ async fn the_page_for_an_unavailable_document_says_what_the_operator_can_do() {
     for (id, status, may_pass) in [(&host.url, 503, true), (&nowhere, 400, false)] {
         let page = authorize(&named(&world, id)).await;
         assert_eq!(page.status, status, "{id}: {}", page.text);
-        for part in ["cannot tell your client", "document_file", "client_documents = false"] {
+        for part in ["cannot send this error to your client", "document_file", "client_documents = false"] {
             assert!(page.text.contains(part), "{id}: {}", page.text);
         }
         assert_eq!(page.text.contains("Wait a moment"), may_pass, "{id}: {}", page.text);

@@ -66,6 +66,13 @@ impl Approvals {
         };
         let (service, approved) = (record.pins().service(), approved_tools(&record));
         let before = known.insert(handle.id(), approved.clone());
+        // A reset removes the record, which not every store reports. The next list of the tools shows it.
+        if before
+            .as_ref()
+            .is_some_and(|before| before.keys().any(|tool| !approved.contains_key(tool)))
+        {
+            self.core.audit.record(audit_events::elsewhere(audit_events::pins_reset(service)));
+        }
         let is_new = |tool: &(&String, &(String, Digest))| before.as_ref().is_none_or(|before| before.get(tool.0) != Some(tool.1));
         let mut by_user: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (tool, (user, _)) in approved.iter().filter(is_new) {
