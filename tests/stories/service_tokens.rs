@@ -5,9 +5,10 @@ use std::time::Duration;
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, KEY_CLIENTS, Profile, Seen, Standin};
 use mcp_oauth_gateway::base::client_key::ClientKey;
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::service::Upstream;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
 use mcp_oauth_gateway::service::service_token::{ServiceGrant, ServiceTokenSettings, WorkloadTokenFile};
+use mcp_oauth_gateway::service::{Service, Upstream};
+use mcp_oauth_gateway::token::header::ServiceDigest;
 use mcp_oauth_gateway::upstream::auth_server::TokenEndpointAuth;
 use serde_json::json;
 
@@ -184,4 +185,44 @@ async fn workload_token_never_goes_to_another_authorization_server() {
     assert_eq!(whoami(&client, &pair).await.status, 200, "at the server of the first use");
     asked(&world, 2).await;
     assert!(requests(&other, "/token").is_empty());
+}
+
+#[tokio::test]
+async fn sibling_service_that_follows_its_upstream_does_not_move_the_workload_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "workload.token").unwrap();
+    let grant = ServiceGrant::WorkloadIdentity(WorkloadTokenFile::new(file));
+    let world = World::with_services(Profile::Standard, |sibling| {
+        let auth_server = AuthServerConfig::default();
+        let service_token = Service {
+            upstream: Upstream::ServiceToken(Box::new(ServiceTokenSettings { auth_server, grant })),
+            ..sibling.clone()
+        };
+        let sibling = Service {
+            name: "sibling".into(),
+            digest: ServiceDigest::of("sibling"),
+            is_default: false,
+            ..sibling.clone()
+        };
+        vec![service_token, sibling]
+    })
+    .await;
+    world
+        .standin
+        .set(|behaviour| behaviour.workload_token = Some("workload.token".to_owned()));
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    assert_eq!(whoami(&client, &pair).await.status, 200);
+    let other = Standin::start(Profile::Standard);
+    let issuer = other.issuer();
+    world.standin.set(|behaviour| behaviour.authorization_server = Some(issuer));
+    world.pass(HOUR + 1);
+    client.at("sibling").login().await;
+    let at_other = requests(&other, "/token");
+    assert_eq!(at_other.len(), 1, "the sibling follows");
+    let pair = Pair::of(&client.refresh(&pair.refresh).await);
+    assert_eq!(whoami(&client, &pair).await.status, 200, "at the server of the first use");
+    asked(&world, 2).await;
+    assert_eq!(requests(&other, "/token").len(), at_other.len());
 }

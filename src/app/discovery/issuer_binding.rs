@@ -111,8 +111,7 @@ impl Discovery {
         } else {
             ChangePolicy::Followed
         };
-        let (mcp, client_id, now) = (&service.mcp, config.client_id.as_deref().unwrap_or_default(), self.core.clock.now());
-        let handle = Handle::<UpstreamIssuerRecord>::new(Id(Digest::new(&format!("{mcp}\n{client_id}")).truncated()));
+        let (handle, now) = (binding_handle(service, config), self.core.clock.now());
         let step = |record: Option<UpstreamIssuerRecord>| -> Result<(UpstreamIssuerRecord, Option<PreviousIssuer>), String> {
             let binding = match record {
                 Some(UpstreamIssuerRecord::IssuerBinding(binding)) => binding.rebound(next.clone(), policy, now)?,
@@ -140,6 +139,18 @@ impl Discovery {
             Err(UpsertError::Store(error)) => Err(error.into()),
         }
     }
+}
+
+/// The handle of a service's binding. Services with the same URL and client share one. A service token has one of its
+/// own, so that a sibling which follows the upstream to another issuer does not change where the credentials go.
+fn binding_handle(service: &Service, config: &AuthServerConfig) -> Handle<UpstreamIssuerRecord> {
+    let (mcp, client_id) = (&service.mcp, config.client_id.as_deref().unwrap_or_default());
+    let shared = format!("{mcp}\n{client_id}");
+    let text = match service.upstream.discovery_purpose() {
+        Purpose::ServiceToken => format!("{shared}\n{}", service.name),
+        Purpose::UserSignIn => shared,
+    };
+    Handle::new(Id(Digest::new(&text).truncated()))
 }
 
 fn issuer_changed_error(old_issuer: &str, new_issuer: &str, has_secret: bool) -> Rejection {
