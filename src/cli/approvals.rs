@@ -13,7 +13,7 @@ use crate::base::ids::Id;
 use crate::base::time::{Clock, UnixTime};
 use crate::cli::decider;
 use crate::cli::storage::Storage;
-use crate::cli::table::{self, cell};
+use crate::cli::table::{self, cell, printable};
 use crate::cli::terminal::{print_stderr, print_stdout};
 use crate::config::approval_flags::{Approvals, DeciderFlags};
 
@@ -88,6 +88,9 @@ async fn decide(admin: &ApprovalAdmin, ids: &[String], flags: &DeciderFlags, ver
         let view = admin.find(id).await.map_err(|error| error.to_string())?;
         views.push(view.ok_or_else(unknown)?);
     }
+    for view in &views {
+        show(view);
+    }
     let signed_in = decider::sign_in(admin, flags).await?;
     for view in &views {
         if !may_decide(&view.record.tool_call().decider, &signed_in.name, signed_in.is_approver) {
@@ -104,6 +107,22 @@ async fn decide(admin: &ApprovalAdmin, ids: &[String], flags: &DeciderFlags, ver
         print_stderr(format_args!("{} is {word}", view.id));
     }
     Ok(())
+}
+
+/// Shows a whole call, for the person who decides: the list shortens the arguments.
+fn show(view: &ApprovalView) {
+    let call = view.record.tool_call();
+    print_stderr(format_args!(
+        "{}: {} at {}, from {}, because {}",
+        view.id,
+        printable(&call.binding.tool),
+        printable(&call.binding.service),
+        printable(&call.caller_name),
+        printable(&call.reason)
+    ));
+    for line in view.argument_lines() {
+        print_stderr(format_args!("  {}", printable(&line)));
+    }
 }
 
 fn row(view: &ApprovalView, now: UnixTime) -> [String; 6] {

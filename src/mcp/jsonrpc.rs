@@ -96,6 +96,9 @@ pub enum MessageKind {
     },
 }
 
+/// The members that JSON-RPC 2.0 defines.
+pub const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
 /// A JSON-RPC message. Members that JSON-RPC does not define are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
@@ -244,6 +247,12 @@ impl Message {
         self.members.get("error")
     }
 
+    /// Removes the members that JSON-RPC does not have. A reader without regard to case could take one of them
+    /// for another member.
+    pub fn remove_other_members(&mut self) {
+        self.members.retain(|name, _| MEMBERS.contains(&name.as_str()));
+    }
+
     /// The message as JSON.
     pub fn into_value(self) -> Value {
         Value::Object(self.members)
@@ -361,5 +370,18 @@ fn kind_of(members: &Map<String, Value>) -> Result<MessageKind, MessageError> {
         (true, Some(_), _) => Err(MessageError::Invalid("it has a result and an error")),
         (false, Some(_), _) => Err(MessageError::Invalid("`error` is no object")),
         (false, None, _) => Err(MessageError::Invalid("it has no `method`, `result` or `error`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_that_json_rpc_does_not_have_can_be_removed() {
+        let text = r#"{"id":1,"jsonrpc":"2.0","result":{},"reſult":{"tools":[]},"x":1}"#;
+        let mut message = Message::parse_answer(text.as_bytes()).unwrap();
+        message.remove_other_members();
+        assert_eq!(message.to_text(), r#"{"id":1,"jsonrpc":"2.0","result":{}}"#);
     }
 }

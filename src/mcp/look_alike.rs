@@ -4,10 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::mcp::jsonrpc::Message;
-
-/// The members of a message that decide what it is.
-const MESSAGE_MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+use crate::mcp::jsonrpc::{MEMBERS, Message};
 
 /// The members of parameters that the gateway reads.
 const PARAMS_MEMBERS: [&str; 7] = ["name", "arguments", "_meta", "requestState", "inputResponses", "cursor", "uri"];
@@ -23,17 +20,30 @@ pub enum LookAlike {
         /// The name that it resembles.
         expected: &'static str,
     },
+    /// The method or the name in the parameters has a control character. Decoders in C end a text at its first
+    /// NUL, and so read another method or tool.
+    #[error("a `{0}` with a control character is not accepted; send the exact text")]
+    ControlCharacter(&'static str),
     /// A response has parameters.
     #[error("a response with `params` is not accepted, because some readers take it for a request")]
     ResponseWithParams,
 }
 
-/// Checks the names of a message and of its parameters.
+/// Checks the names of the members of a message and of its parameters, and the texts that choose a rule.
 ///
 /// # Errors
-/// If a name differs from one that the gateway reads and has the same letters, or a response has parameters.
+/// If a name differs from one that the gateway reads and has the same letters, a response has parameters, or
+/// the method or the name of a tool has a control character.
 pub fn check(message: &Message) -> Result<(), LookAlike> {
-    check_names(message.as_members(), &MESSAGE_MEMBERS)?;
+    check_names(message.as_members(), &MEMBERS)?;
+    for (name, value) in [
+        ("method", message.as_members().get("method")),
+        ("params.name", message.param("name")),
+    ] {
+        if value.and_then(Value::as_str).is_some_and(|text| text.contains(char::is_control)) {
+            return Err(LookAlike::ControlCharacter(name));
+        }
+    }
     match message.params() {
         Some(_) if message.method().is_none() => Err(LookAlike::ResponseWithParams),
         Some(Value::Object(params)) => check_names(params, &PARAMS_MEMBERS),
@@ -86,6 +96,8 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"},"paramſ":{"name":"b"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","NAME":"b"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name\u0000":"b"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call\u0000","params":{"name":"a"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete\u0000"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_META":{}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"ping","ID":2}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"ping","ıd":2}"#,

@@ -1,7 +1,8 @@
 //! The HTML pages. Each is a view struct and a template, and templates escape text from outside.
 //!
-//! The page of approvals runs a script in a session; no other page runs one. A form is answered by [`ContinuePage`], not by a redirect: Chrome applies
-//! `form-action` to every hop after a form post, and so blocks redirects to clients and upstreams.
+//! The page of approvals runs a script in a session; no other page runs one. A form is answered by
+//! [`ContinuePage`], not by a redirect: Chrome applies `form-action` to every hop after a form post, and so
+//! blocks redirects to clients and upstreams.
 
 use std::fmt::Write;
 

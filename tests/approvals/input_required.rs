@@ -118,6 +118,21 @@ async fn a_changed_policy_voids_an_approval_and_a_declined_page_sends_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_question_longer_than_a_stored_result_ends_the_call() {
+    let scene = Scene::new().await;
+    scene.upstream.set(|script| {
+        script.rounds = 1;
+        script.question = "x".repeat(300 * 1024);
+    });
+    let first = call(1, "asked", json!({}), Era::Url);
+    let state = scene.rpc(&first).await["result"]["requestState"].clone();
+    scene.decide(&scene.only_pending().await, Verdict::Approve).await;
+    let ended = scene.rpc(&again(2, &first, &state, Value::Null)).await;
+    assert!(ended["result"]["isError"] == true && !ended.to_string().contains("xxx"), "{ended}");
+    assert_eq!(scene.upstream.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_upstreams_own_questions_pass_and_each_round_is_used_once() {
     let scene = Scene::new().await;
     scene.upstream.set(|script| script.rounds = 2);

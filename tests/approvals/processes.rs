@@ -102,6 +102,11 @@ async fn commands_list_decide_and_manage_pins_beside_a_running_gateway() {
     assert!(upstream.calls().is_empty());
     let approved = run(&file, &["approvals", "approve", id, "--password-stdin"], PASSWORD);
     assert!(approved.status.success(), "{approved:?}");
+    let shown = String::from_utf8(approved.stderr).unwrap();
+    assert!(
+        shown.contains("pay at tracker") && shown.contains("\"to\": \"mallory\\u001b[2J\""),
+        "{shown}"
+    );
     assert_eq!(text(&rpc(&client, &access, &again(2, &first, &state, Value::Null)).await), "done 1");
     let twice = run(&file, &["approvals", "deny", id, "--password-stdin"], PASSWORD);
     assert!(String::from_utf8_lossy(&twice.stderr).contains("already decided"), "{twice:?}");

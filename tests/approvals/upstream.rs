@@ -23,6 +23,8 @@ pub(crate) struct Script {
     pub streams: bool,
     /// How many rounds of input a call asks for.
     pub rounds: usize,
+    /// The text of each question.
+    pub question: String,
     /// A text that precedes each streamed response.
     pub notification: Option<Value>,
     /// Other definitions, on one page, for the request with this id.
@@ -64,6 +66,7 @@ impl Upstream {
             delay: Duration::ZERO,
             streams: false,
             rounds: 0,
+            question: "which?".to_owned(),
             notification: None,
             other_face: None,
             structured: None,
@@ -129,8 +132,7 @@ impl Upstream {
                 tokio::time::sleep(script.delay).await;
                 let round: usize = params["requestState"].as_str().and_then(|state| state.parse().ok()).unwrap_or(0);
                 if round < script.rounds {
-                    let ask =
-                        json!({"method": "elicitation/create", "params": {"mode": "form", "message": "which?", "requestedSchema": {}}});
+                    let ask = json!({"method": "elicitation/create", "params": {"mode": "form", "message": script.question, "requestedSchema": {}}});
                     json!({"resultType": "input_required", "inputRequests": {"which": ask}, "requestState": (round + 1).to_string()})
                 } else {
                     let calls = self.calls().len();

@@ -105,16 +105,20 @@ impl Proxy {
         }
     }
 
-    async fn store_outcome(&self, approval: Id, outcome: CallOutcome) -> Execution {
+    async fn store_outcome(&self, approval: Id, mut outcome: CallOutcome) -> Execution {
         if let CallOutcome::Result(text) = &outcome
             && let Ok(result) = crate::mcp::json::parse_answer(text.as_bytes())
             && result.get("resultType").and_then(Value::as_str) == Some("input_required")
         {
-            match self.approvals.ask_input(approval, text).await {
-                Ok(round) => return Execution::NeedsInput(round, result),
-                Err(error) => tracing::error!(%approval, %error, "a tool call asks for input, which cannot be stored"),
+            if text.len() <= MAX_KEPT_BYTES {
+                match self.approvals.ask_input(approval, text).await {
+                    Ok(round) => return Execution::NeedsInput(round, result),
+                    Err(error) => tracing::error!(%approval, %error, "a tool call asks for input, which cannot be stored"),
+                }
+                return Execution::Ended(CallOutcome::Unknown);
             }
-            return Execution::Ended(CallOutcome::Unknown);
+            // The client could not repeat the call: its body is bounded, and would have all of this.
+            outcome = CallOutcome::NotKept;
         }
         let is_too_long = matches!(&outcome, CallOutcome::Result(text) | CallOutcome::Error(text) if text.len() > MAX_KEPT_BYTES);
         let kept = if is_too_long { CallOutcome::NotKept } else { outcome.clone() };

@@ -48,6 +48,7 @@ impl Proxy {
         let (mut head, body) = response.into_parts();
         let read = mcp_response::read(Response::from_parts(head.clone(), body), &id, LIST_TIMEOUT, None).await;
         let mut answer = read.map_err(|error| ProxyError::UpstreamDown(error.to_string()))?;
+        answer.remove_other_members();
         let era = Era::of(&checked.context.head.headers, &message);
         if let Some(result) = answer.result_mut() {
             let is_as_listed = filter(result, checked.policy, &known, era);
