@@ -84,13 +84,16 @@ impl ApprovalView {
         approved.max_by_key(|other| (other.record.decision().map(|decision| decision.at), other.id))
     }
 
-    /// The arguments, one member on each line.
+    /// The arguments, and what else the call sends, one member on each line.
     pub fn argument_lines(&self) -> Vec<String> {
-        let text = &self.record.tool_call().arguments;
-        let pretty = json::parse(text.as_bytes())
-            .ok()
-            .and_then(|value| serde_json::to_string_pretty(&value).ok());
-        pretty.as_ref().unwrap_or(text).lines().map(str::to_owned).collect()
+        let call = self.record.tool_call();
+        let mut lines = pretty_lines(&call.arguments);
+        if let Some(also_sent) = &call.also_sent {
+            // No argument can bring this line: the lines of the arguments are one JSON value.
+            lines.push("Also sent:".to_owned());
+            lines.extend(pretty_lines(also_sent));
+        }
+        lines
     }
 
     /// The state for people: a proposal that nobody decided in time is expired.
@@ -101,6 +104,12 @@ impl ApprovalView {
             self.record.state_name()
         }
     }
+}
+
+fn pretty_lines(text: &str) -> Vec<String> {
+    let value = json::parse(text.as_bytes()).ok();
+    let pretty = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    pretty.as_deref().unwrap_or(text).lines().map(str::to_owned).collect()
 }
 
 /// The approvals and pins of a store.

@@ -133,7 +133,10 @@ fn row(view: &ApprovalView, now: UnixTime) -> [String; 6] {
         call.binding.service.clone(),
         cell(&call.binding.tool),
         cell(&call.caller_name),
-        cell(&call.arguments),
+        match &call.also_sent {
+            Some(also_sent) => format!("{}  also sent: {}", cell(&call.arguments), cell(also_sent)),
+            None => cell(&call.arguments),
+        },
     ]
 }
 
@@ -142,7 +145,7 @@ fn to_json(view: &ApprovalView, now: UnixTime) -> Value {
     let decision = view.record.decision();
     json!({
         "id": view.id, "state": view.state(now), "service": call.binding.service, "tool": call.binding.tool,
-        "caller": call.caller_name, "reason": call.reason, "arguments": call.arguments, "created": call.created,
+        "caller": call.caller_name, "reason": call.reason, "arguments": call.arguments, "also_sent": call.also_sent, "created": call.created,
         "expires": call.expires, "decided_by": decision.map(|decision| &decision.by), "decided_at": decision.map(|decision| decision.at),
     })
 }

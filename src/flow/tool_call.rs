@@ -44,6 +44,9 @@ pub struct CallBinding {
     pub tool: String,
     /// The digest of the canonical arguments.
     pub arguments: Digest,
+    /// The digest of what the call sends besides; `None` if it sends nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also_sent: Option<Digest>,
     /// The digest of the definition that the upstream lists for the caller; `None` if it lists none, or
     /// definitions are not pinned.
     pub pin: Option<Digest>,
@@ -54,14 +57,19 @@ pub struct CallBinding {
 impl CallBinding {
     /// The digest of everything that the approval is bound to.
     pub fn digest(&self) -> Digest {
-        canonical_json::digest(&json!({
+        let mut members = json!({
             "caller": self.caller,
             "service": self.service,
             "tool": self.tool,
             "arguments": self.arguments.to_hex(),
             "pin": self.pin.as_ref().map(Digest::to_hex),
             "policy": self.policy.to_hex(),
-        }))
+        });
+        // A call that sends nothing else has the digest that it had before this member existed.
+        if let Some(also_sent) = &self.also_sent {
+            members["also_sent"] = also_sent.to_hex().into();
+        }
+        canonical_json::digest(&members)
     }
 
     /// The id of the record that knows the latest approval of this call.
@@ -90,6 +98,9 @@ pub struct ProposedCall {
     pub decider: Decider,
     /// The canonical arguments.
     pub arguments: String,
+    /// What the call sends besides its tool and arguments, as canonical JSON; `None` if it sends nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also_sent: Option<String>,
     /// Why a person is asked.
     pub reason: String,
     /// When the call came.

@@ -11,7 +11,7 @@ use crate::oauth::token_response::UpstreamAccessToken;
 use crate::oauth::www_authenticate::BearerChallenge;
 
 /// Request headers that pass, besides [`ALLOWED_REQUEST_PREFIXES`] and those of the service.
-const ALLOWED_REQUEST_HEADERS: [&str; 10] = [
+pub(super) const ALLOWED_REQUEST_HEADERS: [&str; 10] = [
     "content-type",
     "content-encoding",
     "accept",
@@ -162,7 +162,7 @@ pub fn request_headers(client_headers: &HeaderMap, extra: &[HeaderName], fixed: 
     forwarded
 }
 
-fn is_allowed(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
+pub(super) fn is_allowed(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
     let is_mcp_header = || !text.contains('_') && ALLOWED_REQUEST_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
     let is_known = ALLOWED_REQUEST_HEADERS.contains(&text) || is_mcp_header();
     (is_known && text != ADAPTER_KEY_HEADER) || (extra.contains(name) && !is_forbidden_request_header(text))
@@ -214,7 +214,7 @@ fn is_known_response_header(name: &str) -> bool {
         || (name.ends_with("-request-id") && !is_forbidden_response_header(name))
 }
 
-fn same_field(first: &str, second: &str) -> bool {
+pub(super) fn same_field(first: &str, second: &str) -> bool {
     let dashed = |b: u8| if b == b'_' { b'-' } else { b };
     first.len() == second.len() && first.bytes().map(dashed).eq(second.bytes().map(dashed))
 }

@@ -1,6 +1,7 @@
 //! Tool policies, pins and approvals, end to end: a gateway in front of a scripted MCP server.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod also_sent;
 mod bodies;
 mod held;
 mod https;

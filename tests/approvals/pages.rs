@@ -10,7 +10,7 @@ use crate::support::browser::{Browser, Page, send};
 use crate::support::world::{OTHER_USER, PASSWORD, USER};
 
 /// Signs in at a page of approvals, without a session.
-async fn open(browser: &mut Browser, url: &str, user: &str) -> Page {
+pub(crate) async fn open(browser: &mut Browser, url: &str, user: &str) -> Page {
     let page = browser.get(url).await;
     assert_eq!(page.status, 401, "{}", page.text);
     let form = page.field("form");

@@ -85,7 +85,12 @@ impl Scene {
 
     /// Sends a body as it is.
     pub(crate) async fn post(&self, body: impl Into<Bytes>, headers: &[(&str, &str)]) -> Page {
-        let mut request = Request::post(self.world.mcp())
+        self.post_with_query("", body, headers).await
+    }
+
+    /// Sends a body as it is, to the URL with this query.
+    pub(crate) async fn post_with_query(&self, query: &str, body: impl Into<Bytes>, headers: &[(&str, &str)]) -> Page {
+        let mut request = Request::post(format!("{}{query}", self.world.mcp()))
             .header(header::ACCEPT, "application/json, text/event-stream")
             .header(header::AUTHORIZATION, format!("Bearer {}", self.access));
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {

@@ -20,6 +20,7 @@ fn binding() -> CallBinding {
         service: "tracker".into(),
         tool: "create_issue".into(),
         arguments: Digest::new("{}"),
+        also_sent: None,
         pin: Some(Digest::new("definition")),
         policy: Digest::new("policy"),
     }
@@ -28,13 +29,14 @@ fn binding() -> CallBinding {
 /// The binding of another call, which differs in one thing.
 fn other(what: u8) -> CallBinding {
     let mut other = binding();
-    match what % 7 {
+    match what % 8 {
         0 => other.caller = "user mallory client 1".into(),
         1 => other.service = "tracker2".into(),
         2 => other.tool = "create_issues".into(),
         3 => other.arguments = Digest::new("{\"a\":1}"),
         4 => other.pin = Some(Digest::new("another definition")),
         5 => other.pin = None,
+        6 => other.also_sent = Some(Digest::new("{\"query\":\"a=1\"}")),
         _ => other.policy = Digest::new("another policy"),
     }
     other
@@ -46,6 +48,7 @@ fn proposed(now: u64) -> Proposed {
         caller_name: "alice with client".into(),
         decider: Decider::User("alice".into()),
         arguments: "{}".into(),
+        also_sent: None,
         reason: "default = \"ask\"".into(),
         created: UnixTime(now),
         expires: UnixTime(now + TTL),

@@ -1,6 +1,6 @@
 //! The `requestState` of MCP 2026-07-28: a sealed text that a client repeats. It names an approval, and
-//! holds what the upstream wants repeated. It is bound to the caller, the service, the tool and the
-//! arguments, and it makes nothing single-use: the record of the approval does.
+//! holds what the upstream wants repeated. It is bound to the caller, the service, the tool, the
+//! arguments and what else is sent, and it makes nothing single-use: the record of the approval does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -40,7 +40,14 @@ pub struct RequestState {
 /// What a request state is bound to. Pin and policy are not among it: a change of them voids the approval,
 /// and the client is told so.
 fn associated_data(binding: &CallBinding) -> Digest {
-    canonical_json::digest(&json!([binding.caller, binding.service, binding.tool, binding.arguments.to_hex()]))
+    let mut members = vec![
+        binding.caller.clone(),
+        binding.service.clone(),
+        binding.tool.clone(),
+        binding.arguments.to_hex(),
+    ];
+    members.extend(binding.also_sent.as_ref().map(Digest::to_hex));
+    canonical_json::digest(&json!(members))
 }
 
 /// Seals a request state for one call.

@@ -21,6 +21,7 @@ pub mod retry;
 pub mod send;
 mod stored_token;
 pub mod streams;
+mod tool_also_sent;
 mod tool_answer;
 mod tool_ask;
 mod tool_body;

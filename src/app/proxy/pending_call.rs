@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::ACCEPT;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::app::approvals::request_state::RequestState;
 use crate::app::proxy::tool_answer::{self, APPROVAL_INPUT, ApprovalReference, Era};
@@ -41,19 +41,16 @@ impl PendingCall {
         let mut message = self.message.clone();
         if let Some(params) = message.params_mut() {
             params.remove("requestState");
-            if let Some(state) = upstream.and_then(|state| state.upstream.as_deref()) {
+            // Input that the upstream did not ask for is input that nobody approved.
+            let Some(round) = upstream else {
+                params.remove("inputResponses");
+                return message;
+            };
+            if let Some(state) = round.upstream.as_deref() {
                 params.insert("requestState".to_owned(), state.into());
             }
-            let is_empty = params
-                .get_mut("inputResponses")
-                .and_then(Value::as_object_mut)
-                .is_some_and(|responses| {
-                    if upstream.is_none() {
-                        responses.remove(APPROVAL_INPUT);
-                    }
-                    responses.is_empty()
-                });
-            if is_empty {
+            let responses = params.get("inputResponses").and_then(Value::as_object);
+            if responses.is_some_and(Map::is_empty) {
                 params.remove("inputResponses");
             }
         }

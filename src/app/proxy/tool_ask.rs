@@ -12,9 +12,11 @@ use crate::app::approvals::{Proposal, ProposeError, WaitState};
 use crate::app::audit_events;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::error::ProxyError;
+use crate::app::proxy::tool_also_sent;
 use crate::app::proxy::tool_answer::{self, ApprovalReference, Era};
 use crate::app::proxy::tool_context::Checked;
 use crate::app::proxy::tool_listing::DecidedCall;
+use crate::base::ids::Digest;
 use crate::flow::approval::ApprovalRecord;
 use crate::flow::tool_call::{CallBinding, ProposedCall};
 use crate::mcp::canonical_json;
@@ -29,12 +31,17 @@ use crate::app::proxy::pending_call::PendingCall;
 use crate::app::proxy::tool_pages::{store_failed, undecided_text};
 use crate::app::proxy::tool_recheck::CHANGED;
 
+/// A JSON-RPC error for a call that no person is asked about.
+fn invalid_params(id: RequestId, text: &str) -> Response<ResponseBody> {
+    tool_answer::error(StatusCode::OK, Message::error(Some(id), INVALID_PARAMS, text, Value::Null))
+}
+
 impl Proxy {
     /// Asks a person, or goes on with a call that was asked before.
     pub(super) async fn ask(
         self: &Arc<Self>,
         checked: Checked<'_>,
-        message: Message,
+        mut message: Message,
         id: RequestId,
         decided: DecidedCall,
     ) -> Result<Response<ResponseBody>, ProxyError> {
@@ -43,19 +50,25 @@ impl Proxy {
             let text = format!("Denied: {} needs approval, and this service has nobody to ask.", decided.tool);
             return Ok(tool_answer::json(tool_answer::tool_error(id, era, &text, None)));
         };
+        let also_sent = match tool_also_sent::take_also_sent(&checked.context, &mut message) {
+            Ok(also_sent) => also_sent,
+            Err(text) => return Ok(invalid_params(id, &text)),
+        };
         let (now, arguments) = (self.core.clock.now(), canonical_json::to_text(&call_arguments(message.params())));
         let call = ProposedCall {
             binding: CallBinding {
                 caller: caller.id,
                 service: checked.context.active.service.name.clone(),
                 tool: decided.tool,
-                arguments: crate::base::ids::Digest::new(&arguments),
+                arguments: Digest::new(&arguments),
+                also_sent: also_sent.as_deref().map(Digest::new),
                 pin: decided.pin,
                 policy: checked.policy.version(),
             },
             caller_name: caller.name,
             decider: caller.decider,
             arguments,
+            also_sent,
             reason: checked.policy.explain(decided.decision),
             created: now,
             expires: now.plus_seconds(checked.policy.approval_ttl),
@@ -80,10 +93,7 @@ impl Proxy {
                 .audit
                 .record(audit_events::call_refused(None, pending.binding(), "request_state"));
             let text = "the requestState is not valid for this call: it was changed, belongs to another call, or has expired";
-            return Ok(tool_answer::error(
-                StatusCode::OK,
-                Message::error(Some(pending.id), INVALID_PARAMS, text, Value::Null),
-            ));
+            return Ok(invalid_params(pending.id, text));
         };
         pending.resumed = Some(opened);
         self.resume(pending).await
