@@ -1,9 +1,11 @@
 //! Calls of clients that cannot open a URL: held until a person decides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_oauth_gateway::app::approval_admin::Verdict;
 use mcp_oauth_gateway::service::tool_policy::ToolRule;
+use mcp_oauth_gateway::store::{Backend, Sqlite, Store};
 use serde_json::json;
 
 use crate::scene::{Era, Scene, call, last_message, messages, policy, text};
@@ -120,4 +122,42 @@ async fn the_pending_calls_of_a_caller_are_bounded() {
     // An equal call attaches, and allowed ones pass.
     scene.call("asked", json!({"n": 0}), Era::Held).await;
     assert_eq!(text(&scene.call("allowed", json!({}), Era::Held).await), "done 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_calls_of_several_clients_of_a_user_stay_within_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut policy = policy(&[]);
+    policy.approval_hold = 0;
+    let scene = Scene::made(policy, |parts| {
+        // Other calls go on while this store counts.
+        let backend = Backend::Sqlite(Sqlite::open(folder.path()).unwrap());
+        parts.store = Store::new(backend, Arc::clone(&parts.keys), parts.clock.clone());
+    })
+    .await;
+    let other = McpClient::register_at(&scene.world.url, "http://127.0.0.1:4999/other").await;
+    let other_access = other.login().await.access;
+    let clients = [(scene.client.clone(), scene.access.clone()), (other, other_access)];
+    let calls = (0..64).map(|n| {
+        let (client, access) = &clients[n % 2];
+        async move { last_message(&client.call(access, "asked", json!({ "n": n })).await) }
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    assert_eq!(scene.pending().await.len(), 32);
+    assert_eq!(answers.iter().filter(|answer| text(answer).contains("too many calls")).count(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_with_long_arguments_is_not_proposed() {
+    let mut policy = policy(&[("allowed", ToolRule::Allow)]);
+    policy.approval_hold = 0;
+    let scene = Scene::with(policy).await;
+    let arguments = |bytes: usize| json!({ "a": "x".repeat(bytes - r#"{"a":""}"#.len()) });
+    let answer = scene.call("asked", arguments(64 * 1024 + 1), Era::Held).await;
+    assert_eq!(answer["error"]["code"], -32_602, "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("65536 bytes"), "{answer}");
+    assert!(scene.pending().await.is_empty());
+    assert_eq!(text(&scene.call("allowed", arguments(64 * 1024 + 1), Era::Held).await), "done 1");
+    scene.call("asked", arguments(64 * 1024), Era::Held).await;
+    scene.only_pending().await;
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use mcp_gateway_standin::Profile;
 use mcp_oauth_gateway::app::approval_admin::{ApprovalView, Verdict};
+use mcp_oauth_gateway::app::core::AppParts;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::service::tool_policy::{FirstSight, NamedRule, PinRule, ToolPolicy, ToolRule};
@@ -66,13 +67,22 @@ impl Scene {
     }
 
     pub(crate) async fn with(policy: ToolPolicy) -> Self {
+        Self::made(policy, |_| {}).await
+    }
+
+    /// Starts with any part of the gateway changed by the test.
+    pub(crate) async fn made(policy: ToolPolicy, change: impl FnOnce(&mut AppParts)) -> Self {
         let pages = vec![
             vec![tool("allowed", "Reads"), tool("asked", "Writes")],
             vec![tool("denied", "Destroys"), tool("denied_too", "Destroys")],
         ];
         let upstream = Upstream::start(pages).await;
         let url = upstream.url.clone();
-        let world = World::with(Profile::Standard, |service| tracker(service, &url, policy)).await;
+        let world = World::made(Profile::Standard, |parts| {
+            tracker(&mut parts.config.services[0], &url, policy);
+            change(parts);
+        })
+        .await;
         let client = McpClient::register(&world.url).await;
         let access = client.login().await.access;
         Self {

@@ -11,7 +11,7 @@ mod wait_queue;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::app::approval_admin::{ApprovalAdmin, ApprovalView, DecisionError, Verdict, ignore_rejection};
@@ -27,11 +27,11 @@ use crate::base::time::UnixTime;
 use crate::flow::approval::{ApprovalRecord, Approved, AwaitingInput, Executing, Proposed};
 use crate::flow::latest_approval::{Latest, LatestApprovalRecord};
 use crate::flow::pins::{PinError, Pinned, PinsRecord};
-use crate::flow::tool_call::{ApprovalError, CallBinding, CallOutcome, ProposedCall};
+use crate::flow::tool_call::{ApprovalError, CallBinding, CallOutcome, Decider, ProposedCall};
 use crate::mcp::tool::ToolDefinition;
 use crate::store::{Change, Handle, InsertError, StoreError, TransitionError};
 
-/// The most calls of one caller that wait for a decision.
+/// The most calls of one caller, or of one user with all clients, that wait for a decision.
 const MAX_PENDING: usize = 32;
 /// How often a waiting call reads its approval, if no change was reported.
 const POLL_INTERVAL: Duration = Duration::from_millis(700);
@@ -76,6 +76,9 @@ pub struct Approvals {
     /// This process, as the owner of calls.
     owner: Id,
     queue: WaitQueue,
+    /// Held from the count of the undecided calls to the insertion of another one, so that concurrent calls do not
+    /// exceed [`MAX_PENDING`].
+    insertion: Mutex<()>,
     changed: Notify,
     listings: Listings,
     recorded: RecordedDecisions,
@@ -89,6 +92,7 @@ impl Approvals {
             admin,
             owner: Id::random(),
             queue: WaitQueue::default(),
+            insertion: Mutex::new(()),
             changed: Notify::new(),
             listings: Listings::default(),
             recorded: RecordedDecisions::new(),
@@ -144,7 +148,8 @@ impl Approvals {
                     return Ok(Proposal::Unsettled(id));
                 }
             }
-            if self.pending_of(&call.binding.caller).await? >= MAX_PENDING {
+            let insertion = self.insertion.lock().await;
+            if self.pending_beside(call).await? >= MAX_PENDING {
                 return Err(ProposeError::TooMany);
             }
             let id = loop {
@@ -159,6 +164,7 @@ impl Approvals {
                 Err(InsertError::AlreadyExists) => continue,
                 Err(InsertError::Store(error)) => return Err(error.into()),
             };
+            drop(insertion);
             if self.take_place(&index, latest, id, call.expires).await? {
                 self.core.audit.record(audit_events::call_proposed(id, call));
                 tracing::info!(approval = %id, service = call.binding.service, "a tool call waits for approval");
@@ -201,12 +207,18 @@ impl Approvals {
         self.core.store.remove_if(&index, |record| record.approval() == id).await.map(drop)
     }
 
-    async fn pending_of(&self, caller: &str) -> Result<usize, StoreError> {
+    /// The number of undecided calls that count together with this one. A user who registers more clients gets no
+    /// more calls.
+    async fn pending_beside(&self, call: &ProposedCall) -> Result<usize, StoreError> {
         let now = self.core.clock.now();
         let all = self.admin.list().await?;
+        let is_same_caller = |other: &ProposedCall| match &call.decider {
+            Decider::User(_) => other.decider == call.decider,
+            Decider::Approvers => other.binding.caller == call.binding.caller,
+        };
         Ok(all
             .iter()
-            .filter(|view| view.is_undecided(now) && view.record.tool_call().binding.caller == caller)
+            .filter(|view| view.is_undecided(now) && is_same_caller(view.record.tool_call()))
             .count())
     }
 

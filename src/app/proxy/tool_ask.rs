@@ -26,6 +26,8 @@ use crate::net::body::ResponseBody;
 
 /// How long a repeated call is held before the client is asked to come again. Clients give up after 60 s.
 const LEG: Duration = Duration::from_secs(45);
+/// The longest arguments of a call that a person decides about, as canonical JSON. They are stored, and shown.
+const MAX_ARGUMENTS_BYTES: usize = 64 * 1024;
 
 use crate::app::proxy::pending_call::PendingCall;
 use crate::app::proxy::tool_pages::{store_failed, undecided_text};
@@ -34,6 +36,15 @@ use crate::app::proxy::tool_recheck::CHANGED;
 /// A JSON-RPC error for a call that no person is asked about.
 fn invalid_params(id: RequestId, text: &str) -> Response<ResponseBody> {
     tool_answer::error(StatusCode::OK, Message::error(Some(id), INVALID_PARAMS, text, Value::Null))
+}
+
+fn check_length(tool: &str, arguments: &str) -> Result<(), String> {
+    if arguments.len() <= MAX_ARGUMENTS_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "{tool} needs approval, and its arguments are longer than {MAX_ARGUMENTS_BYTES} bytes, the limit for such calls; send less"
+    ))
 }
 
 impl Proxy {
@@ -55,6 +66,9 @@ impl Proxy {
             Err(text) => return Ok(invalid_params(id, &text)),
         };
         let (now, arguments) = (self.core.clock.now(), canonical_json::to_text(&call_arguments(message.params())));
+        if let Err(text) = check_length(&decided.tool, &arguments) {
+            return Ok(invalid_params(id, &text));
+        }
         let call = ProposedCall {
             binding: CallBinding {
                 caller: caller.id,
