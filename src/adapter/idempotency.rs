@@ -329,7 +329,7 @@ mod tests {
     fn keys_and_stored_responses_are_bounded() {
         let requests = IdempotentRequests::default();
         for number in 0..MAX_KEYS {
-            let mut recorder = first(&requests, &request(&number.to_string(), ""), u64::from(number > 1));
+            let mut recorder = first(&requests, &request(&number.to_string(), ""), u64::from(number > 0));
             recorder.fate = Fate::Stored(usize::from(number == 1));
         }
         let mut last = first(&requests, &request("last", ""), 2);
