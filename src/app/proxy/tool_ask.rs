@@ -38,9 +38,12 @@ fn invalid_params(id: RequestId, text: &str) -> Response<ResponseBody> {
     tool_answer::error(StatusCode::OK, Message::error(Some(id), INVALID_PARAMS, text, Value::Null))
 }
 
-fn check_length(tool: &str, arguments: &str) -> Result<(), String> {
+/// The arguments of a call, and what else of it reaches the upstream.
+fn take_texts(checked: &Checked<'_>, message: &mut Message, tool: &str) -> Result<(String, Option<String>), String> {
+    let also_sent = tool_also_sent::take_also_sent(&checked.context, message)?;
+    let arguments = canonical_json::to_text(&call_arguments(message.params()));
     if arguments.len() <= MAX_ARGUMENTS_BYTES {
-        return Ok(());
+        return Ok((arguments, also_sent));
     }
     Err(format!(
         "{tool} needs approval, and its arguments are longer than {MAX_ARGUMENTS_BYTES} bytes, the limit for such calls; send less"
@@ -61,14 +64,11 @@ impl Proxy {
             let text = format!("Denied: {} needs approval, and this service has nobody to ask.", decided.tool);
             return Ok(tool_answer::json(tool_answer::tool_error(id, era, &text, None)));
         };
-        let also_sent = match tool_also_sent::take_also_sent(&checked.context, &mut message) {
-            Ok(also_sent) => also_sent,
+        let (arguments, also_sent) = match take_texts(&checked, &mut message, &decided.tool) {
+            Ok(texts) => texts,
             Err(text) => return Ok(invalid_params(id, &text)),
         };
-        let (now, arguments) = (self.core.clock.now(), canonical_json::to_text(&call_arguments(message.params())));
-        if let Err(text) = check_length(&decided.tool, &arguments) {
-            return Ok(invalid_params(id, &text));
-        }
+        let now = self.core.clock.now();
         let call = ProposedCall {
             binding: CallBinding {
                 caller: caller.id,
