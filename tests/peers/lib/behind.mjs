@@ -109,6 +109,8 @@ async function refusedSources(gateway, url, fetch) {
   const browser = new Browser({ user: USER, password: 'not-the-password', maxSteps: 4, fetch });
   const asks = { response_type: 'code', client_id, redirect_uri: 'http://127.0.0.1:3999/callback', state: 's', code_challenge: pkce().challenge, code_challenge_method: 'S256' };
   await authorize(md, asks, { browser }).catch(() => {});
+  // The log is written beside the response.
+  for (let i = 0; i < 100 && refused().length === before; i++) await sleep(50);
   return [...new Set(refused().slice(before).map((line) => JSON.parse(line).source))];
 }
 
