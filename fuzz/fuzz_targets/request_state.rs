@@ -18,6 +18,7 @@ fuzz_target!(|text: &str| {
         service: "service".to_owned(),
         tool: "tool".to_owned(),
         arguments: Digest::new("{}"),
+        also_sent: None,
         pin: None,
         policy: Digest::new(""),
     };
